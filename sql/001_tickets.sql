@@ -1,0 +1,366 @@
+-- 001: the tickets, their journal, and the two functions that keep them.
+--
+-- `ticketd migrate` runs this file once, inside its transaction, with search_path = pg_catalog.
+
+CREATE TABLE vcc.tickets (
+    project_id         bigint NOT NULL,
+    ticket_id          bigint NOT NULL,
+    entity_id          bigint,
+    contact_id         bigint,
+    created_user_id    bigint,
+    user_id            bigint,
+    ticket_no          text,
+    title              text,
+    type               text,
+    description        text,
+    cc                 text,
+    status             text,
+    sub_status         text,
+    created_user_name  text,
+    project_name       text,
+    agent_name         text,
+    agent_user_name    text,
+    first_open_time    timestamptz,
+    last_open_time     timestamptz,
+    soft_deadline      timestamptz,
+    extra              jsonb NOT NULL DEFAULT '{}',
+    first_event_at     timestamptz NOT NULL,
+    last_event_at      timestamptz NOT NULL,
+    PRIMARY KEY (project_id, ticket_id)
+);
+
+COMMENT ON TABLE  vcc.tickets IS 'The tickets as they are now: one row for each ticket that exists in VCC Live';
+COMMENT ON COLUMN vcc.tickets.project_id IS 'Project of the ticket; with ticket_id the key (projectId)';
+COMMENT ON COLUMN vcc.tickets.ticket_id IS 'Identifier of the ticket, unique within its project (ticketId)';
+COMMENT ON COLUMN vcc.tickets.entity_id IS 'Customer record within the project (entityId)';
+COMMENT ON COLUMN vcc.tickets.contact_id IS 'Contact of the customer within the project (contactId)';
+COMMENT ON COLUMN vcc.tickets.created_user_id IS 'User who created the ticket (createdUserId)';
+COMMENT ON COLUMN vcc.tickets.user_id IS 'User who last changed the ticket (userId)';
+COMMENT ON COLUMN vcc.tickets.ticket_no IS 'Ticket number that people quote (ticketNo)';
+COMMENT ON COLUMN vcc.tickets.title IS 'Title';
+COMMENT ON COLUMN vcc.tickets.type IS 'Ticket type chosen by the agent';
+COMMENT ON COLUMN vcc.tickets.description IS 'Description';
+COMMENT ON COLUMN vcc.tickets.cc IS 'Addresses in copy';
+COMMENT ON COLUMN vcc.tickets.status IS 'Status: park, closed or what else the sender says';
+COMMENT ON COLUMN vcc.tickets.sub_status IS 'Sub-status: waiting4agent, waiting4entity, successful, unsuccessful, ... (subStatus)';
+COMMENT ON COLUMN vcc.tickets.created_user_name IS 'Name of the user who created the ticket (createdUserName)';
+COMMENT ON COLUMN vcc.tickets.project_name IS 'Name of the project (projectName)';
+COMMENT ON COLUMN vcc.tickets.agent_name IS 'Full name of the agent in charge (agentName)';
+COMMENT ON COLUMN vcc.tickets.agent_user_name IS 'Login of the agent in charge (agentUserName)';
+COMMENT ON COLUMN vcc.tickets.first_open_time IS 'When the ticket was first opened (firstOpenTime)';
+COMMENT ON COLUMN vcc.tickets.last_open_time IS 'When the ticket was last opened (lastOpenTime)';
+COMMENT ON COLUMN vcc.tickets.soft_deadline IS 'When the ticket should be done (softDeadline)';
+COMMENT ON COLUMN vcc.tickets.extra IS 'Attributes that have no column here, by name, as they were received';
+COMMENT ON COLUMN vcc.tickets.first_event_at IS 'When the event that made this row was received';
+COMMENT ON COLUMN vcc.tickets.last_event_at IS 'When the event that last changed this row was received';
+
+CREATE TABLE vcc.ticket_events (
+    event_id     uuid NOT NULL,
+    project_id   bigint NOT NULL,
+    ticket_id    bigint NOT NULL,
+    action       text NOT NULL,
+    received_at  timestamptz NOT NULL,
+    result       text NOT NULL,
+    payload      jsonb NOT NULL,
+    PRIMARY KEY (project_id, event_id)
+);
+
+-- One ticket's history, and any day's events: rows arrive nearly in the order of received_at, which is what BRIN is for.
+CREATE INDEX ticket_events_ticket ON vcc.ticket_events (project_id, ticket_id, event_id);
+CREATE INDEX ticket_events_received ON vcc.ticket_events USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
+
+COMMENT ON TABLE  vcc.ticket_events IS 'The journal: one row for each event that was received and understood; only ever appended to';
+COMMENT ON COLUMN vcc.ticket_events.event_id IS 'Identifier given at receipt, a UUIDv7: sorting by it sorts by time of receipt';
+COMMENT ON COLUMN vcc.ticket_events.project_id IS 'Project of the ticket';
+COMMENT ON COLUMN vcc.ticket_events.ticket_id IS 'Ticket within the project';
+COMMENT ON COLUMN vcc.ticket_events.action IS 'What the sender said happened: add, update or delete';
+COMMENT ON COLUMN vcc.ticket_events.received_at IS 'When the request had arrived at the handler';
+COMMENT ON COLUMN vcc.ticket_events.result IS 'What the event did to vcc.tickets: inserted, updated, unchanged, deleted or ignored';
+COMMENT ON COLUMN vcc.ticket_events.payload IS 'The whole body as it was received';
+
+CREATE TABLE vcc.deleted_tickets (
+    project_id  bigint NOT NULL,
+    ticket_id   bigint NOT NULL,
+    deleted_at  timestamptz NOT NULL,
+    PRIMARY KEY (project_id, ticket_id)
+);
+
+COMMENT ON TABLE  vcc.deleted_tickets IS 'Tickets that were deleted and not added again: a late update must not bring them back';
+COMMENT ON COLUMN vcc.deleted_tickets.project_id IS 'Project of the ticket';
+COMMENT ON COLUMN vcc.deleted_tickets.ticket_id IS 'Ticket within the project';
+COMMENT ON COLUMN vcc.deleted_tickets.deleted_at IS 'When the first delete event of this deletion was received';
+
+CREATE TABLE vcc.ticket_adds (
+    project_id  bigint NOT NULL,
+    ticket_id   bigint NOT NULL,
+    digest      bytea NOT NULL,
+    PRIMARY KEY (project_id, ticket_id, digest)
+);
+
+COMMENT ON TABLE  vcc.ticket_adds IS 'Every different add event that a ticket ever had: tells a repeated add from a new one, also after a delete';
+COMMENT ON COLUMN vcc.ticket_adds.project_id IS 'Project of the ticket';
+COMMENT ON COLUMN vcc.ticket_adds.ticket_id IS 'Ticket within the project';
+COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
+
+-- Applies one add or update and journals it. Returns the result that the journal holds for it.
+--
+-- The parameters are the columns of vcc.tickets, NULL where the event does not carry the attribute, and:
+--   clears       columns that the event sets to NULL
+--   extra_names  attributes that have no column and are merged into extra
+--
+-- An event applied before (the answer to its commit was lost) changes nothing and returns what it did then.
+-- Events of one ticket wait for each other on the ticket's key. Two rare meetings of hosts cannot be settled here;
+-- they raise serialization_failure, the caller's transaction is undone, and its next try sees what the other did.
+CREATE FUNCTION vcc.upsert_ticket(
+    event_id           uuid,
+    received_at        timestamptz,
+    action             text,
+    payload            text,
+    clears             text[],
+    extra_names        text[],
+    project_id         bigint,
+    ticket_id          bigint,
+    entity_id          bigint,
+    contact_id         bigint,
+    created_user_id    bigint,
+    user_id            bigint,
+    ticket_no          text,
+    title              text,
+    type               text,
+    description        text,
+    cc                 text,
+    status             text,
+    sub_status         text,
+    created_user_name  text,
+    project_name       text,
+    agent_name         text,
+    agent_user_name    text,
+    first_open_time    timestamptz,
+    last_open_time     timestamptz,
+    soft_deadline      timestamptz
+) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    body      jsonb := payload;
+    sent      jsonb := '{}';     -- the event's share of extra
+    old       vcc.tickets;       -- the row as it is; all NULL where there is none
+    over      vcc.tickets;       -- what the event may not overwrite
+    under     vcc.tickets;       -- what stays where the event says nothing
+    new       vcc.tickets;
+    exists    boolean;
+    deleted   boolean;
+    digest    bytea;
+    had_add   boolean := false;  -- the ticket had an add before this event
+    same_add  boolean := false;  -- this very add among them
+    result    text;
+BEGIN
+    -- Looking again after a wait must show what the other did, which the stricter levels do not.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE feature_not_supported USING MESSAGE = 'ticketd needs default_transaction_isolation = ''read committed''';
+    END IF;
+
+    LOOP
+        -- The events of one ticket are in line on its row or, where it has none, on its deletion.
+        SELECT t.* INTO old FROM vcc.tickets t
+         WHERE t.project_id = project_id AND t.ticket_id = ticket_id FOR UPDATE;
+        exists := FOUND;
+        deleted := false;
+        IF NOT exists THEN
+            PERFORM FROM vcc.deleted_tickets d
+              WHERE d.project_id = project_id AND d.ticket_id = ticket_id FOR UPDATE;
+            deleted := FOUND;
+        END IF;
+
+        SELECT e.result INTO result FROM vcc.ticket_events e
+         WHERE e.project_id = project_id AND e.event_id = event_id;
+        IF FOUND THEN
+            RETURN result;
+        END IF;
+
+        IF action = 'add' THEN
+            digest := sha256(convert_to(payload, 'UTF8'));
+            SELECT count(*) > 0, coalesce(bool_or(a.digest = digest), false) INTO had_add, same_add
+              FROM vcc.ticket_adds a
+             WHERE a.project_id = project_id AND a.ticket_id = ticket_id;
+        END IF;
+
+        -- After a delete only an add that is new brings the ticket back, and only where an earlier add was seen:
+        -- without one this add was sent before the delete and overtaken by it.
+        IF deleted AND NOT (had_add AND NOT same_add) THEN
+            result := 'ignored';
+            EXIT;
+        ELSIF exists AND same_add THEN
+            result := 'unchanged';
+            EXIT;
+        END IF;
+
+        -- The first add of a ticket that updates made known only fills what is still unknown.
+        over := NULL;
+        under := NULL;
+        IF action = 'add' AND exists AND NOT had_add THEN
+            over := old;
+        ELSE
+            under := old;
+            IF clears IS NOT NULL THEN
+                under := jsonb_populate_record(under, (SELECT jsonb_object_agg(c, NULL) FROM unnest(clears) c));
+            END IF;
+        END IF;
+
+        new.project_id        := project_id;
+        new.ticket_id         := ticket_id;
+        new.entity_id         := coalesce(over.entity_id, entity_id, under.entity_id);
+        new.contact_id        := coalesce(over.contact_id, contact_id, under.contact_id);
+        new.created_user_id   := coalesce(over.created_user_id, created_user_id, under.created_user_id);
+        new.user_id           := coalesce(over.user_id, user_id, under.user_id);
+        new.ticket_no         := coalesce(over.ticket_no, ticket_no, under.ticket_no);
+        new.title             := coalesce(over.title, title, under.title);
+        new.type              := coalesce(over.type, type, under.type);
+        new.description       := coalesce(over.description, description, under.description);
+        new.cc                := coalesce(over.cc, cc, under.cc);
+        new.status            := coalesce(over.status, status, under.status);
+        new.sub_status        := coalesce(over.sub_status, sub_status, under.sub_status);
+        new.created_user_name := coalesce(over.created_user_name, created_user_name, under.created_user_name);
+        new.project_name      := coalesce(over.project_name, project_name, under.project_name);
+        new.agent_name        := coalesce(over.agent_name, agent_name, under.agent_name);
+        new.agent_user_name   := coalesce(over.agent_user_name, agent_user_name, under.agent_user_name);
+        new.first_open_time   := coalesce(over.first_open_time, first_open_time, under.first_open_time);
+        new.last_open_time    := coalesce(over.last_open_time, last_open_time, under.last_open_time);
+        new.soft_deadline     := coalesce(over.soft_deadline, soft_deadline, under.soft_deadline);
+        new.first_event_at    := coalesce(old.first_event_at, received_at);
+        new.last_event_at     := coalesce(old.last_event_at, received_at);
+
+        IF extra_names IS NOT NULL THEN
+            SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO sent
+              FROM jsonb_each(body -> 'ticket') a
+             WHERE a.key = ANY (extra_names) AND jsonb_typeof(a.value) <> 'null';
+        END IF;
+        new.extra := coalesce(under.extra - coalesce(extra_names, '{}'), '{}') || sent || coalesce(over.extra, '{}');
+
+        IF exists THEN
+            IF new IS NOT DISTINCT FROM old THEN
+                result := 'unchanged';
+            ELSE
+                UPDATE vcc.tickets t SET
+                    entity_id         = new.entity_id,
+                    contact_id        = new.contact_id,
+                    created_user_id   = new.created_user_id,
+                    user_id           = new.user_id,
+                    ticket_no         = new.ticket_no,
+                    title             = new.title,
+                    type              = new.type,
+                    description       = new.description,
+                    cc                = new.cc,
+                    status            = new.status,
+                    sub_status        = new.sub_status,
+                    created_user_name = new.created_user_name,
+                    project_name      = new.project_name,
+                    agent_name        = new.agent_name,
+                    agent_user_name   = new.agent_user_name,
+                    first_open_time   = new.first_open_time,
+                    last_open_time    = new.last_open_time,
+                    soft_deadline     = new.soft_deadline,
+                    extra             = new.extra,
+                    last_event_at     = received_at
+                 WHERE t.project_id = project_id AND t.ticket_id = ticket_id;
+                result := 'updated';
+            END IF;
+            EXIT;
+        END IF;
+
+        INSERT INTO vcc.tickets VALUES (new.*) ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            result := 'inserted';
+            EXIT;
+        END IF;
+        -- Another host made the row just now: look again.
+    END LOOP;
+
+    IF result = 'inserted' THEN
+        IF deleted THEN
+            DELETE FROM vcc.deleted_tickets d WHERE d.project_id = project_id AND d.ticket_id = ticket_id;
+        ELSIF EXISTS (SELECT FROM vcc.deleted_tickets d
+                       WHERE d.project_id = project_id AND d.ticket_id = ticket_id) THEN
+            RAISE serialization_failure USING MESSAGE = 'the ticket was deleted while its row was being made';
+        END IF;
+    END IF;
+
+    IF action = 'add' AND NOT same_add THEN
+        INSERT INTO vcc.ticket_adds VALUES (project_id, ticket_id, digest) ON CONFLICT DO NOTHING;
+    END IF;
+
+    INSERT INTO vcc.ticket_events VALUES (event_id, project_id, ticket_id, action, received_at, result, body)
+        ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE serialization_failure USING MESSAGE = 'another session applied this event just now';
+    END IF;
+    RETURN result;
+END
+$$;
+
+COMMENT ON FUNCTION vcc.upsert_ticket IS 'Applies one add or update event to vcc.tickets and journals it; returns its result';
+
+-- Applies one delete and journals it, under the same promises as vcc.upsert_ticket.
+CREATE FUNCTION vcc.delete_ticket(
+    event_id     uuid,
+    received_at  timestamptz,
+    payload      text,
+    project_id   bigint,
+    ticket_id    bigint
+) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    exists   boolean;
+    deleted  boolean;
+    result   text;
+BEGIN
+    -- Looking again after a wait must show what the other did, which the stricter levels do not.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE feature_not_supported USING MESSAGE = 'ticketd needs default_transaction_isolation = ''read committed''';
+    END IF;
+
+    LOOP
+        PERFORM FROM vcc.tickets t
+          WHERE t.project_id = project_id AND t.ticket_id = ticket_id FOR UPDATE;
+        exists := FOUND;
+        deleted := false;
+        IF NOT exists THEN
+            PERFORM FROM vcc.deleted_tickets d
+              WHERE d.project_id = project_id AND d.ticket_id = ticket_id FOR UPDATE;
+            deleted := FOUND;
+        END IF;
+
+        SELECT e.result INTO result FROM vcc.ticket_events e
+         WHERE e.project_id = project_id AND e.event_id = event_id;
+        IF FOUND THEN
+            RETURN result;
+        END IF;
+
+        result := CASE WHEN exists THEN 'deleted' ELSE 'unchanged' END;
+        EXIT WHEN exists OR deleted;
+
+        -- Nothing to delete, yet another host may be making the row. Hold the key for the rest of the transaction,
+        -- so that one of the two sees the other: an insert that waited for us finds the deletion.
+        INSERT INTO vcc.tickets (project_id, ticket_id, first_event_at, last_event_at)
+            VALUES (project_id, ticket_id, received_at, received_at) ON CONFLICT DO NOTHING;
+        EXIT WHEN FOUND;
+    END LOOP;
+
+    IF NOT deleted THEN
+        DELETE FROM vcc.tickets t WHERE t.project_id = project_id AND t.ticket_id = ticket_id;
+        INSERT INTO vcc.deleted_tickets VALUES (project_id, ticket_id, received_at) ON CONFLICT DO NOTHING;
+    END IF;
+
+    INSERT INTO vcc.ticket_events VALUES (event_id, project_id, ticket_id, 'delete', received_at, result, payload::jsonb)
+        ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE serialization_failure USING MESSAGE = 'another session applied this event just now';
+    END IF;
+    RETURN result;
+END
+$$;
+
+COMMENT ON FUNCTION vcc.delete_ticket IS 'Applies one delete event to vcc.tickets, remembers the deletion and journals it; returns its result';

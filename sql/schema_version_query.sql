@@ -1,0 +1,1 @@
+SELECT vcc.schema_version()
