@@ -1,0 +1,26 @@
+/* `ticketd check`: what an administrator wants to know before the first event comes. */
+#include "clock.h"
+#include "commands.h"
+#include "store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static bool report(const char *what, bool good)
+{
+    printf("%-14s %s\n", what, good ? "ok" : "wrong: see the message above");
+    fflush(stdout);
+    return good;
+}
+
+int command_check(const struct conf *conf)
+{
+    _Atomic int64_t stop_at = INT64_MAX;
+    struct store *store = store_open(conf, &stop_at);
+    bool good = report("configuration", conf_may_serve(conf)); /* conf_read, which comes first, found the rest good */
+
+    if (store)
+        good &= report("database", store_check(store, clock_monotonic_ms() + conf->db_timeout_ms));
+    store_close(store);
+    return store && good ? EXIT_SUCCESS : EXIT_FAILURE;
+}

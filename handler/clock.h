@@ -1,0 +1,20 @@
+/* Time and the identifiers made of it. */
+#ifndef TICKETD_CLOCK_H
+#define TICKETD_CLOCK_H
+
+#include <stdint.h>
+
+/* Milliseconds of the monotonic clock: for deadlines. */
+int64_t clock_monotonic_ms(void);
+
+/* Microseconds since 1970-01-01T00:00:00Z. */
+int64_t clock_realtime_us(void);
+
+/* Makes a UUIDv7 (RFC 9562 section 5.7) from the time in microseconds: 48 bits of milliseconds, 12 bits of the fraction
+ * of the millisecond (section 6.2, method 3), 62 random bits. */
+void clock_uuid(uint8_t uuid[16], int64_t microseconds);
+
+/* Writes the canonical text of a UUID: 36 characters and a NUL. */
+void clock_uuid_text(const uint8_t uuid[16], char text[37]);
+
+#endif

@@ -1,0 +1,234 @@
+/* Thousands of connections, a few threads, one epoll set. Each connection is armed for one report (EPOLLONESHOT), so
+ * that one thread has it at a time. */
+#include "connections.h"
+#include "log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum state { FREE, IDLE, BUSY };
+
+struct connections {
+    int epoll_fd, stop_fd, listener_fd;
+    pthread_mutex_t lock; /* of all below, but for what a busy connection holds */
+    struct connection *all;
+    int most, first_free;
+    uint64_t turn;  /* counts connections that became idle */
+    bool listening; /* the listener is watched */
+};
+
+/* An epoll report holds the index and the generation, or one of the first three wakes in the index. */
+#define CONNECTION_TAG(index, generation) ((uint64_t)(generation) << 32 | ((uint32_t)(index) + WAKE_CONNECTION))
+
+static bool watch(int epoll_fd, int operation, int fd, uint32_t events, uint64_t tag)
+{
+    struct epoll_event event = {.events = events, .data.u64 = tag};
+    return epoll_ctl(epoll_fd, operation, fd, &event) == 0;
+}
+
+struct connections *connections_new(int most, int listener_fd, int verdicts_fd)
+{
+    struct connections *c = calloc(1, sizeof(*c));
+    if (!c)
+        return NULL;
+    pthread_mutex_init(&c->lock, NULL);
+    c->most = most;
+    c->listener_fd = listener_fd;
+    c->listening = true;
+    c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    c->stop_fd = eventfd(0, EFD_CLOEXEC);
+    c->all = calloc((size_t)most, sizeof(*c->all));
+    for (int i = 0; c->all && i < most; i++)
+        c->all[i].next_free = i + 1;
+    if (!c->all || !watch(c->epoll_fd, EPOLL_CTL_ADD, listener_fd, EPOLLIN, WAKE_LISTENER) ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, verdicts_fd, EPOLLIN | EPOLLET, WAKE_VERDICTS) ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, c->stop_fd, EPOLLIN, WAKE_STOP)) {
+        log_line(LOG_ERROR, "cannot watch the listening socket", LOG_TEXT("why", strerror(errno)));
+        connections_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void connections_free(struct connections *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; c->all && i < c->most; i++)
+        request_free(c->all[i].request);
+    free(c->all);
+    close(c->epoll_fd);
+    close(c->stop_fd);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+enum wake connections_wait(struct connections *c, struct connection **connection)
+{
+    for (;;) {
+        struct epoll_event event;
+        /* One at a time: nobody waits behind a request that this thread is busy with. */
+        if (epoll_wait(c->epoll_fd, &event, 1, -1) != 1)
+            continue;
+        uint32_t index = (uint32_t)event.data.u64;
+        if (index < WAKE_CONNECTION)
+            return (enum wake)index;
+        *connection = &c->all[index - WAKE_CONNECTION];
+
+        /* Its place may have been taken since the report was made. */
+        pthread_mutex_lock(&c->lock);
+        bool mine = (*connection)->generation == event.data.u64 >> 32 && (*connection)->state == IDLE;
+        if (mine)
+            (*connection)->state = BUSY;
+        pthread_mutex_unlock(&c->lock);
+        if (mine)
+            return WAKE_CONNECTION;
+    }
+}
+
+/* A free place, or that of the connection that is idle longest. NULL: all are at work. Under the lock. */
+static struct connection *find_place(struct connections *c)
+{
+    if (c->first_free < c->most) {
+        struct connection *place = &c->all[c->first_free];
+        c->first_free = place->next_free;
+        return place;
+    }
+    struct connection *oldest = NULL;
+    for (int i = 0; i < c->most; i++)
+        if (c->all[i].state == IDLE && (!oldest || c->all[i].idle_since < oldest->idle_since))
+            oldest = &c->all[i];
+    if (!oldest)
+        return NULL;
+    request_free(oldest->request);
+    oldest->request = NULL;
+    return oldest;
+}
+
+static void give_back(struct connections *c, struct connection *place)
+{
+    place->next_free = c->first_free;
+    c->first_free = (int)(place - c->all);
+    place->state = FREE;
+}
+
+static void start(struct connections *c, struct connection *place, int fd)
+{
+    place->request = request_open(fd);
+    place->fd = fd;
+    place->generation++;
+    place->waiter.owner = place;
+    place->idle_since = ++c->turn;
+    place->state = IDLE;
+    uint64_t tag = CONNECTION_TAG(place - c->all, place->generation);
+    if (place->request && watch(c->epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, tag))
+        return;
+    if (!place->request)
+        close(fd);
+    request_free(place->request);
+    place->request = NULL;
+    give_back(c, place);
+}
+
+/* Under the lock. */
+static void accept_waiting(struct connections *c)
+{
+    struct pollfd listener = {.fd = c->listener_fd, .events = POLLIN};
+
+    while (c->listening && poll(&listener, 1, 0) > 0) {
+        struct connection *place = find_place(c);
+        if (!place) {
+            log_line(LOG_WARNING, "all connections are at work: new ones wait (TICKETD_CONNECTIONS)",
+                     LOG_NUMBER("connections", c->most));
+            c->listening = false;
+            watch(c->epoll_fd, EPOLL_CTL_MOD, c->listener_fd, 0, WAKE_LISTENER);
+            return;
+        }
+        int fd = accept4(c->listener_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0) {
+            start(c, place, fd);
+            continue;
+        }
+        give_back(c, place);
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            log_line(LOG_ERROR, "cannot accept a connection", LOG_TEXT("why", strerror(errno)));
+            poll(NULL, 0, 10); /* the listener stays readable: do not spin on it */
+        }
+        return;
+    }
+}
+
+void connections_accept(struct connections *c)
+{
+    pthread_mutex_lock(&c->lock);
+    accept_waiting(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void listen_again(struct connections *c)
+{
+    c->listening = true;
+    watch(c->epoll_fd, EPOLL_CTL_MOD, c->listener_fd, EPOLLIN, WAKE_LISTENER);
+}
+
+void connections_watch(struct connections *c, struct connection *connection)
+{
+    uint64_t tag = CONNECTION_TAG(connection - c->all, connection->generation);
+
+    /* Under the lock, for once idle its place may be taken, and the descriptor be another connection's. */
+    pthread_mutex_lock(&c->lock);
+    connection->idle_since = ++c->turn;
+    connection->state = IDLE;
+    watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLONESHOT, tag);
+    if (!c->listening && c->listener_fd >= 0)
+        listen_again(c); /* there is one that can give way now */
+    pthread_mutex_unlock(&c->lock);
+}
+
+void connections_close(struct connections *c, struct connection *connection)
+{
+    request_free(connection->request);
+    connection->request = NULL;
+
+    pthread_mutex_lock(&c->lock);
+    give_back(c, connection);
+    if (!c->listening && c->listener_fd >= 0)
+        listen_again(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void connections_stop_listening(struct connections *c)
+{
+    pthread_mutex_lock(&c->lock);
+    accept_waiting(c);
+    c->listening = false;
+    epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->listener_fd, NULL);
+    c->listener_fd = -1;
+    pthread_mutex_unlock(&c->lock);
+}
+
+int connections_in_flight(struct connections *c)
+{
+    int count = 0;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->most; i++) {
+        int state = c->all[i].state;
+        struct pollfd socket = {.fd = c->all[i].fd, .events = POLLIN};
+        if (state == BUSY || (state == IDLE && poll(&socket, 1, 0) > 0 && socket.revents == POLLIN))
+            count++;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return count;
+}
+
+void connections_stop(struct connections *c)
+{
+    eventfd_write(c->stop_fd, 1);
+}

@@ -1,0 +1,10 @@
+/* `ticketd migrate`. */
+#include "commands.h"
+#include "store.h"
+
+#include <stdlib.h>
+
+int command_migrate(const struct conf *conf)
+{
+    return store_migrate(conf) ? EXIT_SUCCESS : EXIT_FAILURE;
+}

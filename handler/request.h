@@ -1,0 +1,49 @@
+/* One HTTP request in and its answer out, by FastCGI or CGI. The only module that knows libfcgi.
+ *
+ * A struct request belongs to one connection of the web server and is used by one thread at a time. */
+#ifndef TICKETD_REQUEST_H
+#define TICKETD_REQUEST_H
+
+#include "outcome.h"
+#include "text.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct request;
+
+/* Readies libfcgi, once per process. Takes the dispositions of SIGPIPE, SIGTERM and SIGUSR1: set your own afterwards.
+ */
+bool request_library_init(void) MUST_USE;
+
+/* Makes the request of a FastCGI connection; the connection's descriptor is the request's from here on, and its
+ * receive and send time-outs are set. NULL: out of memory, the descriptor is still the caller's. */
+struct request *request_open(int fd) MUST_USE;
+
+/* Makes the one request of a CGI process: standard input, the environment, standard output. */
+struct request *request_open_cgi(void) MUST_USE;
+
+/* Reads the parameters and the whole body, at most `max_body` bytes of it.
+ * OUTCOME_NONE: read. OUTCOME_TOO_LARGE, OUTCOME_BAD_REQUEST (with request_problem): answer that.
+ * OUTCOME_UNAVAILABLE: out of memory. OUTCOME_GONE: nobody to answer, or not a request; close it.
+ * Waits for a slow peer for a few seconds at most. */
+enum outcome request_read(struct request *request, size_t max_body) MUST_USE;
+
+/* What is wrong with a request that is OUTCOME_BAD_REQUEST. A static string. */
+const char *request_problem(const struct request *request);
+
+/* A parameter (a meta-variable of RFC 3875) of the request that was read; "" where it is not given. Valid until the
+ * answer. */
+const char *request_parameter(const struct request *request, const char *name);
+
+/* Hands the body over: NUL-terminated, to be freed by the caller. NULL where there is none left to take. */
+char *request_take_body(struct request *request, size_t *length) MUST_USE;
+
+/* Writes an answer and ends the request. True: the connection is kept and can carry another one.
+ * False: it is closed. `keep` false closes it in any case. */
+bool request_answer(struct request *request, const struct text *answer, bool keep) MUST_USE;
+
+/* Closes what is open and frees. NULL is fine. */
+void request_free(struct request *request);
+
+#endif

@@ -1,0 +1,344 @@
+/* `ticketd`: serves FastCGI, or the one request of a CGI process. The path of every event is receive() and answer():
+ *
+ *   readable connection → read → decode → submit … commit … verdict → answer → watched again
+ *
+ * Workers do the reading, decoding and answering, writers the committing; the main thread waits for signals. */
+#include "serve.h"
+#include "answer.h"
+#include "clock.h"
+#include "commands.h"
+#include "log.h"
+#include "store.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define QUEUE_BODIES   64   /* bodies of the largest size that may wait for their commit */
+#define IDLE_MS        1000 /* how often an idle writer looks at its connection */
+#define STOP_MS        8000 /* after SIGTERM: for what is in flight */
+#define STOP_FORCED_MS 1000 /* then, for what is left to be answered 503 */
+
+/* A thread and the number that tells it from its like. */
+struct thread {
+    pthread_t id;
+    int number;
+    struct server *server;
+};
+
+/* Answers a request that is no event. OUTCOME_NONE: it is one. `path` is REQUEST_URI, or what CGI has in its place. */
+static enum outcome answer_places(struct server *server, struct request *request, struct text *answer)
+{
+    static const char *const probes[] = {"livez", "readyz"};
+    const char *method = request_parameter(request, "REQUEST_METHOD");
+    const char *path = request_parameter(request, "REQUEST_URI");
+    const char *probe = NULL;
+
+    if (!*path)
+        path = request_parameter(request, "PATH_INFO");
+    if (!*path)
+        path = request_parameter(request, "SCRIPT_NAME");
+    size_t length = strcspn(path, "?");
+    for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+        size_t size = strlen(probes[i]);
+        if (length > size && path[length - size - 1] == '/' && memcmp(path + length - size, probes[i], size) == 0)
+            probe = probes[i];
+    }
+
+    if (!probe && (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0))
+        return OUTCOME_NONE;
+    if (!probe || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)) {
+        answer_bad_method(answer, probe ? "GET, HEAD" : "POST, PUT");
+        return OUTCOME_BAD_METHOD;
+    }
+    bool ready = atomic_load(&server->ready) && !atomic_load(&server->stopping);
+    if (strcmp(probe, "livez") == 0)
+        answer_json(answer, 200, "{\"live\":true}");
+    else if (ready)
+        answer_json(answer, 200, "{\"ready\":true,\"by\":\"database\"}");
+    else
+        answer_json(answer, 503, "{\"ready\":false}");
+    return OUTCOME_UNCHANGED;
+}
+
+/* The first half of the path. OUTCOME_NONE: the event was submitted, its verdict will come. OUTCOME_GONE: close the
+ * connection. Else `answer` is written. */
+static enum outcome receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
+                            struct text *answer)
+{
+    struct event *event = &waiter->event;
+    size_t length = 0;
+
+    event_init(event, NULL, 0);
+    enum outcome outcome = request_read(request, (size_t)server->conf->max_body_kb * 1024);
+    if (outcome == OUTCOME_GONE)
+        return outcome;
+
+    enum outcome place = answer_places(server, request, answer);
+    if (place != OUTCOME_NONE)
+        return place;
+
+    if (outcome == OUTCOME_NONE) {
+        char *body = request_take_body(request, &length);
+        event_init(event, body, length);
+        queue_arrive(server->queue, slot, waiter);
+        outcome = event_decode(event);
+        if (outcome == OUTCOME_NONE)
+            outcome = queue_submit(server->queue, slot, waiter);
+        else
+            queue_withdraw(server->queue, slot);
+        if (outcome == OUTCOME_NONE)
+            return OUTCOME_NONE;
+    } else if (outcome == OUTCOME_BAD_REQUEST) {
+        event_fault(event, "", request_problem(request));
+    }
+    event->outcome = outcome;
+    answer_event(answer, event);
+    return outcome;
+}
+
+/* The second half: the answer goes out, the event is freed, the connection is watched for its next request. */
+static void answer_and_watch(struct server *server, struct connection *connection, const struct text *answer)
+{
+    bool kept = request_answer(connection->request, answer, !atomic_load(&server->stopping));
+    event_free(&connection->waiter.event);
+    if (kept)
+        connections_watch(server->connections, connection);
+    else
+        connections_close(server->connections, connection);
+}
+
+static void converse(struct server *server, int slot, struct connection *connection)
+{
+    struct text answer = {0};
+
+    switch (receive(server, slot, connection->request, &connection->waiter, &answer)) {
+    case OUTCOME_NONE:
+        break;
+    case OUTCOME_GONE:
+        event_free(&connection->waiter.event);
+        connections_close(server->connections, connection);
+        break;
+    default:
+        answer_and_watch(server, connection, &answer);
+    }
+    text_free(&answer);
+}
+
+static void answer_verdicts(struct server *server)
+{
+    struct waiter *waiter;
+
+    queue_clear_verdicts_fd(server->queue);
+    while ((waiter = queue_next_verdict(server->queue))) {
+        struct text answer = {0};
+        answer_event(&answer, &waiter->event);
+        answer_and_watch(server, waiter->owner, &answer);
+        text_free(&answer);
+    }
+}
+
+static void *work(void *argument)
+{
+    struct thread *thread = argument;
+    struct server *server = thread->server;
+    struct connection *connection;
+
+    for (;;) {
+        switch (connections_wait(server->connections, &connection)) {
+        case WAKE_LISTENER:
+            connections_accept(server->connections);
+            break;
+        case WAKE_VERDICTS:
+            answer_verdicts(server);
+            break;
+        case WAKE_CONNECTION:
+            converse(server, thread->number, connection);
+            break;
+        case WAKE_STOP:
+            return NULL;
+        }
+    }
+}
+
+/* Takes what waits in a lane and gives it verdicts. Returns how many events that were. */
+static size_t write_batch(struct server *server, int lane, struct store *store, struct waiter **batch,
+                          struct event **events, int wait_ms)
+{
+    size_t count = queue_take(server->queue, lane, batch, (size_t)server->conf->batch, wait_ms);
+    if (count == 0)
+        return 0;
+
+    /* The oldest event sets the limit, and even that gets one try. */
+    int64_t deadline = clock_monotonic_ms() + server->conf->db_timeout_ms / 5;
+    if (batch[0]->deadline > deadline)
+        deadline = batch[0]->deadline;
+    for (size_t i = 0; i < count; i++)
+        events[i] = &batch[i]->event;
+    store_settle(store, events, count, deadline);
+    atomic_store(&server->ready, batch[0]->event.outcome != OUTCOME_UNAVAILABLE);
+    queue_finish(server->queue, batch, count);
+    return count;
+}
+
+static void *write_batches(void *argument)
+{
+    struct thread *thread = argument;
+    struct server *server = thread->server;
+    struct store *store = store_open(server->conf, &server->stop_at);
+    struct waiter **batch = calloc((size_t)server->conf->batch, sizeof(*batch));
+    struct event **events = calloc((size_t)server->conf->batch, sizeof(*events));
+
+    if (!store || !batch || !events) {
+        log_line(LOG_ERROR, "out of memory");
+        abort();
+    }
+    int wait_ms = 0;
+    while (!atomic_load(&server->stopped)) {
+        if (write_batch(server, thread->number, store, batch, events, wait_ms) == 0)
+            atomic_store(&server->ready, store_idle(store));
+        wait_ms = IDLE_MS;
+    }
+    store_close(store);
+    free(batch);
+    free(events);
+    return NULL;
+}
+
+/* Waits until nothing is in flight, at most `milliseconds`. */
+static void drain(struct server *server, int milliseconds)
+{
+    int64_t until = clock_monotonic_ms() + milliseconds;
+    while (connections_in_flight(server->connections) > 0 && clock_monotonic_ms() < until)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+}
+
+static void wait_for_signals(struct server *server, const sigset_t *signals)
+{
+    int signal = 0;
+
+    while (signal != SIGTERM && signal != SIGINT) {
+        sigwait(signals, &signal);
+        if (signal == SIGHUP)
+            log_line(LOG_INFO, "SIGHUP: there are no files to read again");
+    }
+    log_line(LOG_INFO, "stopping: finishing what is in flight");
+    atomic_store(&server->stopping, true);
+    connections_stop_listening(server->connections);
+    listener_close(&server->listener);
+    drain(server, STOP_MS);
+    atomic_store(&server->stop_at, clock_monotonic_ms());
+    drain(server, STOP_FORCED_MS);
+    connections_stop(server->connections);
+    atomic_store(&server->stopped, true);
+    queue_wake(server->queue);
+}
+
+static int serve_fastcgi(struct server *server)
+{
+    const struct conf *conf = server->conf;
+    struct thread threads[64 + 32]; /* the most that conf.def allows */
+    int count = 0, status = EXIT_FAILURE;
+    sigset_t signals;
+
+    /* Blocked before any thread is made, so that only sigwait() sees them. */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGTERM, SIG_DFL); /* libfcgi had taken it */
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+
+    server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
+    if (!server->connections)
+        goto out;
+    for (int i = 0; i < conf->writers + conf->workers; i++) {
+        bool writer = i < conf->writers;
+        threads[i] = (struct thread){.number = writer ? i : i - conf->writers, .server = server};
+        if (pthread_create(&threads[i].id, NULL, writer ? write_batches : work, &threads[i]) != 0) {
+            log_line(LOG_ERROR, "cannot start a thread");
+            exit(EXIT_FAILURE);
+        }
+        count++;
+    }
+    log_line(LOG_INFO, "serving FastCGI", LOG_TEXT("listen", conf->listen), LOG_NUMBER("workers", conf->workers),
+             LOG_NUMBER("writers", conf->writers));
+    wait_for_signals(server, &signals);
+    status = EXIT_SUCCESS;
+out:
+    while (count > 0)
+        pthread_join(threads[--count].id, NULL);
+    connections_free(server->connections);
+    return status;
+}
+
+/* A batch of one, through the same functions. */
+static int serve_cgi(struct server *server)
+{
+    struct request *request = request_open_cgi();
+    struct store *store = store_open(server->conf, &server->stop_at);
+    struct waiter waiter = {0}, *batch[1];
+    struct event *events[1];
+    struct text answer = {0};
+    int status = EXIT_FAILURE;
+
+    if (!request || !store)
+        goto out;
+    if (strcmp(request_parameter(request, "REQUEST_METHOD"), "GET") == 0)
+        atomic_store(&server->ready, store_idle(store));
+    switch (receive(server, 0, request, &waiter, &answer)) {
+    case OUTCOME_NONE:
+        if (write_batch(server, 0, store, batch, events, 0) != 1)
+            goto out;
+        answer_event(&answer, &waiter.event);
+        break;
+    case OUTCOME_GONE:
+        goto out;
+    default:
+        break;
+    }
+    (void)!request_answer(request, &answer, false);
+    status = EXIT_SUCCESS;
+out:
+    text_free(&answer);
+    event_free(&waiter.event);
+    request_free(request);
+    store_close(store);
+    return status;
+}
+
+int command_serve(const struct conf *conf)
+{
+    struct server server = {.conf = conf, .listener = {.fd = -1}};
+    int status = EXIT_FAILURE;
+    struct conf one = *conf;
+
+    atomic_store(&server.stop_at, INT64_MAX);
+    if (!request_library_init())
+        return EXIT_FAILURE;
+
+    bool inherited = !*conf->listen && listener_inherit(&server.listener);
+    bool cgi = !inherited && getenv("GATEWAY_INTERFACE");
+    if (cgi) {
+        one.batch = one.writers = one.workers = 1;
+        server.conf = &one;
+    } else if (!inherited && !*conf->listen) {
+        log_line(LOG_ERROR,
+                 "no socket to listen on: set TICKETD_LISTEN, or start it by systemd, spawn-fcgi or a web server");
+        return EXIT_FAILURE;
+    } else if (!inherited && !listener_open(&server.listener, conf->listen)) {
+        return EXIT_FAILURE;
+    }
+    server.queue = queue_new(server.conf->writers, server.conf->workers, conf->db_timeout_ms,
+                             (size_t)conf->max_body_kb * 1024 * QUEUE_BODIES);
+    if (server.queue)
+        status = cgi ? serve_cgi(&server) : serve_fastcgi(&server);
+    queue_free(server.queue);
+    listener_close(&server.listener);
+    return status;
+}

@@ -1,0 +1,247 @@
+/* libpq with a limit to every wait: non-blocking throughout, our own poll, our own deadlines. A server that is
+ * frozen keeps its sockets open, so that keepalives alone would wait for it for ever. */
+#include "store_connection.h"
+#include "clock.h"
+#include "log.h"
+#include "sql.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BACKOFF_MIN_MS 100
+#define BACKOFF_MAX_MS 2000
+#define SLICE_MS       100 /* how soon a wait notices that it must stop */
+
+struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at)
+{
+    struct store *store = calloc(1, sizeof(*store));
+    if (store) {
+        store->conf = conf;
+        store->stop_at = stop_at;
+    }
+    return store;
+}
+
+void store_close(struct store *store)
+{
+    if (!store)
+        return;
+    PQfinish(store->connection);
+    free(store);
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Waits for the socket. False: the deadline has passed. */
+static bool wait_for(struct store *store, short events, int64_t deadline)
+{
+    for (;;) {
+        int64_t left = earlier(deadline, atomic_load(store->stop_at)) - clock_monotonic_ms();
+        if (left <= 0)
+            return false;
+        struct pollfd socket = {.fd = PQsocket(store->connection), .events = events};
+        if (poll(&socket, 1, (int)earlier(left, SLICE_MS)) > 0)
+            return true;
+    }
+}
+
+PGresult *connection_result(struct store *store, int64_t deadline, bool *broken)
+{
+    PGconn *connection = store->connection;
+    int unsent = PQflush(connection);
+
+    while (!*broken && PQisBusy(connection)) {
+        short events = unsent > 0 ? POLLIN | POLLOUT : POLLIN;
+        if (unsent < 0 || !wait_for(store, events, deadline) || !PQconsumeInput(connection))
+            *broken = true;
+        else if (unsent > 0)
+            unsent = PQflush(connection);
+    }
+    return *broken ? NULL : PQgetResult(connection);
+}
+
+void connection_close(struct store *store)
+{
+    PQfinish(store->connection);
+    store->connection = NULL;
+}
+
+void connection_failed(struct store *store, const char *why, const char *sqlstate)
+{
+    if (!store->complained || strcmp(store->complaint, sqlstate ? sqlstate : "") != 0) {
+        enum sqlstate_class class = sqlstate_classify(sqlstate);
+        const char *message = class == SQLSTATE_INSTALLATION
+                                  ? "the installation is wrong: events are held, nothing is stored; see ticketd check"
+                                  : "the database is away: events are held";
+        char line[256];
+        snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
+        log_line(LOG_ERROR, message, LOG_TEXT("why", line), LOG_TEXT("sqlstate", sqlstate ? sqlstate : ""));
+    }
+    snprintf(store->complaint, sizeof(store->complaint), "%s", sqlstate ? sqlstate : "");
+    connection_close(store); /* not before: why may be inside it */
+    store->complained = true;
+    store->backoff_ms = store->backoff_ms ? store->backoff_ms * 2 : BACKOFF_MIN_MS;
+    if (store->backoff_ms > BACKOFF_MAX_MS)
+        store->backoff_ms = BACKOFF_MAX_MS;
+    /* Half of it by chance, so that many hosts do not come back in step. */
+    int half = store->backoff_ms / 2;
+    store->next_try = clock_monotonic_ms() + half + clock_realtime_us() % (half + 1);
+}
+
+void connection_healthy(struct store *store)
+{
+    if (store->complained)
+        log_line(LOG_INFO, "the database is back");
+    store->complained = false;
+    store->backoff_ms = 0;
+    store->next_try = 0;
+}
+
+void connection_back_off(struct store *store, int64_t deadline)
+{
+    int64_t until = earlier(store->next_try, deadline);
+    for (;;) {
+        int64_t left = earlier(until, atomic_load(store->stop_at)) - clock_monotonic_ms();
+        if (left <= 0)
+            return;
+        left = earlier(left, SLICE_MS);
+        nanosleep(&(struct timespec){.tv_nsec = left * 1000000}, NULL);
+    }
+}
+
+static bool finish_connecting(struct store *store, int64_t deadline)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (status != PGRES_POLLING_OK) {
+        if (status == PGRES_POLLING_FAILED)
+            return false;
+        if (!wait_for(store, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline))
+            return false;
+        status = PQconnectPoll(store->connection);
+    }
+    return PQsetnonblocking(store->connection, 1) == 0;
+}
+
+/* Runs one statement and drops its rows but for the first value, copied to `value` where that is not NULL.
+ * NULL: it went well; else the error, to be cleared by the caller. */
+static PGresult *run(struct store *store, int sent, int64_t deadline, char *value, size_t size, bool *broken)
+{
+    PGresult *error = NULL, *result;
+
+    *broken = !sent;
+    while ((result = connection_result(store, deadline, broken))) {
+        ExecStatusType status = PQresultStatus(result);
+        if (status == PGRES_TUPLES_OK && value && PQntuples(result) == 1)
+            snprintf(value, size, "%s", PQgetvalue(result, 0, 0));
+        if (status == PGRES_FATAL_ERROR && !error)
+            error = result;
+        else
+            PQclear(result);
+    }
+    return error;
+}
+
+static bool prepare(struct store *store, const char *name, const char *sql, int64_t deadline)
+{
+    bool broken;
+    PGresult *error = run(store, PQsendPrepare(store->connection, name, sql, 0, NULL), deadline, NULL, 0, &broken);
+    bool good = !broken && !error;
+
+    if (!good)
+        connection_failed(store, error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : "no answer in time",
+                          error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL);
+    PQclear(error);
+    return good;
+}
+
+static bool schema_fits(struct store *store, int64_t deadline)
+{
+    char version[16] = "0";
+    bool broken;
+    PGresult *error = run(store, PQsendQuery(store->connection, sql_schema_version_query), deadline, version,
+                          sizeof(version), &broken);
+    bool good = !broken && !error && atoi(version) >= sql_schema_version;
+
+    if (broken)
+        connection_failed(store, "no answer in time", NULL);
+    else if (error)
+        connection_failed(store, PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY),
+                          PQresultErrorField(error, PG_DIAG_SQLSTATE));
+    else if (!good)
+        connection_failed(store, "the schema is too old: run ticketd migrate", "3F000");
+    PQclear(error);
+    return good;
+}
+
+/* What libpq is told beside TICKETD_DATABASE; the user's own words win, for they come later. */
+static PGconn *start_connecting(const struct conf *conf)
+{
+    const char *const keywords[] = {"fallback_application_name",
+                                    "keepalives_idle",
+                                    "keepalives_interval",
+                                    "keepalives_count",
+                                    "dbname",
+                                    "client_encoding",
+                                    NULL};
+    const char *const values[] = {"ticketd", "30", "10", "3", conf->database, "UTF8", NULL};
+    return PQconnectStartParams(keywords, values, 1);
+}
+
+bool connection_open(struct store *store, int64_t deadline)
+{
+    store->connection = start_connecting(store->conf);
+    if (!store->connection || PQstatus(store->connection) == CONNECTION_BAD || !finish_connecting(store, deadline)) {
+        const char *why = store->connection ? PQerrorMessage(store->connection) : "out of memory";
+        connection_failed(store, *why ? why : "no answer in time", NULL);
+        return false;
+    }
+    if (!schema_fits(store, deadline) || !prepare(store, "upsert", sql_upsert_ticket, deadline) ||
+        !prepare(store, "delete", sql_delete_ticket, deadline))
+        return false;
+
+    log_line(store->complained ? LOG_DEBUG : LOG_INFO, "database connected",
+             LOG_TEXT("host", PQhost(store->connection)), LOG_TEXT("database", PQdb(store->connection)),
+             LOG_TEXT("user", PQuser(store->connection)));
+    return true;
+}
+
+bool store_valid_conninfo(const struct conf *conf)
+{
+    PQconninfoOption *options = NULL;
+    /* An empty string is valid: everything then comes from libpq's own environment. libpq's message is not shown: it
+     * quotes the string, which may hold a password. */
+    options = PQconninfoParse(conf->database, NULL);
+    if (!options)
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_DATABASE"),
+                 LOG_TEXT("expected", "a connection string or URI as in the PostgreSQL manual, section 34.1.1"));
+    PQconninfoFree(options);
+    return options != NULL;
+}
+
+bool store_check(struct store *store, int64_t deadline)
+{
+    store->complained = false;
+    return connection_open(store, deadline);
+}
+
+bool store_idle(struct store *store)
+{
+    int64_t now = clock_monotonic_ms();
+
+    if (store->connection) {
+        struct pollfd socket = {.fd = PQsocket(store->connection), .events = POLLIN};
+        if (poll(&socket, 1, 0) > 0 &&
+            (!PQconsumeInput(store->connection) || PQstatus(store->connection) == CONNECTION_BAD))
+            connection_close(store);
+    }
+    if (!store->connection && now >= store->next_try && connection_open(store, now + store->conf->db_timeout_ms))
+        connection_healthy(store);
+    return store->connection != NULL;
+}

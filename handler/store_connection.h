@@ -1,0 +1,40 @@
+/* The connection under store.c: connecting, waiting with a deadline, migrating. Only the store's files include this. */
+#ifndef TICKETD_STORE_CONNECTION_H
+#define TICKETD_STORE_CONNECTION_H
+
+#include "sqlstate.h"
+#include "store.h"
+
+#include <libpq-fe.h>
+
+struct store {
+    const struct conf *conf;
+    const _Atomic int64_t *stop_at;
+    PGconn *connection; /* NULL: away */
+    int64_t next_try;   /* monotonic milliseconds: not to connect before this */
+    int backoff_ms;
+    bool complained;   /* that it is away was logged already */
+    char complaint[6]; /* with this SQLSTATE */
+};
+
+/* Connects, looks at the schema's version and prepares the statements. False: not before `deadline`, or refused. */
+bool connection_open(struct store *store, int64_t deadline) MUST_USE;
+
+/* Drops the connection, whatever state it is in; the next may be tried at once. */
+void connection_close(struct store *store);
+
+/* Notes that the database is away and why, once for each SQLSTATE in a row, and puts the next try off, longer each
+ * time. */
+void connection_failed(struct store *store, const char *why, const char *sqlstate);
+
+/* Notes that the database does its work: connecting alone does not show that, the rights may be missing. */
+void connection_healthy(struct store *store);
+
+/* The next result, sending what is still unsent; NULL: none is left for this statement.
+ * When `deadline` passes or the connection breaks *broken is set. The caller clears the result. */
+PGresult *connection_result(struct store *store, int64_t deadline, bool *broken) MUST_USE;
+
+/* Sleeps until the next try or until `deadline`, whichever is first. */
+void connection_back_off(struct store *store, int64_t deadline);
+
+#endif

@@ -1,0 +1,26 @@
+/* A growing string, and the one place where text is escaped for JSON. */
+#ifndef TICKETD_TEXT_H
+#define TICKETD_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Start with {0}. When memory runs out `failed` is set, and later appends do nothing. */
+struct text {
+    char *bytes; /* NUL-terminated once anything was appended */
+    size_t length;
+    size_t capacity;
+    bool failed;
+};
+
+void text_append(struct text *text, const char *string);
+void text_append_bytes(struct text *text, const char *bytes, size_t length);
+void text_append_format(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Appends `string` as a JSON string with its quotes (RFC 8259 section 7). Bytes from 0x80 are passed on as they are. */
+void text_append_json(struct text *text, const char *string);
+
+/* Frees the bytes and makes the text empty again. */
+void text_free(struct text *text);
+
+#endif
