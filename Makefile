@@ -1,0 +1,70 @@
+# ticketd. `make run` and `make check` do all the set-up; `make` builds.
+#
+# BUILD=DIR and SANITIZE=address,undefined or thread build a second time elsewhere.
+
+VERSION  = 0.1.0
+BUILD    ?= build
+CC       ?= cc
+CFLAGS   ?= -O2 -g
+PREFIX   ?= /usr/local
+PYTHON   ?= /usr/bin/python3
+PORT     ?= 8080
+export PORT
+
+PACKAGES = fcgi libcjson libpq
+WARN     = -Wall -Wextra -Wshadow -Wconversion $(if $(CI),-Werror)
+HARDEN   = -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+SAN      = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+ALL_CFLAGS  = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ihandler -pthread $(WARN) $(HARDEN) $(SAN) \
+              $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null) $(CPPFLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pie -pthread -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
+LIBS        = $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+
+OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(wildcard handler/*.c)) $(BUILD)/sql.o
+MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
+UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+
+.PHONY: all run check unit bench install clean
+all:
+	@tools/install build
+	@$(MAKE) --no-print-directory $(BUILD)/ticketd
+
+run:
+	@tools/install run
+	@$(MAKE) --no-print-directory $(BUILD)/ticketd
+	@exec tools/run
+
+check:
+	@tools/install check
+	@exec tests/check
+
+unit: $(UNITS)
+
+$(BUILD)/ticketd: $(OBJECTS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/test_%: tests/unit/test_%.c $(MODULES)
+	$(CC) $(ALL_CFLAGS) -DTEST_DATA='"$(CURDIR)/tests/data"' $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+$(BUILD)/%.o: handler/%.c | $(BUILD)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: $(BUILD)/%.c
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/sql.c: tools/embed $(sort $(wildcard sql/*.sql)) | $(BUILD)
+	tools/embed $(sort $(wildcard sql/*.sql)) > $@.new
+	mv $@.new $@
+
+$(BUILD):
+	mkdir -p $@
+
+install: all
+	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/nginx nginx/*.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/sql sql/*.sql
+
+clean:
+	rm -rf build
+
+-include $(wildcard $(BUILD)/*.d)
