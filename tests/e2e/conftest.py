@@ -1,0 +1,214 @@
+"""Fixtures: a throwaway PostgreSQL, the handler, a web server in front of it. All real, all in temporary folders."""
+
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import psycopg2
+import pytest
+
+from cluster import Cluster
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TICKETD = os.environ.get("TICKETD", str(ROOT / "build/ticketd"))
+LOCATION = "/vcc/tickets"
+
+
+def wait_until(condition, seconds=10, what="the condition"):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not come within {seconds} s")
+
+
+def stop(process, seconds=12):
+    """Ends a process of ours and returns its exit status."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
+
+
+def environment(**settings):
+    """The environment without any setting of ours or libpq's, and with those given."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETD_", "PG", "LISTEN_"))}
+    clean.update({k: str(v) for k, v in settings.items()})
+    return clean
+
+
+@pytest.fixture
+def folder():
+    """A short path: a unix socket's has room for 107 bytes."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="ticketd-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    with Cluster() as c:
+        yield c
+
+
+class Database:
+    """A database with schema vcc, made by `ticketd migrate`, and a login role that may only do what the handler may."""
+
+    def __init__(self, cluster, name):
+        self.cluster = cluster
+        self.name = name
+        cluster.createdb(name)
+        self.owner = cluster.conninfo(name)
+        subprocess.run([TICKETD, "migrate"], check=True, capture_output=True, env=environment(TICKETD_DATABASE=self.owner))
+        self.connection = psycopg2.connect(self.owner)
+        self.connection.autocommit = True
+        self.query("DO $$ BEGIN CREATE ROLE handler LOGIN IN ROLE vcc_writer; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        self.handler = cluster.conninfo(name, "handler")
+
+    def query(self, sql, *values):
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, sql, *values):
+        return self.query(sql, *values)[0][0]
+
+    def reconnect(self):
+        self.connection.close()
+        self.connection = psycopg2.connect(self.owner)
+        self.connection.autocommit = True
+
+
+@pytest.fixture
+def database(cluster, request):
+    name = f"test_{time.time_ns()}"
+    database = Database(cluster, name)
+    yield database
+    database.connection.close()
+    connection = psycopg2.connect(cluster.conninfo("postgres"))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    connection.close()
+
+
+class Handler:
+    """ticketd on a unix socket."""
+
+    def __init__(self, folder, database, **settings):
+        self.socket = str(folder / "ticketd.sock")
+        self.log = folder / "ticketd.log"
+        self.settings = {"TICKETD_LISTEN": f"unix:{self.socket}", "TICKETD_DATABASE": database.handler,
+                         "TICKETD_AUTH": "none", **settings}
+        self.start()
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([TICKETD], env=environment(**self.settings), stderr=log,
+                                            stdin=subprocess.DEVNULL)
+        wait_until(lambda: self.process.poll() is not None or self.accepts(), what="the handler's socket")
+
+    def accepts(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.socket) == 0
+
+    def stop(self):
+        return stop(self.process)
+
+
+@pytest.fixture
+def handler(folder, database):
+    handler = Handler(folder, database)
+    yield handler
+    status = handler.stop()
+    log = handler.log.read_text(errors="replace")
+    assert status == 0, log
+    assert "Sanitizer" not in log, log
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Nginx:
+    """A real nginx with the location that users install, in front of a FastCGI socket."""
+
+    def __init__(self, folder, upstream):
+        self.port = free_port()
+        self.folder = folder
+        user = "user root;" if os.geteuid() == 0 else ""
+        conf = folder / "nginx.conf"
+        conf.write_text(f"""
+{user}
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx-error.log info;
+events {{ worker_connections 4096; }}
+http {{
+    access_log {folder}/nginx-access.log;
+    client_body_temp_path {folder}/body;
+    fastcgi_temp_path {folder}/fastcgi;
+    proxy_temp_path {folder}/proxy;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream ticketd {{ server unix:{upstream}; keepalive 64; }}
+    server {{
+        listen 127.0.0.1:{self.port} backlog=4096;
+        include {ROOT}/nginx/ticketd.conf;
+    }}
+}}
+""")
+        self.process = subprocess.Popen(["nginx", "-e", f"{folder}/nginx-error.log", "-p", str(folder), "-c", str(conf)])
+        wait_until(self.accepts, what="nginx")
+
+    def accepts(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self):
+        return stop(self.process)
+
+
+@pytest.fixture
+def nginx(folder, handler):
+    nginx = Nginx(folder, handler.socket)
+    yield nginx
+    nginx.stop()
+
+
+class Answer:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+def send(port, body=b"", method="POST", path=LOCATION, headers=None, timeout=30):
+    """One request to the web server on `port`."""
+    if isinstance(body, (dict, list)):
+        body = json.dumps(body)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request(method, path, body, headers or {})
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()

@@ -1,0 +1,703 @@
+"""The two functions that keep the tickets, called as the handler calls them: long random sequences against the
+model, sessions that hammer the same tickets, and the meetings of two sessions one by one.
+
+SQL_DIR names another directory of SQL files: a broken copy must turn these tests red.
+"""
+
+import contextlib
+import os
+import random
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg2
+import psycopg2.extensions
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import SQL_DIR, Cluster  # noqa: E402
+from model import COLUMNS, Model, compare, decode, random_body, random_events  # noqa: E402
+
+# A failing run prints its seed; SEED=… repeats it.
+SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else [1, 2, 3]
+
+UPSERT = "SELECT vcc.upsert_ticket({})".format(", ".join(
+    f"{name} => %({name})s::{kind}" for name, kind in [
+        ("event_id", "uuid"), ("received_at", "timestamptz"), ("action", "text"), ("payload", "text"),
+        ("clears", "text[]"), ("extra_names", "text[]"), ("project_id", "bigint"), ("ticket_id", "bigint"),
+    ]) + "".join(f", {name} => %({name})s" for name in COLUMNS))  # fmt: skip
+DELETE = """SELECT vcc.delete_ticket(event_id => %(event_id)s::uuid, received_at => %(received_at)s::timestamptz,
+    payload => %(payload)s, project_id => %(project_id)s::bigint, ticket_id => %(ticket_id)s::bigint)"""
+EMPTY = "TRUNCATE vcc.tickets, vcc.deleted_tickets, vcc.ticket_adds, vcc.ticket_events"
+RETRIED = (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected)
+
+
+class Arrival:
+    """A body with what the handler gives it at receipt."""
+
+    counter = 0
+    lock = threading.Lock()
+
+    def __init__(self, body):
+        with Arrival.lock:
+            Arrival.counter += 1
+            n = Arrival.counter
+        self.body = body
+        self.event = decode(body)
+        self.key = self.event.key
+        self.id = uuid.UUID(int=(n << 80) | (7 << 76) | (2 << 62))  # time-ordered, like a UUIDv7
+        self.received_at = time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime(1708000000 + n))
+
+    def __repr__(self):
+        return f"{self.event.action} {self.key} {self.id} {self.body!r}"
+
+
+def apply(connection, arrival):
+    """Calls the function and returns its result. Commits only where the connection is in autocommit."""
+    event = arrival.event
+    values = {
+        "event_id": str(arrival.id), "received_at": arrival.received_at, "payload": event.body.decode(),
+        "project_id": event.key[0], "ticket_id": event.key[1],
+    }  # fmt: skip
+    statement = DELETE
+    if event.action != "delete":
+        statement = UPSERT
+        values.update(dict.fromkeys(COLUMNS), **{c: v for c, v in event.columns.items() if v is not None})
+        values["action"] = event.action
+        values["clears"] = [c for c, v in event.columns.items() if v is None] or None
+        values["extra_names"] = list(event.extra) or None
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchone()[0]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    # Deadlocks are met on purpose, by the dozen: a second's wait for each would be long.
+    with Cluster(settings={"deadlock_timeout": "20ms"}) as cluster:
+        cluster.createdb("tickets")
+        cluster.install_schema("tickets", os.environ.get("SQL_DIR", SQL_DIR))
+        yield cluster
+
+
+@pytest.fixture
+def connect(cluster):
+    """Makes connections to a database without tickets; what a test leaves open is closed."""
+    cluster.execute(EMPTY, dbname="tickets")
+    with contextlib.ExitStack() as stack:
+
+        def make(autocommit=False):
+            connection = cluster.connect("tickets", autocommit=autocommit)
+            stack.callback(connection.close)
+            return connection
+
+        yield make
+
+
+@pytest.fixture
+def admin(connect):
+    return connect(autocommit=True)
+
+
+def query(connection, sql, *parameters):
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall()
+
+
+def execute(connection, sql):
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+def state(connection):
+    """Everything that events change, with the places of the rows: a rewritten row shows."""
+    return [query(connection, f"SELECT ctid::text, t::text FROM {table} t ORDER BY ctid")
+            for table in ("vcc.tickets", "vcc.deleted_tickets", "vcc.ticket_adds", "vcc.ticket_events")]  # fmt: skip
+
+
+# -- sequences ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("tickets", [3, 150])
+def test_random_sequence(connect, seed, tickets):
+    """Thousands of events, each result and the final state as the model says."""
+    rng = random.Random(seed * 1000 + tickets)
+    keys = [(1 + n % 3, 1 + n // 3) for n in range(tickets)]
+    connection, model, applied = connect(), Model(), []
+    for body in random_events(rng, 2000, keys):
+        arrival = Arrival(body)
+        expected, found = model.apply(arrival.event), apply(connection, arrival)
+        assert found == expected, f"SEED={seed}, event {len(applied)}: {arrival}"
+        applied.append((arrival, found))
+        if rng.random() < 0.05:  # the answer to an earlier commit was lost
+            arrival, result = rng.choice(applied)
+            assert apply(connection, arrival) == result, f"SEED={seed}, repeated: {arrival}"
+        if rng.random() < 0.1:
+            connection.commit()
+    differences = compare(connection, model)
+    assert not differences, f"SEED={seed}\n" + "\n".join(differences)
+    # The sequence must have met every kind of result, or it proves little.
+    seen = Counter((a.event.action, result) for a, result in applied)
+    for action, results in {"add": "inserted updated unchanged ignored", "update": "inserted updated unchanged ignored",
+                            "delete": "deleted unchanged"}.items():  # fmt: skip
+        assert all(seen[action, result] for result in results.split()), seen
+
+
+# -- many sessions --------------------------------------------------------------------------------------------------
+
+
+def settle(connection, batch):
+    """One batch as the handler's writer does it: sorted by ticket, one transaction, tried again until it commits.
+    Returns the results."""
+    order = sorted(batch, key=lambda a: a.key)  # stable: a ticket's events stay in their order
+    while True:
+        try:
+            results = [(arrival, apply(connection, arrival)) for arrival in order]
+            connection.commit()
+            return results
+        except RETRIED:
+            connection.rollback()
+
+
+def in_threads(count, work):
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(work, n) for n in range(count)]:
+            future.result(120)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_sessions_hammer_the_same_tickets(connect, admin, seed):
+    keys = [(1, 1), (1, 2), (2, 1)]
+    rng = random.Random(seed)
+    shared = [Arrival(body) for body in random_events(rng, 300, keys)]  # a spool that everyone drains
+    sent, answers, lock = list(shared), [], threading.Lock()
+    connections = [connect() for _ in range(6)]
+
+    def work(n):
+        rng = random.Random(seed * 100 + n)
+        own = [Arrival(body) for body in random_events(rng, 250, keys)]
+        with lock:
+            sent.extend(own)
+        queue = own + shared
+        rng.shuffle(queue)
+        while queue:
+            batch = [queue.pop() for _ in range(min(len(queue), rng.randint(1, 8)))]
+            results = settle(connections[n], batch)
+            if rng.random() < 0.1:
+                assert settle(connections[n], batch) == results  # the answer to the commit was lost
+            with lock:
+                answers.extend(results)
+
+    in_threads(6, work)
+    message = f"SEED={seed}"
+
+    journal = query(admin, "SELECT event_id, project_id, ticket_id, result FROM vcc.ticket_events")
+    assert sorted(row[0] for row in journal) == sorted(str(a.id) for a in sent), message  # each exactly once
+    recorded = {row[0]: row[3] for row in journal}
+    assert [] == [(a, result) for a, result in answers if recorded[str(a.id)] != result], message
+
+    rows = set(query(admin, "SELECT project_id, ticket_id FROM vcc.tickets"))
+    deleted = set(query(admin, "SELECT project_id, ticket_id FROM vcc.deleted_tickets"))
+    assert not rows & deleted, message
+    # The results tell each ticket's life: as often made as deleted, or once more.
+    for key in keys:
+        results = Counter(row[3] for row in journal if row[1:3] == key)
+        assert results["inserted"] - results["deleted"] == (key in rows), f"{message} {key} {results}"
+        assert (key in rows) != (key in deleted), f"{message} {key}"
+
+    # Each different add is remembered once, whatever came of it.
+    adds = {(a.key, a.body) for a in sent if a.event.action == "add"}
+    assert query(admin, "SELECT count(*) FROM vcc.ticket_adds") == [(len(adds),)], message
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_deleted_tickets_stay_away(connect, admin, seed):
+    """Updates from all sides while others delete: once a delete is committed, the ticket does not come back."""
+    keys = [(1, n) for n in range(40)]
+    connections = [connect() for _ in range(6)]
+
+    def work(n):
+        rng = random.Random(seed * 100 + n)
+        for key in keys:
+            # All meet at one ticket after the other, some before the delete, some after it.
+            batch = [Arrival(random_body(rng, key, ("update",))) for _ in range(rng.randint(0, 3))]
+            if n < 2:
+                batch.insert(rng.randint(0, len(batch)), Arrival(random_body(rng, key, ("delete",))))
+            settle(connections[n], batch)
+
+    in_threads(6, work)
+    assert query(admin, "SELECT * FROM vcc.tickets") == [], f"SEED={seed}"
+    assert query(admin, "SELECT count(*) FROM vcc.deleted_tickets") == [(len(keys),)], f"SEED={seed}"
+
+
+# -- two sessions meet ----------------------------------------------------------------------------------------------
+
+
+class Session:
+    """A database session that runs one call at a time beside the test."""
+
+    def __init__(self, connection, admin):
+        self.connection, self.admin = connection, admin
+        self.pid = connection.get_backend_pid()
+        self.pool = ThreadPoolExecutor(1)
+
+    def now(self, arrival):
+        """Applies an event that nothing holds up."""
+        return self.begin(arrival).result(20)
+
+    def begin(self, arrival):
+        """Starts to apply an event and returns its future."""
+        return self.pool.submit(apply, self.connection, arrival)
+
+    def blocked(self, arrival):
+        """Starts to apply an event that has to wait for another session, and returns its future once it waits."""
+        future = self.begin(arrival)
+        deadline = time.monotonic() + 20
+        while not query(self.admin, "SELECT pg_blocking_pids(%s) <> '{}'", self.pid)[0][0]:
+            if future.done():
+                raise AssertionError(f"did not wait: {future.exception() or future.result()}: {arrival}")
+            assert time.monotonic() < deadline, "neither waits nor returns"
+            time.sleep(0.002)
+        return future
+
+    def commit(self):
+        self.pool.submit(self.connection.commit).result(20)
+
+    def rollback(self):
+        self.pool.submit(self.connection.rollback).result(20)
+
+    def finish(self, future, arrival):
+        """What the handler makes of a call: its result, committed; tried again after a serialization failure."""
+        try:
+            result = future.result(20)
+        except RETRIED:
+            self.rollback()
+            result = self.now(arrival)
+        self.commit()
+        return result
+
+
+@pytest.fixture
+def sessions(connect, admin):
+    made = [Session(connect(), admin) for _ in range(2)]
+    yield made
+    for session in made:
+        session.connection.cancel()  # where a test failed, the other one may still wait
+        session.pool.shutdown()
+
+
+def event(action, attributes=""):
+    body = f'{{"action": "{action}", "ticket": {{"projectId": 1, "ticketId": 1{attributes}}}}}'
+    return Arrival(body.encode())
+
+
+def make_event(action, title):
+    return event(action, f', "title": "{title}"' if title else "")
+
+
+def add(title):
+    return make_event("add", title)
+
+
+def update(title):
+    return make_event("update", title)
+
+
+def delete():
+    return make_event("delete", "")
+
+
+def titles(connection):
+    return [title for title, in query(connection, "SELECT title FROM vcc.tickets")]
+
+
+def assert_consistent(connection):
+    """A ticket is there or deleted, and its results say so."""
+    both = query(connection, "SELECT * FROM vcc.tickets JOIN vcc.deleted_tickets USING (project_id, ticket_id)")
+    assert both == [], "a ticket is there and deleted at once"
+    balance = query(connection, """SELECT count(*) FILTER (WHERE result = 'inserted')
+        - count(*) FILTER (WHERE result = 'deleted') - (SELECT count(*) FROM vcc.tickets) FROM vcc.ticket_events""")
+    assert balance == [(0,)], "the journal's results do not add up to the tickets there are"
+
+
+# What happened to the ticket before, as events; then two events that meet.
+NOTHING = ()
+UPDATED = (("update", "old"),)
+ADDED = (("add", "old"),)
+DELETED = (("add", "old"), ("delete", ""))
+DELETED_UNSEEN = (("delete", ""),)
+
+
+def prepare(connection, history):
+    for action, title in history:
+        apply(connection, make_event(action, title))
+
+
+def test_delete_without_row_then_update(sessions, admin):
+    """The update waits for the open delete, and then the ticket is deleted."""
+    one, two = sessions
+    late = update("late")
+    assert one.now(delete()) == "unchanged"
+    future = two.blocked(late)
+    one.commit()
+    assert two.finish(future, late) == "ignored"
+    assert titles(admin) == []
+    assert_consistent(admin)
+
+
+def test_delete_without_row_rolled_back_then_update(sessions, admin):
+    one, two = sessions
+    assert one.now(delete()) == "unchanged"
+    first = update("a")
+    future = two.blocked(first)
+    one.rollback()
+    assert two.finish(future, first) == "inserted"
+    assert titles(admin) == ["a"]
+
+
+def test_update_inserts_then_delete(sessions, admin):
+    """The delete waits for the row that is being made, and deletes it."""
+    one, two = sessions
+    assert one.now(update("a")) == "inserted"
+    late = delete()
+    future = two.blocked(late)
+    one.commit()
+    assert two.finish(future, late) == "deleted"
+    assert titles(admin) == []
+    assert_consistent(admin)
+
+
+def test_update_rolled_back_then_delete(sessions, admin):
+    one, two = sessions
+    assert one.now(update("a")) == "inserted"
+    late = delete()
+    future = two.blocked(late)
+    one.rollback()
+    assert two.finish(future, late) == "unchanged"
+    assert query(admin, "SELECT count(*) FROM vcc.deleted_tickets") == [(1,)]
+
+
+def test_two_deletes_without_row(sessions, admin):
+    one, two = sessions
+    assert one.now(delete()) == "unchanged"
+    late = delete()
+    future = two.blocked(late)
+    one.commit()
+    assert two.finish(future, late) == "unchanged"
+    assert query(admin, "SELECT count(*) FROM vcc.deleted_tickets") == [(1,)]
+    assert_consistent(admin)
+
+
+@pytest.mark.parametrize("history, make, title", [(ADDED, update, "b"), (UPDATED, update, "b"), (ADDED, add, "b")])
+def test_delete_then_event(admin, sessions, history, make, title):
+    """A row is being deleted while an event for it comes."""
+    prepare(admin, history)
+    one, two = sessions
+    assert one.now(delete()) == "deleted"
+    late = make(title)
+    future = two.blocked(late)
+    one.commit()
+    assert two.finish(future, late) == ("inserted" if make is add else "ignored")
+    assert titles(admin) == ([title] if make is add else [])
+    assert_consistent(admin)
+
+
+@pytest.mark.parametrize("make", [update, add])
+def test_event_then_delete(admin, sessions, make):
+    """A row is being changed while its delete comes."""
+    prepare(admin, ADDED)
+    one, two = sessions
+    assert one.now(make("b")) == "updated"
+    late = delete()
+    future = two.blocked(late)
+    one.commit()
+    assert two.finish(future, late) == "deleted"
+    assert titles(admin) == []
+    assert_consistent(admin)
+
+
+def test_delete_and_new_add_in_one_transaction(admin, sessions):
+    """The row that another session waits for is replaced by a new one."""
+    prepare(admin, ADDED)
+    for first, second, result, after in [(delete(), add("b"), "updated", ["late"]), (delete(), add("c"), "deleted", [])]:
+        one, two = sessions
+        assert one.now(first) == "deleted"
+        assert one.now(second) == "inserted"
+        late = update("late") if result == "updated" else delete()
+        future = two.blocked(late)
+        one.commit()
+        assert two.finish(future, late) == result
+        assert titles(admin) == after
+        assert_consistent(admin)
+
+
+# -- add meets add --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("history, first_result", [(NOTHING, "inserted"), (UPDATED, "unchanged"), (ADDED, "updated"),
+                                                   (DELETED, "inserted")])  # fmt: skip
+@pytest.mark.parametrize("same", [True, False])
+def test_add_then_add(admin, sessions, history, first_result, same):
+    """Two adds at once: the second sees the first, so the same changes nothing and another overwrites."""
+    prepare(admin, history)
+    one, two = sessions
+    assert one.now(add("a")) == first_result
+    late = add("a" if same else "b")
+    future = two.blocked(late)
+    one.commit()
+    assert two.finish(future, late) == ("unchanged" if same else "updated")
+    assert titles(admin) == ["b" if not same else "old" if history is UPDATED else "a"]
+    assert_consistent(admin)
+
+
+def test_first_add_and_update(sessions, admin):
+    """An update that inserts and the first add at once: the add only fills."""
+    one, two = sessions
+    assert one.now(update("from update")) == "inserted"
+    late = event("add", ', "title": "from add", "status": "park"')
+    future = two.blocked(late)
+    one.commit()
+    assert two.finish(future, late) == "updated"
+    assert query(admin, "SELECT title, status FROM vcc.tickets") == [("from update", "park")]
+
+
+@pytest.mark.parametrize("history", [DELETED_UNSEEN, UPDATED + DELETED_UNSEEN])
+def test_first_adds_of_a_deleted_ticket(admin, sessions, history):
+    """The first add was overtaken, another one that comes meanwhile is new: one of the two brings the ticket back."""
+    prepare(admin, history)
+    one, two = sessions
+    assert one.now(add("a")) == "ignored"
+    late = add("b")
+    future = two.begin(late)
+    time.sleep(0.2)  # it may wait or not
+    one.commit()
+    assert two.finish(future, late) == "inserted"
+    assert titles(admin) == ["b"]
+    assert_consistent(admin)
+
+
+@pytest.mark.parametrize("history", [DELETED_UNSEEN, DELETED])
+def test_same_add_of_a_deleted_ticket(admin, sessions, history):
+    """The same add from two senders' tries: neither counts as new beside the other."""
+    prepare(admin, history)
+    one, two = sessions
+    first, late = add("a"), add("a")
+    result = one.now(first)
+    future = two.begin(late)
+    time.sleep(0.2)
+    one.commit()
+    assert (result, two.finish(future, late)) == (("ignored", "ignored") if history is DELETED_UNSEEN
+                                                  else ("inserted", "unchanged"))  # fmt: skip
+    assert query(admin, "SELECT count(*) FROM vcc.ticket_adds") == [(1 if history is DELETED_UNSEEN else 2,)]
+    assert_consistent(admin)
+
+
+# -- delete meets the add that brings the ticket back ---------------------------------------------------------------
+
+
+def test_new_add_then_delete(admin, sessions):
+    """The ticket is deleted, a new add is bringing it back, and another delete comes: it must not be lost between the
+    old deletion that it sees and the new row that it does not."""
+    prepare(admin, DELETED)
+    one, two = sessions
+    assert one.now(add("b")) == "inserted"
+    late = delete()
+    future = two.begin(late)
+    time.sleep(0.2)
+    one.commit()
+    result = two.finish(future, late)
+    assert_consistent(admin)
+    # Both orders are right for two hosts, but not a mixture.
+    assert (result, titles(admin)) in [("deleted", []), ("unchanged", ["b"])]
+    deleted = query(admin, "SELECT count(*) FROM vcc.deleted_tickets")
+    assert deleted == [(1 if result == "deleted" else 0,)]
+
+
+def test_repeated_delete_then_new_add(admin, sessions):
+    """The second delete found nothing and is still open while the new add comes."""
+    prepare(admin, DELETED)
+    one, two = sessions
+    assert one.now(delete()) == "unchanged"
+    late = add("b")
+    future = two.begin(late)
+    time.sleep(0.2)
+    one.commit()
+    assert two.finish(future, late) == "inserted"
+    assert titles(admin) == ["b"]
+    assert_consistent(admin)
+
+
+def test_new_add_rolled_back_then_delete(admin, sessions):
+    prepare(admin, DELETED)
+    one, two = sessions
+    assert one.now(add("b")) == "inserted"
+    late = delete()
+    future = two.begin(late)
+    time.sleep(0.2)
+    one.rollback()
+    assert two.finish(future, late) == "unchanged"
+    assert titles(admin) == []
+    assert query(admin, "SELECT count(*) FROM vcc.deleted_tickets") == [(1,)]
+
+
+# A function looks at several tables one after the other, and others may commit in between. A lock on a table, held by
+# a session that then does what happens meanwhile, stops the function at its first statement that the lock forbids.
+LOCKS = [
+    "vcc.tickets IN SHARE",  # lets SELECT FOR UPDATE pass, stops the change
+    "vcc.tickets IN EXCLUSIVE",
+    "vcc.deleted_tickets IN ACCESS EXCLUSIVE",
+    "vcc.deleted_tickets IN EXCLUSIVE",
+    "vcc.deleted_tickets IN SHARE",
+    "vcc.ticket_adds IN ACCESS EXCLUSIVE",
+    "vcc.ticket_adds IN SHARE",
+    "vcc.ticket_events IN ACCESS EXCLUSIVE",
+    "vcc.ticket_events IN SHARE",
+]
+LATE = {"update": ("update", "late"), "add": ("add", "late"), "repeated add": ("add", "old"), "delete": ("delete", "")}
+MEANWHILE = [
+    [("update", "b")], [("add", "late")], [("add", "b")], [("delete", "")], [("add", "b"), ("delete", "")],
+    [("add", "late"), ("delete", "")], [("delete", ""), ("add", "b")], [("delete", ""), ("add", "late")],
+    [("delete", ""), ("add", "late"), ("delete", "")],
+]  # fmt: skip
+HISTORIES = {"nothing": NOTHING, "updated": UPDATED, "added": ADDED, "deleted": DELETED, "never seen": DELETED_UNSEEN}
+
+
+def serial_outcomes(history, late, others):
+    """What the model says of the late event before, between and behind the others: their results, its result, titles."""
+    outcomes = []
+    for place in range(len(others) + 1):
+        model = Model()
+        for action, title in history:
+            model.apply(make_event(action, title).event)
+        order = others[:place] + [late] + others[place:]
+        results = {arrival.id: model.apply(arrival.event) for arrival in order}
+        outcomes.append(([results[arrival.id] for arrival in others + [late]],
+                         [ticket.columns.get("title") for ticket in model.tickets.values()]))  # fmt: skip
+    return outcomes
+
+
+def race(admin, session, other, lock, history, late, others):
+    """Applies `late` in `session`; where it comes to `lock`, `others` are committed first. Returns the results as
+    serial_outcomes does; None where the two did not meet."""
+    execute(admin, EMPTY)
+    prepare(admin, history)
+    execute(other, f"LOCK TABLE {lock} MODE")
+    future = session.begin(late)
+    while not future.done() and not query(admin, "SELECT pg_blocking_pids(%s) <> '{}'", session.pid)[0][0]:
+        time.sleep(0.0005)
+    try:
+        if not future.done():
+            results = [apply(other, arrival) for arrival in others]
+            other.commit()
+            return results + [session.finish(future, late)], titles(admin)
+    except RETRIED:
+        pass  # they waited for each other, and this one was sent home: the handler's next try is an ordinary one
+    other.rollback()
+    session.finish(future, late)
+    return None
+
+
+@pytest.mark.parametrize("kind", LATE)
+@pytest.mark.parametrize("before", HISTORIES)
+def test_others_commit_in_between(connect, admin, sessions, kind, before):
+    """Whatever is committed while a function is half-way: the outcome is that of some order of the events."""
+    other, wrong, met = connect(), [], 0
+    for lock in LOCKS:
+        for meanwhile in MEANWHILE:
+            late, others = make_event(*LATE[kind]), [make_event(*each) for each in meanwhile]
+            found = race(admin, sessions[0], other, lock, HISTORIES[before], late, others)
+            met += found is not None
+            if found and found not in serial_outcomes(HISTORIES[before], late, others):
+                wrong.append(f"{lock}, meanwhile {meanwhile}: {found}")
+            try:
+                assert_consistent(admin)
+            except AssertionError as error:
+                wrong.append(f"{lock}, meanwhile {meanwhile}: {error}")
+    assert not wrong, "\n".join(wrong)
+    assert met > len(MEANWHILE), "the locks stopped hardly anything: the test proves little"
+
+
+# -- one event from two sessions ------------------------------------------------------------------------------------
+
+REPEATS = {
+    "update inserts": (NOTHING, update, "inserted"),
+    "update updates": (ADDED, update, "updated"),
+    "update ignored": (DELETED, update, "ignored"),
+    "add inserts": (NOTHING, add, "inserted"),
+    "first add fills nothing": (UPDATED, add, "unchanged"),
+    "add updates": (ADDED, add, "updated"),
+    "add inserts again": (DELETED, add, "inserted"),
+    "add ignored": (DELETED_UNSEEN, add, "ignored"),
+    "delete deletes": (ADDED, lambda _: delete(), "deleted"),
+    "delete without row": (NOTHING, lambda _: delete(), "unchanged"),
+    "delete of deleted": (DELETED, lambda _: delete(), "unchanged"),
+}
+
+
+@pytest.mark.parametrize("case", REPEATS)
+def test_same_event_while_the_first_is_open(admin, sessions, case):
+    """The answer to a commit is lost and the batch goes over another connection while the first is still at work: the
+    second waits, then returns what the first one did, or has to be tried again; it changes nothing."""
+    history, make, result = REPEATS[case]
+    prepare(admin, history)
+    one, two = sessions
+    arrival = make("new")
+    assert one.now(arrival) == result
+    future = two.blocked(arrival)
+    one.commit()
+    before = state(admin)
+    assert two.finish(future, arrival) == result
+    assert state(admin) == before
+    assert_consistent(admin)
+
+
+@pytest.mark.parametrize("case", REPEATS)
+def test_same_event_while_the_first_fails(admin, sessions, case):
+    """The first one is undone: the second applies the event."""
+    history, make, result = REPEATS[case]
+    prepare(admin, history)
+    one, two = sessions
+    arrival = make("new")
+    assert one.now(arrival) == result
+    future = two.blocked(arrival)
+    one.rollback()
+    assert two.finish(future, arrival) == result
+    assert query(admin, "SELECT result FROM vcc.ticket_events WHERE event_id = %s", str(arrival.id)) == [(result,)]
+    assert_consistent(admin)
+
+
+# -- isolation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [psycopg2.extensions.ISOLATION_LEVEL_REPEATABLE_READ,
+                                   psycopg2.extensions.ISOLATION_LEVEL_SERIALIZABLE],
+                         ids=["repeatable read", "serializable"])  # fmt: skip
+def test_another_isolation_level(connect, admin, level):
+    """A server may have another default_transaction_isolation. The functions may refuse to work there, but a
+    deleted ticket does not come back."""
+    connections = [connect(), connect()]
+    for connection in connections:
+        connection.set_session(isolation_level=level)
+    one, two = (Session(connection, admin) for connection in connections)
+    late, refused = update("late"), False
+    try:
+        assert one.now(delete()) == "unchanged"
+        future = two.blocked(late)
+        one.commit()
+        assert two.finish(future, late) == "ignored"
+    except psycopg2.Error as error:
+        refused = True
+        assert error.pgcode.startswith(("25", "0A", "55")), error
+    finally:
+        for session in (one, two):
+            session.rollback()
+            session.pool.shutdown()
+    assert titles(admin) == []
+    assert_consistent(admin)
+    assert refused == (query(admin, "SELECT * FROM vcc.ticket_events") == [])

@@ -1,0 +1,190 @@
+"""An event through nginx is a committed row."""
+
+import concurrent.futures
+import json
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+
+import model
+import pytest
+from conftest import LOCATION, ROOT, send, wait_until
+
+
+def event(action, ticket=21, **attributes):
+    return {"action": action, "ticket": {"projectId": 130, "ticketId": ticket, **attributes}}
+
+
+def sample(name):
+    return (ROOT / f"tests/data/sample-{name}.json").read_bytes()
+
+
+def test_the_vendors_samples(nginx, database):
+    answer = send(nginx.port, sample("add"))
+    assert (answer.status, answer.json["result"]) == (200, "inserted")
+    assert answer.headers["Content-Type"] == "application/json"
+    row = database.query("""SELECT entity_id, contact_id, ticket_no, title, type, description, cc, status, sub_status,
+        created_user_id, created_user_name, project_name, agent_name, agent_user_name, user_id,
+        first_open_time AT TIME ZONE 'UTC', soft_deadline AT TIME ZONE 'UTC', extra
+        FROM vcc.tickets WHERE project_id = 130 AND ticket_id = 21""")[0]
+    assert [str(v) for v in row] == [
+        "1814", "1220", "130-20240215-270338", "bug", "complaint", "a", "None", "park", "waiting4agent", "6", "John Smith",
+        "Manual", "John Smith", "john_smith", "8", "2024-02-15 14:46:46", "2024-02-15 14:46:00", "{}"]
+
+    assert send(nginx.port, sample("update"), method="PUT").json["result"] == "updated"
+    assert database.query("SELECT title, cc, sub_status, project_name, description, status FROM vcc.tickets") == [
+        ("Customer complaint", "[email protected]", "waiting4entity", "Customer complaints on email", "a", "park")]
+
+    assert send(nginx.port, sample("delete")).json["result"] == "deleted"
+    assert database.query("SELECT * FROM vcc.tickets") == []
+    assert database.query("SELECT project_id, ticket_id FROM vcc.deleted_tickets") == [(130, 21)]
+
+    journal = database.query("SELECT event_id::text, action, result, payload FROM vcc.ticket_events ORDER BY event_id")
+    assert [(a, r) for _, a, r, _ in journal] == [("add", "inserted"), ("update", "updated"), ("delete", "deleted")]
+    assert journal[0][0] == answer.json["event"]
+    assert [p for *_, p in journal] == [json.loads(sample(n)) for n in ("add", "update", "delete")]
+
+
+def test_event_ids_are_uuid7_in_order_of_receipt(nginx, database):
+    before = time.time()
+    ids = [uuid.UUID(send(nginx.port, event("update", title=str(i))).json["event"]) for i in range(20)]
+    assert ids == sorted(ids) and {i.version for i in ids} == {7}
+    for i in ids:
+        assert before - 1 < (i.int >> 80) / 1000 < time.time() + 1
+    assert [uuid.UUID(r[0]) for r in database.query("SELECT event_id::text FROM vcc.ticket_events ORDER BY received_at")] == ids
+
+
+def test_the_journal_holds_what_came(nginx, database):
+    body = '\ufeff{"action":"update","ticket":{"projectId":1,"ticketId":2,"big":12345678901234567890.12,"title":"a","title":"b"}}'
+    assert send(nginx.port, body.encode()).status == 200
+    assert database.value("SELECT payload->'ticket'->>'big' FROM vcc.ticket_events") == "12345678901234567890.12"
+    assert database.query("SELECT title, extra->>'big' FROM vcc.tickets") == [("b", "12345678901234567890.12")]
+
+
+@pytest.mark.parametrize("body, status, pointers", [
+    (b"", 400, None),
+    (b"{", 400, None),
+    (b'{"action":"\xff"}', 400, None),
+    (b'{"a":01}', 400, None),
+    (b"[]", 422, [""]),
+    (b"{}", 422, ["/action", "/ticket"]),
+    (b'{"action":"close","ticket":{"ticketId":1.5,"title":7,"softDeadline":"2023-02-29"}}', 422,
+     ["/action", "/ticket/projectId", "/ticket/softDeadline", "/ticket/ticketId", "/ticket/title"]),
+    (b'{"action":"add","ticket":{"projectId":1,"ticketId":2,"title":"a\\u0000b"}}', 422, ["/ticket/title"]),
+])
+def test_refusals(nginx, database, body, status, pointers):
+    answer = send(nginx.port, body)
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["status"] == status and answer.json["title"]
+    if pointers is None:
+        assert answer.json["detail"]
+    else:
+        assert sorted(e["pointer"] for e in answer.json["errors"]) == pointers
+    assert database.value("SELECT count(*) FROM vcc.ticket_events") == 0
+
+
+def test_other_methods_and_places(nginx):
+    for method, path, status, allow in [
+            ("GET", LOCATION, 405, "POST, PUT"), ("DELETE", LOCATION, 405, "POST, PUT"),
+            ("POST", LOCATION + "/livez", 405, "GET, HEAD"), ("GET", LOCATION + "/livez", 200, None),
+            ("GET", LOCATION + "/readyz?x=/y", 200, None)]:
+        answer = send(nginx.port, method=method, path=path)
+        assert (answer.status, answer.headers["Allow"]) == (status, allow), (method, path)
+    assert send(nginx.port, method="GET", path=LOCATION + "/readyz").json == {"ready": True, "by": "database"}
+
+
+def test_bodies_around_the_cap(nginx, database):
+    def body(size):
+        head, tail = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"', b'"}}'
+        return head + b"x" * (size - len(head) - len(tail)) + tail
+    cap = 1024 * 1024
+    assert send(nginx.port, body(cap)).status == 200
+    assert database.value("SELECT length(title) FROM vcc.tickets") > cap - 100
+    assert send(nginx.port, body(cap + 1)).status == 413
+    assert send(nginx.port, body(100)).status == 200
+
+
+def test_a_poisoned_event_fails_alone(nginx, database):
+    """The database refuses some events of a batch: those are 422, with the column; all others are stored."""
+    database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'poison'), ALTER status SET NOT NULL")
+    bodies = [event("add", i, title="poison" if i % 10 == 3 else "good", **({} if i % 10 == 7 else {"status": "park"}))
+              for i in range(200)]
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda b: send(nginx.port, b), bodies))
+    for i, answer in enumerate(answers):
+        assert answer.status == (422 if i % 10 in (3, 7) else 200), answer.body
+        if i % 10 == 7:
+            assert answer.json["errors"][0]["pointer"] == "/ticket/status"
+        if i % 10 == 3:
+            assert "tickets_title_check" in answer.json["errors"][0]["detail"]
+    assert database.value("SELECT count(*) FROM vcc.tickets") == 160
+    assert database.value("SELECT count(*) FROM vcc.ticket_events") == 160
+
+
+def test_sixty_four_clients(nginx, handler, database):
+    """Every answer is right, every journal row there, one database connection, far fewer commits than events."""
+    clients, each = 64, 40
+    commits = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+    before = database.value(commits)
+    most = []
+    done = threading.Event()
+
+    def watch():
+        while not done.is_set():
+            most.append(database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler'"))
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+
+    def client(n):
+        return [send(nginx.port, event("add" if i == 0 else "update", n, title=f"{n}/{i}")) for i in range(each)]
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(client, range(clients)))
+    done.set()
+    watcher.join()
+    for a in answers:
+        assert [x.json["result"] for x in a] == ["inserted"] + ["updated"] * (each - 1)
+    ids = {x.json["event"] for a in answers for x in a}
+    assert {r[0] for r in database.query("SELECT event_id::text FROM vcc.ticket_events")} == ids
+    assert len(ids) == clients * each
+    assert sorted(database.query("SELECT ticket_id, title FROM vcc.tickets")) == [
+        (n, f"{n}/{each - 1}") for n in range(clients)]
+    assert max(most) == 1
+    handler.stop()  # the statistics are complete once the session has ended
+    wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler'") == 0)
+    assert database.value(commits) - before - len(most) < clients * each / 2
+    handler.start()
+
+
+def test_random_events_give_the_states_of_the_model(nginx, database):
+    seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+    print("SEED =", seed)
+    rng = random.Random(seed)
+    expected = model.Model()
+    for body in model.random_events(rng, 1500, [(1 + i % 3, i) for i in range(12)]):
+        answer = send(nginx.port, body)
+        assert answer.status == 200, (body, answer.body)
+        assert answer.json["result"] == expected.apply(model.decode(body)), body
+    assert not model.compare(database.connection, expected)
+
+
+def test_idle_connections_delay_nobody(nginx, handler):
+    idle = []
+    try:
+        for _ in range(256):
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(handler.socket)
+            idle.append(s)
+        start = time.monotonic()
+        for i in range(20):
+            assert send(nginx.port, event("update", i, title="x")).status == 200
+        assert time.monotonic() - start < 5
+    finally:
+        for s in idle:
+            s.close()

@@ -1,0 +1,422 @@
+"""Starting, stopping, sockets, modes, rude peers, and a database that goes away."""
+
+import concurrent.futures
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import fastcgi
+import pytest
+from conftest import TICKETD, Handler, environment, send, stop, wait_until
+
+BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"x"}}'
+
+
+def body(ticket, title):
+    return json.dumps({"action": "update", "ticket": {"projectId": 1, "ticketId": ticket, "title": title}}).encode()
+
+
+def run(*arguments, **settings):
+    return subprocess.run([TICKETD, *arguments], env=environment(**settings), capture_output=True, text=True, timeout=20,
+                          stdin=subprocess.DEVNULL)
+
+
+# Configuration and commands
+
+@pytest.mark.parametrize("settings, words", [
+    ({"TICKETD_SPOOL": "x"}, ["unknown setting", "TICKETD_SPOOL"]),
+    ({"TICKETD_BATCH": "0"}, ["TICKETD_BATCH", "from 1 to"]),
+    ({"TICKETD_BATCH": "12x"}, ["TICKETD_BATCH"]),
+    ({"TICKETD_LOG_LEVEL": "loud"}, ["TICKETD_LOG_LEVEL", "debug"]),
+    ({"TICKETD_TIME_ZONE": "Europe/Atlantis"}, ["TICKETD_TIME_ZONE"]),
+    ({"TICKETD_DATABASE": "host"}, ["TICKETD_DATABASE"]),
+    ({"TICKETD_AUTH": "token"}, ["TICKETD_AUTH=none"]),
+    ({"TICKETD_LISTEN": ":9000"}, ["0.0.0.0:PORT"]),
+    ({"TICKETD_LISTEN": ""}, ["TICKETD_LISTEN"]),
+])
+def test_a_bad_setting_stops_the_start(settings, words):
+    result = run(**{"TICKETD_AUTH": "none", "TICKETD_LISTEN": "unix:/nowhere/x", **settings})
+    assert result.returncode == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_commands():
+    assert run("--version").stdout.startswith("ticketd ")
+    help_text = run("--help").stdout
+    assert "migrate" in help_text and "TICKETD_DATABASE" in help_text
+    assert run("nonsense").returncode == 2
+    assert "subStatus\tsub_status\ttext" in run("fields").stdout
+
+
+def test_check_says_what_is_wrong(cluster, database):
+    good = run("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
+    assert good.returncode == 0 and "database" in good.stdout
+    cluster.createdb("empty")
+    assert run("check", TICKETD_DATABASE=database.handler).returncode == 1
+    bad = run("check", TICKETD_DATABASE=cluster.conninfo("empty"), TICKETD_AUTH="none")
+    assert bad.returncode == 1 and "vcc" in bad.stderr
+
+
+def test_migrate_twice_and_at_once(cluster):
+    cluster.createdb("fresh")
+    conninfo = cluster.conninfo("fresh")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: run("migrate", TICKETD_DATABASE=conninfo), range(4)))
+    assert [r.returncode for r in results] == [0] * 4, [r.stderr for r in results]
+    assert run("migrate", TICKETD_DATABASE=conninfo).returncode == 0
+
+
+# Sockets
+
+def test_socket_mode_and_no_stealing(folder, database, handler):
+    assert os.stat(handler.socket).st_mode & 0o777 == 0o660
+    second = run(TICKETD_LISTEN=f"unix:{handler.socket}", TICKETD_AUTH="none", TICKETD_DATABASE=database.handler)
+    assert second.returncode == 1 and "another process listens there" in second.stderr
+    handler.process.kill()
+    handler.process.wait()
+    assert os.path.exists(handler.socket)  # stale
+    handler.start()
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(BODY))
+        assert "inserted" in c.answer()
+    assert handler.stop() == 0
+    assert not os.path.exists(handler.socket)
+    handler.start()
+
+
+def test_a_file_in_the_way_is_left_alone(folder, database):
+    path = folder / "precious"
+    path.write_text("data")
+    result = run(TICKETD_LISTEN=f"unix:{path}", TICKETD_AUTH="none", TICKETD_DATABASE=database.handler)
+    assert result.returncode == 1 and path.read_text() == "data"
+
+
+def test_inherited_from_spawn_fcgi(folder, database):
+    path = str(folder / "spawned.sock")
+    pid_file = folder / "pid"
+    subprocess.run(["spawn-fcgi", "-s", path, "-P", str(pid_file), "--", TICKETD], check=True, capture_output=True,
+                   env=environment(TICKETD_DATABASE=database.handler, TICKETD_AUTH="none"))
+    pid = int(pid_file.read_text())
+    try:
+        with fastcgi.Connection(path) as c:
+            c.send(fastcgi.request(BODY))
+            assert "inserted" in c.answer()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}") or "Z" in open(f"/proc/{pid}/stat").read().split(")")[1][:3],
+               what="the end of the spawned handler")
+
+
+def test_inherited_by_listen_fds(folder, database):
+    path = str(folder / "activated.sock")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(16)
+
+    def as_systemd_does():
+        os.environ["LISTEN_PID"] = str(os.getpid())
+        os.dup2(listener.fileno(), 3, inheritable=True)
+
+    # The shell sets LISTEN_PID to the pid that the exec keeps.
+    process = subprocess.Popen(["sh", "-c", f"export LISTEN_PID=$$; exec {TICKETD} serve"], pass_fds=[3],
+                               preexec_fn=as_systemd_does, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               env=environment(TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", LISTEN_FDS="1"))
+    with fastcgi.Connection(path) as c:
+        c.send(fastcgi.request(BODY))
+        assert "inserted" in c.answer()
+    assert stop(process) == 0
+    assert os.path.exists(path)  # it is not ours
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)  # and was not shut down for its owner
+    listener.close()
+
+
+# CGI
+
+def test_cgi_through_fcgiwrap(folder, database):
+    """The same program as plain CGI: fcgiwrap starts it once a request."""
+    wrapper = str(folder / "wrap.sock")
+    process = subprocess.Popen(["fcgiwrap", "-s", f"unix:{wrapper}"], stderr=subprocess.DEVNULL,
+                               env=environment(TICKETD_DATABASE=database.handler, TICKETD_AUTH="none"))
+    try:
+        wait_until(lambda: os.path.exists(wrapper))
+
+        def ask(content, **more):
+            with fastcgi.Connection(wrapper) as c:
+                c.send(fastcgi.request(content, flags=0, SCRIPT_FILENAME=TICKETD, GATEWAY_INTERFACE="CGI/1.1", **more))
+                return c.answer()
+
+        assert '"result":"inserted"' in ask(BODY)
+        assert '"result":"unchanged"' in ask(BODY)
+        assert ask(b"{}").startswith("Status: 422")
+        assert ask(b"", method="GET", uri="/x/readyz", length=0).startswith("Status: 200")
+        assert ask(BODY, method="GET").startswith("Status: 405")
+        assert ask(BODY, length=len(BODY) + 5).startswith("Status: 400")
+        big = body(3, "y" * 500000)
+        assert '"result":"inserted"' in ask(big)
+        assert '"result":"inserted"' in ask(body(4, "z" * 200000), length=None)
+    finally:
+        process.terminate()
+        process.wait(10)
+    assert database.value("SELECT count(*) FROM vcc.ticket_events") == 4
+
+
+def test_cgi_that_cannot_start_answers_503(folder):
+    result = run(GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="POST", TICKETD_NONSENSE="1")
+    assert result.stdout.startswith("Status: 503") and "Retry-After" in result.stdout
+    assert "TICKETD_NONSENSE" in result.stderr
+
+
+# Rude peers
+
+def test_body_bytes_never_become_a_request(handler, database):
+    """A refused request whose body holds a whole second request: that one must not run."""
+    hidden = fastcgi.request(body(99, "smuggled"))
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(hidden, method="GET"))
+        assert c.answer().startswith("Status: 405")
+        c.send(fastcgi.request(hidden))
+        assert c.answer().startswith("Status: 400")
+        c.send(fastcgi.request(BODY))
+        assert "inserted" in c.answer()
+    assert database.query("SELECT ticket_id FROM vcc.tickets") == [(2,)]
+
+
+@pytest.mark.parametrize("content", [
+    fastcgi.record(fastcgi.BEGIN)[:4],
+    b"GET / HTTP/1.0\r\n\r\n" * 10,
+    fastcgi.begin() + fastcgi.params(10) + fastcgi.record(fastcgi.STDIN, b"{")[:6],
+    fastcgi.begin() + fastcgi.params(len(BODY)) + fastcgi.record(fastcgi.STDIN, BODY),
+    fastcgi.begin() + fastcgi.params(10)[:30],
+], ids=["half a header", "HTTP", "half a record", "no end of body", "half the parameters"])
+def test_half_a_request(handler, database, content):
+    """Others are served meanwhile, nothing is stored, and the connection ends."""
+    with fastcgi.Connection(handler.socket) as rude:
+        rude.send(content)
+        with fastcgi.Connection(handler.socket) as c:
+            start = time.monotonic()
+            c.send(fastcgi.request(body(5, "beside")))
+            assert "inserted" in c.answer()
+            assert time.monotonic() - start < 1
+        try:
+            assert rude.answer().startswith("Status: 400")
+        except EOFError:
+            pass
+        except ConnectionResetError:
+            pass
+        assert rude.is_closed()
+    assert database.query("SELECT ticket_id FROM vcc.tickets") == [(5,)]
+
+
+@pytest.mark.parametrize("length", [len(BODY) - 1, len(BODY) + 1, "x", "-1"])
+def test_a_lying_length(handler, length):
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(BODY, length=length))
+        assert c.answer().startswith("Status: 400")
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(BODY, length=None))
+        assert "inserted" in c.answer()
+
+
+def test_other_roles_and_peers_that_leave(handler, database):
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.begin(role=fastcgi.AUTHORIZER) + fastcgi.params(0) + fastcgi.record(fastcgi.STDIN))
+        assert c.is_closed()
+    for _ in range(20):
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(BODY))
+    wait_until(lambda: database.value("SELECT count(*) FROM vcc.ticket_events") == 20)
+    assert handler.process.poll() is None
+
+
+def test_more_connections_than_places(folder, database):
+    """An idle connection gives way to a new one; where all are at work the new one waits."""
+    handler = Handler(folder, database, TICKETD_CONNECTIONS=8)
+    try:
+        connections = [fastcgi.Connection(handler.socket) for _ in range(40)]
+        for i, c in enumerate(connections[-4:]):
+            c.send(fastcgi.request(body(i, "late")))
+        for c in connections[-4:]:
+            assert "inserted" in c.answer()
+        for c in connections:
+            c.socket.close()
+    finally:
+        assert handler.stop() == 0
+
+
+# The database goes away
+
+def test_without_a_database_503_then_all_is_well_again(cluster, folder, database):
+    handler = Handler(folder, database, TICKETD_DB_TIMEOUT_MS=600)
+    try:
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(BODY))
+            assert "inserted" in c.answer()
+            database.connection.close()
+            cluster.stop("fast")
+            start = time.monotonic()
+            c.send(fastcgi.request(body(3, "away")))
+            answer = c.answer()
+            assert answer.startswith("Status: 503") and "Retry-After:" in answer
+            assert time.monotonic() - start < 5
+            c.send(fastcgi.request(b"", method="GET", uri="/x/readyz"))
+            assert c.answer().startswith("Status: 503")
+            c.send(fastcgi.request(b"", method="GET", uri="/x/livez"))
+            assert c.answer().startswith("Status: 200")
+            cluster.start()
+            database.reconnect()
+
+            def stored():
+                c.send(fastcgi.request(body(3, "back")))
+                return c.answer().startswith("Status: 200")
+            wait_until(stored, 15)
+        assert "database is back" in handler.log.read_text()
+    finally:
+        assert handler.stop() == 0
+
+
+def test_a_short_outage_is_not_even_noticed(cluster, folder, database):
+    handler = Handler(folder, database)
+    try:
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(BODY))
+            c.answer()
+            database.connection.close()
+            cluster.restart()
+            c.send(fastcgi.request(body(3, "after")))
+            assert "inserted" in c.answer()
+            database.reconnect()
+    finally:
+        assert handler.stop() == 0
+
+
+def test_a_frozen_database_is_a_503_in_time(cluster, folder, database):
+    handler = Handler(folder, database, TICKETD_DB_TIMEOUT_MS=500)
+    try:
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(BODY))
+            c.answer()
+            cluster.freeze()
+            try:
+                start = time.monotonic()
+                c.send(fastcgi.request(body(3, "frozen")))
+                assert c.answer().startswith("Status: 503")
+                assert time.monotonic() - start < 4
+            finally:
+                cluster.thaw()
+            wait_until(lambda: (c.send(fastcgi.request(body(4, "thawed"))), c.answer())[1].startswith("Status: 200"), 15)
+    finally:
+        assert handler.stop() == 0
+
+
+def test_a_lock_held_too_long_is_a_503(folder, database):
+    handler = Handler(folder, database, TICKETD_DB_TIMEOUT_MS=500)
+    try:
+        with fastcgi.Connection(handler.socket) as c:
+            database.query("BEGIN; LOCK TABLE vcc.tickets")
+            c.send(fastcgi.request(BODY))
+            assert c.answer().startswith("Status: 503")
+            database.query("COMMIT")
+            wait_until(lambda: (c.send(fastcgi.request(body(4, "on"))), c.answer())[1].startswith("Status: 200"), 15)
+    finally:
+        assert handler.stop() == 0
+
+
+def test_a_wrong_installation_holds_events_and_says_so(folder, database):
+    handler = Handler(folder, database, TICKETD_DB_TIMEOUT_MS=500)
+    try:
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(BODY))
+            c.answer()
+            database.query("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer")
+            c.send(fastcgi.request(body(3, "no right")))
+            assert c.answer().startswith("Status: 503")
+            assert "the installation is wrong" in handler.log.read_text()
+            database.query("GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer")
+            wait_until(lambda: (c.send(fastcgi.request(body(3, "right"))), c.answer())[1].startswith("Status: 200"), 15)
+            database.query("UPDATE vcc.migrations SET version = 0")
+            database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'handler'")
+            c.send(fastcgi.request(body(3, "old schema")))
+            assert c.answer().startswith("Status: 503")
+            assert "the schema is too old" in handler.log.read_text()
+    finally:
+        assert handler.stop() == 0
+
+
+def test_the_backend_terminated_under_load_loses_and_doubles_nothing(folder, database):
+    handler = Handler(folder, database)
+    done = threading.Event()
+
+    def terminate():
+        while not done.is_set():
+            database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'handler'")
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=terminate)
+    killer.start()
+
+    def client(n):
+        ids = []
+        with fastcgi.Connection(handler.socket) as c:
+            for i in range(60):
+                c.send(fastcgi.request(body(n, f"{n}/{i}")))
+                answer = c.answer()
+                assert answer.startswith("Status: 200"), answer
+                ids.append(json.loads(answer.partition("\r\n\r\n")[2])["event"])
+        return ids
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            ids = [i for l in pool.map(client, range(16)) for i in l]
+    finally:
+        done.set()
+        killer.join()
+        status = handler.stop()
+    assert status == 0
+    assert sorted(r[0] for r in database.query("SELECT event_id::text FROM vcc.ticket_events")) == sorted(ids)
+    assert sorted(database.query("SELECT ticket_id, title FROM vcc.tickets")) == [(n, f"{n}/59") for n in range(16)]
+
+
+# The end
+
+def test_sigterm_idle(handler):
+    with fastcgi.Connection(handler.socket):
+        start = time.monotonic()
+        assert handler.stop() == 0
+        assert time.monotonic() - start < 3
+    handler.start()
+
+
+def test_sigterm_busy(handler, database):
+    """What is in flight is answered; what the database does not settle in time is answered 503."""
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(BODY))
+        wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' AND wait_event_type = 'Lock'"))
+        handler.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        database.query("COMMIT")
+        assert "inserted" in c.answer()
+        assert c.is_closed()
+    assert handler.process.wait(10) == 0
+    handler.start()
+
+
+def test_sigterm_while_the_database_hangs(folder, database):
+    handler = Handler(folder, database, TICKETD_DB_TIMEOUT_MS=25000)
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(BODY))
+        wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' AND wait_event_type = 'Lock'"))
+        start = time.monotonic()
+        handler.process.send_signal(signal.SIGTERM)
+        assert c.answer().startswith("Status: 503")
+        assert handler.process.wait(10) == 0
+        assert time.monotonic() - start < 10
+    database.query("ROLLBACK")
