@@ -1,6 +1,6 @@
 # ticketd. `make run` and `make check` do all the set-up; `make` builds.
 #
-# BUILD=DIR and SANITIZE=address,undefined or thread build a second time elsewhere.
+# BUILD=DIR builds elsewhere, SANITIZE=address,undefined or thread with a sanitizer, CI=1 with warnings as errors.
 
 VERSION  = 0.1.0
 BUILD    ?= build
@@ -24,14 +24,14 @@ OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(wildcard handler/*.c)) $(BUILD)/
 MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all run check unit bench install clean
+.PHONY: all run check unit install clean
 all:
 	@tools/install build
-	@$(MAKE) --no-print-directory $(BUILD)/ticketd
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
 
 run:
 	@tools/install run
-	@$(MAKE) --no-print-directory $(BUILD)/ticketd
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
 	@exec tools/run
 
 check:
@@ -41,23 +41,27 @@ check:
 unit: $(UNITS)
 
 $(BUILD)/ticketd: $(OBJECTS)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	@echo '  LD $@'
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/test_%: tests/unit/test_%.c $(MODULES)
-	$(CC) $(ALL_CFLAGS) -DTEST_DATA='"$(CURDIR)/tests/data"' $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+	@echo '  CC $@'
+	@$(CC) $(ALL_CFLAGS) -DTEST_DATA='"$(CURDIR)/tests/data"' $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
 $(BUILD)/%.o: handler/%.c | $(BUILD)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  CC $<'
+	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/%.o: $(BUILD)/%.c
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	@echo '  CC $<'
+	@$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(BUILD)/sql.c: tools/embed $(sort $(wildcard sql/*.sql)) | $(BUILD)
-	tools/embed $(sort $(wildcard sql/*.sql)) > $@.new
-	mv $@.new $@
+	@tools/embed $(sort $(wildcard sql/*.sql)) > $@.new
+	@mv $@.new $@
 
 $(BUILD):
-	mkdir -p $@
+	@mkdir -p $@
 
 install: all
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd

@@ -1,0 +1,71 @@
+"""What is written once in a .def file agrees with everything that must follow it."""
+
+import json
+import re
+import subprocess
+
+from conftest import ROOT, TICKETD, send
+
+README = (ROOT / "README.md").read_text()
+
+
+def output(argument):
+    return subprocess.run([TICKETD, argument], check=True, capture_output=True, text=True).stdout
+
+
+def fields():
+    """(attribute, column, type) of each line of fields.def."""
+    return [tuple(line.split("\t")[:3]) for line in output("fields").splitlines()[1:]]
+
+
+def settings():
+    return re.findall(r"^  (TICKETD_[A-Z_]+)", output("--help"), re.MULTILINE)
+
+
+def test_fields_are_the_columns(database):
+    """In this order too: the functions build rows of vcc.tickets by position."""
+    columns = database.query("""SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
+        WHERE attrelid = 'vcc.tickets'::regclass AND attnum > 0 ORDER BY attnum""")
+    short = {"timestamp with time zone": "timestamptz"}
+    ours = [(column, kind.removesuffix(", key")) for _, column, kind in fields()]
+    assert [(name, short.get(kind, kind)) for name, kind in columns] == ours + [
+        ("extra", "jsonb"), ("first_event_at", "timestamptz"), ("last_event_at", "timestamptz")]
+
+
+def test_fields_are_the_parameters(database):
+    statement = (ROOT / "sql/upsert_ticket.sql").read_text()
+    sent = re.findall(r"(\w+) => \$(\d+)", statement)
+    assert [int(n) for _, n in sent] == list(range(1, len(sent) + 1))
+    names = [name for name, _ in sent]
+    assert names == ["event_id", "received_at", "action", "payload", "clears", "extra_names"] + [c for _, c, _ in fields()]
+    assert names == database.value("SELECT proargnames FROM pg_proc WHERE oid = 'vcc.upsert_ticket'::regproc")
+
+
+def test_every_attribute_ends_in_its_column(nginx, database):
+    values = {"bigint": lambda i: i + 1, "bigint, key": lambda i: i + 1, "text": lambda i: f"text {i}",
+              "timestamptz": lambda i: f"2024-02-{i:02}T00:00:00+00:00"}
+    ticket = {name: values[kind](i) for i, (name, _, kind) in enumerate(fields())}
+    assert send(nginx.port, {"action": "add", "ticket": ticket}).status == 200
+    database.query("SET TIME ZONE 'UTC'")
+    row = database.value("SELECT to_jsonb(t) FROM vcc.tickets t")
+    assert [row[column] for _, column, _ in fields()] == list(ticket.values())
+
+
+def test_the_readme_lists_every_setting_and_every_attribute():
+    table = re.findall(r"^\| (TICKETD_[A-Z_]+) \|", README, re.MULTILINE)
+    assert table == settings() and len(table) > 5
+    for name, column, _ in fields():
+        assert re.search(rf"^\|.*\b{name}\b.*\|.*\b{column}\b", README, re.MULTILINE), name
+
+
+def test_the_readme_is_short_and_its_queries_run(database):
+    assert len(README.splitlines()) < 250
+    queries = [q for block in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) for q in block.split(";") if q.strip()]
+    assert queries
+    for query in queries:
+        database.query(query)
+
+
+def test_nginx_and_the_handler_agree_on_the_cap():
+    nginx = (ROOT / "nginx/ticketd.conf").read_text()
+    assert "client_max_body_size 1m;" in nginx and "default 1024" in output("--help")
