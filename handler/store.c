@@ -207,11 +207,18 @@ struct range {
     size_t from, to, count;
 };
 
+static const char *reason(const struct store *store, const struct run *run)
+{
+    const char *message = run->error ? PQresultErrorField(run->error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    if (!message)
+        message = PQerrorMessage(store->connection);
+    return *message ? message : "no answer in time";
+}
+
 /* Draws the conclusion from a failed run: what to try next, and whether with the same connection. */
 static void conclude(struct store *store, struct event **events, struct range *range, const struct run *run)
 {
     const char *state = run->error ? PQresultErrorField(run->error, PG_DIAG_SQLSTATE) : NULL;
-    const char *why = run->error ? PQresultErrorField(run->error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     size_t length = range->to - range->from;
 
     if (!run->broken && state && sqlstate_classify(state) == SQLSTATE_EVENT) {
@@ -227,12 +234,7 @@ static void conclude(struct store *store, struct event **events, struct range *r
         log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", state));
         store->next_try = clock_monotonic_ms() + 1 + clock_realtime_us() % 20;
     } else {
-        connection_failed(store,
-                          why ? why
-                          : run->broken && store->connection && *PQerrorMessage(store->connection)
-                              ? PQerrorMessage(store->connection)
-                              : "no answer in time",
-                          state);
+        connection_failed(store, reason(store, run), state);
     }
 }
 

@@ -194,9 +194,17 @@ static PGconn *start_connecting(const struct conf *conf)
     return PQconnectStartParams(keywords, values, 1);
 }
 
+/* libpq would write a server's notices to standard error as they are. */
+static void drop_notice(void *ignored, const PGresult *notice)
+{
+    (void)ignored;
+    (void)notice;
+}
+
 bool connection_open(struct store *store, int64_t deadline)
 {
     store->connection = start_connecting(store->conf);
+    PQsetNoticeReceiver(store->connection, drop_notice, NULL);
     if (!store->connection || PQstatus(store->connection) == CONNECTION_BAD || !finish_connecting(store, deadline)) {
         const char *why = store->connection ? PQerrorMessage(store->connection) : "out of memory";
         connection_failed(store, *why ? why : "no answer in time", NULL);

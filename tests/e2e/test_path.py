@@ -1,14 +1,16 @@
 """An event through nginx is a committed row."""
 
 import concurrent.futures
+import decimal
 import json
 import os
 import random
-import socket
+import re
 import threading
 import time
 import uuid
 
+import fastcgi
 import model
 import pytest
 from conftest import LOCATION, ROOT, send, wait_until
@@ -175,16 +177,35 @@ def test_random_events_give_the_states_of_the_model(nginx, database):
 
 
 def test_idle_connections_delay_nobody(nginx, handler):
+    """Half of them have carried a request and are kept, half have never said a word."""
     idle = []
     try:
-        for _ in range(256):
-            s = socket.socket(socket.AF_UNIX)
-            s.connect(handler.socket)
-            idle.append(s)
+        for i in range(256):
+            idle.append(fastcgi.Connection(handler.socket))
+            if i % 2:
+                idle[-1].send(fastcgi.request(json.dumps(event("update", i)).encode()))
+                assert "inserted" in idle[-1].answer()
         start = time.monotonic()
         for i in range(20):
-            assert send(nginx.port, event("update", i, title="x")).status == 200
+            assert send(nginx.port, event("update", 1000 + i, title="x")).status == 200
         assert time.monotonic() - start < 5
     finally:
-        for s in idle:
-            s.close()
+        for connection in idle:
+            connection.socket.close()
+
+
+def exactly(text):
+    return json.loads(text, parse_int=decimal.Decimal, parse_float=decimal.Decimal)
+
+
+def test_the_bodies_of_the_unit_tests(nginx, database):
+    """Each of tests/data through the whole path: the same status, and what is stored is what was sent."""
+    bodies = sorted((ROOT / "tests/data").glob("*.json"))
+    assert len(bodies) > 300
+    for path in bodies:
+        outcome = re.search(r"^outcome (\w+)", path.with_suffix(".expect").read_text(), re.MULTILINE)[1]
+        answer = send(nginx.port, path.read_bytes())
+        assert answer.status == (200 if outcome == "decoded" else int(outcome)), (path.name, answer.body)
+        if outcome == "decoded":
+            journal = database.value("SELECT payload::text FROM vcc.ticket_events WHERE event_id = %s", answer.json["event"])
+            assert exactly(journal) == exactly(path.read_bytes().decode("utf-8-sig")), path.name

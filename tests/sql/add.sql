@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(59);
+SELECT plan(62);
 
 -- No row: inserts, every column.
 \set whole '{"entityId": 1814, "contactId": 1220, "createdUserId": 6, "userId": 8, "ticketNo": "130-1", "title": "bug", "type": "complaint", "description": "a", "cc": "x@example.com", "status": "park", "subStatus": "waiting4agent", "createdUserName": "John Smith", "projectName": "Manual", "agentName": "Ann Smith", "agentUserName": "ann_smith", "firstOpenTime": "2024-02-15T15:46:46+01:00", "lastOpenTime": "2024-02-15T15:46:47+01:00", "softDeadline": "2024-02-15T15:46:48+01:00"}'
@@ -102,7 +102,10 @@ SELECT is(pg_temp.add(32, '{"title": "b"}'), 'inserted', 'a new add inserts');
 SELECT is(pg_temp.delete(32), 'deleted', 'deleted again');
 SELECT is(pg_temp.add(32, '{"title": "a"}'), 'ignored', 'the overtaken add is a repeat by now');
 -- One ticket's adds say nothing about another's.
-SELECT is(pg_temp.add(32, '{"title": "b"}', project => 2), 'inserted', 'adds are remembered by project and ticket');
+SELECT is(pg_temp.delete(32, project => 2), 'unchanged', 'delete of the same number in another project');
+SELECT is(pg_temp.add(32, '{"title": "c"}', project => 2), 'ignored', 'adds are remembered by project');
+SELECT is(pg_temp.delete(33), 'unchanged', 'delete of another number');
+SELECT is(pg_temp.add(33, '{"title": "c"}'), 'ignored', 'and by ticket');
 
 SELECT * FROM finish();
 ROLLBACK;
