@@ -50,6 +50,12 @@ def environment(**settings):
     return clean
 
 
+def accepts(path):
+    """Whether somebody listens on a unix socket: its file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(path) == 0
+
+
 @pytest.fixture
 def folder():
     """A short path: a unix socket's has room for 107 bytes."""
@@ -85,6 +91,11 @@ class Database:
 
     def value(self, sql, *values):
         return self.query(sql, *values)[0][0]
+
+    def handler_waits_for_a_lock(self):
+        """A transaction looks at pg_stat_activity once and then at its copy, unless it is told not to."""
+        self.query("SELECT pg_stat_clear_snapshot()")
+        return self.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' AND wait_event_type = 'Lock'")
 
     def reconnect(self):
         self.connection.close()
@@ -122,8 +133,7 @@ class Handler:
         wait_until(lambda: self.process.poll() is not None or self.accepts(), what="the handler's socket")
 
     def accepts(self):
-        with socket.socket(socket.AF_UNIX) as s:
-            return s.connect_ex(self.socket) == 0
+        return accepts(self.socket)
 
     def stop(self):
         return stop(self.process)
