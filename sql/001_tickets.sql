@@ -208,6 +208,7 @@ BEGIN
             END IF;
         END IF;
 
+        new                   := old;  -- columns that are not the event's stay
         new.project_id        := project_id;
         new.ticket_id         := ticket_id;
         new.entity_id         := coalesce(over.entity_id, entity_id, under.entity_id);
@@ -269,7 +270,16 @@ BEGIN
             EXIT;
         END IF;
 
-        INSERT INTO vcc.tickets VALUES (new.*) ON CONFLICT DO NOTHING;
+        INSERT INTO vcc.tickets (
+            project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type, description,
+            cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name, first_open_time,
+            last_open_time, soft_deadline, extra, first_event_at, last_event_at)
+        VALUES (
+            new.project_id, new.ticket_id, new.entity_id, new.contact_id, new.created_user_id, new.user_id, new.ticket_no,
+            new.title, new.type, new.description, new.cc, new.status, new.sub_status, new.created_user_name,
+            new.project_name, new.agent_name, new.agent_user_name, new.first_open_time, new.last_open_time,
+            new.soft_deadline, new.extra, new.first_event_at, new.last_event_at)
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'inserted';
             EXIT;

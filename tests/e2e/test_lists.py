@@ -23,7 +23,7 @@ def settings():
 
 
 def test_fields_are_the_columns(database):
-    """In this order too: the functions build rows of vcc.tickets by position."""
+    """In this order too, which is that of the documentation."""
     columns = database.query("""SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
         WHERE attrelid = 'vcc.tickets'::regclass AND attnum > 0 ORDER BY attnum""")
     short = {"timestamp with time zone": "timestamptz"}
