@@ -237,22 +237,11 @@ static void wait_for_signals(struct server *server, const sigset_t *signals)
     queue_wake(server->queue);
 }
 
-static int serve_fastcgi(struct server *server)
+static int serve_fastcgi(struct server *server, const sigset_t *signals)
 {
     const struct conf *conf = server->conf;
     struct thread threads[64 + 32]; /* the most that conf.def allows */
     int count = 0, status = EXIT_FAILURE;
-    sigset_t signals;
-
-    /* Blocked before any thread is made, so that only sigwait() sees them. */
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGTERM, SIG_DFL); /* libfcgi had taken it */
-    signal(SIGUSR1, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
 
     server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
     if (!server->connections)
@@ -268,7 +257,7 @@ static int serve_fastcgi(struct server *server)
     }
     log_line(LOG_INFO, "serving FastCGI", LOG_TEXT("listen", conf->listen), LOG_NUMBER("workers", conf->workers),
              LOG_NUMBER("writers", conf->writers));
-    wait_for_signals(server, &signals);
+    wait_for_signals(server, signals);
     status = EXIT_SUCCESS;
 out:
     while (count > 0)
@@ -312,20 +301,38 @@ out:
     return status;
 }
 
+/* Before any thread and before libfcgi, which takes SIGTERM: a signal that comes early waits for sigwait(). */
+static bool init_signals(sigset_t *signals)
+{
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, signals, NULL);
+
+    bool good = request_library_init();
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    return good;
+}
+
 int command_serve(const struct conf *conf)
 {
+    sigset_t signals;
     struct server server = {.conf = conf, .listener = {.fd = -1}};
     int status = EXIT_FAILURE;
     struct conf one = *conf;
 
     atomic_store(&server.stop_at, INT64_MAX);
-    if (!request_library_init())
+    if (!init_signals(&signals))
         return EXIT_FAILURE;
 
     bool inherited = !*conf->listen && listener_inherit(&server.listener);
     bool cgi = !inherited && getenv("GATEWAY_INTERFACE");
     if (cgi) {
         one.batch = one.writers = one.workers = 1;
+        pthread_sigmask(SIG_UNBLOCK, &signals, NULL); /* the web server may end it at any time */
         server.conf = &one;
     } else if (!inherited && !*conf->listen) {
         log_line(LOG_ERROR,
@@ -337,7 +344,7 @@ int command_serve(const struct conf *conf)
     server.queue = queue_new(server.conf->writers, server.conf->workers, conf->db_timeout_ms,
                              (size_t)conf->max_body_kb * 1024 * QUEUE_BODIES);
     if (server.queue)
-        status = cgi ? serve_cgi(&server) : serve_fastcgi(&server);
+        status = cgi ? serve_cgi(&server) : serve_fastcgi(&server, &signals);
     queue_free(server.queue);
     listener_close(&server.listener);
     return status;

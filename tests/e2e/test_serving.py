@@ -402,6 +402,13 @@ def test_sigterm_idle(handler):
     handler.start()
 
 
+def test_sigterm_as_soon_as_it_listens(handler):
+    """libfcgi takes SIGTERM for itself: one that comes while the handler starts must not get lost there."""
+    for _ in range(20):
+        assert handler.stop() == 0
+        handler.start()
+
+
 def test_sigterm_busy(handler, database):
     """What is in flight is answered; what the database does not settle in time is answered 503."""
     database.query("BEGIN; LOCK TABLE vcc.tickets")

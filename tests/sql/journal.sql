@@ -64,10 +64,10 @@ CREATE TEMP TABLE plans AS
            pg_temp.plan($$ SELECT * FROM vcc.ticket_events
                             WHERE received_at >= '2024-02-15 00:00Z' AND received_at < '2024-02-16 00:00Z' $$) AS day;
 
-SELECT matches(history, 'Index Cond: .*project_id.*ticket_id', 'a ticket''s history comes from an index') FROM plans;
+SELECT matches(history, E'Index Cond: [^\n]*project_id[^\n]*ticket_id', 'a ticket''s history comes from an index') FROM plans;
 SELECT doesnt_match(history, 'Sort', 'in the order of the events') FROM plans;
 SELECT matches(history, 'rows=200 loops', 'all of it') FROM plans;
-SELECT matches(day, 'Index Cond: .*received_at', 'a day''s events come from an index') FROM plans;
+SELECT matches(day, E'Index Cond: [^\n]*received_at', 'a day''s events come from an index') FROM plans;
 SELECT matches(day, 'rows=200 loops', 'all of them') FROM plans;
 SELECT cmp_ok(pg_temp.pages(day), '<', pg_relation_size('vcc.ticket_events') / current_setting('block_size')::bigint / 4,
     'and little else is read') FROM plans;
