@@ -73,6 +73,22 @@ def is_running(pid):
         return False
 
 
+# Runs beside us and reads from a pipe that only we can write to: when it ends without a word, we were killed.
+GUARD = """
+read -r word && exit
+pid=$(head -n 1 "$1/data/postmaster.pid")
+if grep -q -- "$1/data" "/proc/$pid/cmdline"; then
+    kill -CONT $(pgrep -P "$pid") "$pid"
+    kill -QUIT "$pid"
+    for try in $(seq 100); do
+        grep -q -- "$1/data" "/proc/$pid/cmdline" || break
+        sleep 0.1
+    done
+fi
+rm -rf -- "$1"
+"""
+
+
 class Cluster:
     """One server. `fsync=True` makes it as durable as a real one, which only tests of durability need.
     `settings` are further settings of postgresql.conf."""
@@ -93,6 +109,7 @@ class Cluster:
         self.process = None
         self.frozen = []
         self.owner = None
+        self.guard = None
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -195,6 +212,9 @@ class Cluster:
                 shutil.rmtree(self.directory, ignore_errors=True)
             self.directory = None
             atexit.unregister(self.remove)
+            if self.guard:
+                self.guard.communicate(b"done\n")
+            self.guard = None
 
     # -- use ----------------------------------------------------------------------------------------------------
 
@@ -270,6 +290,10 @@ class Cluster:
         self.directory = tempfile.mkdtemp(prefix="pg")  # short: the path of a socket has room for 107 bytes
         self.owner = os.getpid()
         atexit.register(self.remove)
+        self.guard = subprocess.Popen(
+            ["sh", "-c", GUARD, "guard", self.directory], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+        )
         if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
             os.chown(self.directory, account.pw_uid, account.pw_gid)
