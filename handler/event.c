@@ -75,6 +75,7 @@ void event_free(struct event *event)
         free(event->faults[i].detail);
     }
     free(event->faults);
+    free(event->reason);
     free(event->extra);
     free(event->text);
     free(event->allocation);
@@ -108,8 +109,9 @@ static char *copy_cut(const char *text)
 }
 
 /* One fault past FAULTS_MAX is kept: it says that there were more. */
-void event_fault(struct event *event, const char *pointer, const char *detail)
+void event_refuse(struct event *event, enum outcome refusal, const char *pointer, const char *detail)
 {
+    event->refusal = refusal;
     if (event->fault_count > FAULTS_MAX)
         return;
     bool full = event->fault_count == FAULTS_MAX;
@@ -124,6 +126,30 @@ void event_fault(struct event *event, const char *pointer, const char *detail)
         free(fault.pointer);
         free(fault.detail);
     }
+}
+
+const char *event_reason(struct event *event)
+{
+    struct text reason = {0};
+
+    for (size_t i = 0; !event->reason && i < event->fault_count; i++) {
+        const struct fault *fault = &event->faults[i];
+        text_append(&reason, i ? "; " : "");
+        text_append(&reason, fault->pointer);
+        text_append(&reason, *fault->pointer ? " " : "");
+        text_append(&reason, fault->detail);
+    }
+    if (!event->reason && !reason.failed)
+        event->reason = reason.bytes;
+    else
+        text_free(&reason);
+    return event->reason ? event->reason : "refused";
+}
+
+const char *event_received(const struct event *event, size_t *length)
+{
+    *length = event->length + (size_t)(event->body - event->allocation);
+    return event->allocation;
 }
 
 static void append_token(struct text *pointer, const char *name)
@@ -158,22 +184,21 @@ static void refuse(struct event *event, const struct place *place, const char *d
 {
     struct text pointer = {0};
 
-    event->outcome = OUTCOME_UNPROCESSABLE;
+    event->refusal = OUTCOME_UNPROCESSABLE;
     if (event->fault_count > FAULTS_MAX)
         return;
     text_append(&pointer, "");
     append_place(&pointer, place);
     if (!pointer.failed)
-        event_fault(event, pointer.bytes, detail);
+        event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.bytes, detail);
     text_free(&pointer);
 }
 
-static enum outcome refuse_text(struct event *event, const char *wrong, size_t offset)
+static void refuse_text(struct event *event, const char *wrong, size_t offset)
 {
     char detail[ECHO_MAX];
     snprintf(detail, sizeof(detail), "%s at byte %zu", wrong, offset);
-    event_fault(event, "", detail);
-    return OUTCOME_BAD_REQUEST;
+    event_refuse(event, OUTCOME_BAD_REQUEST, "", detail);
 }
 
 /* cJSON ends a string and a name at U+0000: it gets to see a mark in its place. */
@@ -190,24 +215,27 @@ static char *mark_nuls(const struct event *event)
     return copy;
 }
 
-/* The tree of the body; the caller deletes it. *has_nul: its strings may hold NUL_MARK. */
-static enum outcome read_tree(struct event *event, cJSON **root, bool *has_nul)
+/* The tree of the body, NULL where it is refused; the caller deletes it. *has_nul: its strings may hold NUL_MARK.
+ * False: out of memory. */
+static bool read_tree(struct event *event, cJSON **root, bool *has_nul)
 {
     size_t offset;
     const char *end = NULL;
     char *marked = NULL;
 
     if (event->length == 0) {
-        event_fault(event, "", "is empty");
-        return OUTCOME_BAD_REQUEST;
+        event_refuse(event, OUTCOME_BAD_REQUEST, "", "is empty");
+        return true;
     }
     const char *wrong = json_check(event->body, event->length, has_nul, &offset);
-    if (wrong)
-        return refuse_text(event, wrong, offset);
+    if (wrong) {
+        refuse_text(event, wrong, offset);
+        return true;
+    }
     if (*has_nul) {
         marked = mark_nuls(event);
         if (!marked)
-            return OUTCOME_UNAVAILABLE;
+            return false;
     }
     const char *text = marked ? marked : event->body;
     errno = 0; /* the only way to tell cJSON's lack of memory from a fault of the body */
@@ -215,12 +243,10 @@ static enum outcome read_tree(struct event *event, cJSON **root, bool *has_nul)
     bool exhausted = errno == ENOMEM;
     offset = end ? (size_t)(end - text) : 0;
     free(marked);
-    if (*root)
-        return OUTCOME_NONE;
-    if (exhausted)
-        return OUTCOME_UNAVAILABLE;
-    wrong = offset < event->length ? "is not JSON: unexpected text" : "is not JSON: it ends too early";
-    return refuse_text(event, wrong, offset);
+    if (!*root && !exhausted)
+        refuse_text(event, offset < event->length ? "is not JSON: unexpected text" : "is not JSON: it ends too early",
+                    offset);
+    return *root || !exhausted;
 }
 
 /* As deep as json_check lets it be nested. */
@@ -296,8 +322,9 @@ static const char *(*const readers[])(const cJSON *item, struct value *value) = 
 static const char *read_value(const cJSON *item, enum field_type type, struct value *value)
 {
     if (item && !is_empty(item, type)) {
-        value->presence = PRESENT;
-        return readers[type](item, value);
+        const char *wrong = readers[type](item, value);
+        value->presence = wrong ? ABSENT : PRESENT;
+        return wrong;
     }
     value->presence = item ? CLEARED : ABSENT;
     return type == TYPE_KEY ? missing : NULL;
@@ -403,29 +430,30 @@ static bool keep_texts(struct event *event, const struct ticket *ticket)
     return true;
 }
 
-enum outcome event_decode(struct event *event)
+bool event_decode(struct event *event)
 {
     static const char bom[] = "\ufeff";
     cJSON *root = NULL;
-    bool has_nul = false;
+    bool has_nul = false, good = false;
     struct ticket ticket = {0};
 
     if (event->length >= sizeof(bom) - 1 && memcmp(event->body, bom, sizeof(bom) - 1) == 0) {
         event->body += sizeof(bom) - 1;
         event->length -= sizeof(bom) - 1;
     }
-    event->outcome = read_tree(event, &root, &has_nul);
-    if (event->outcome != OUTCOME_NONE)
+    if (!read_tree(event, &root, &has_nul))
         goto out;
-    if (has_nul)
+    if (root && has_nul)
         refuse_nuls(event, root, NULL);
-    if (decode_envelope(event, root, &ticket))
+    if (root && decode_envelope(event, root, &ticket))
         decode_ticket(event, &ticket);
-    if (event->outcome == OUTCOME_NONE && !keep_texts(event, &ticket))
-        event->outcome = OUTCOME_UNAVAILABLE;
+    good = event->refusal != OUTCOME_NONE || keep_texts(event, &ticket);
 out:
-    if (event->outcome != OUTCOME_NONE)
+    if (!good || event->refusal != OUTCOME_NONE) {
+        struct value project = event->values[FIELD_project_id];
         memset(event->values, 0, sizeof(event->values)); /* they point into the tree */
+        event->values[FIELD_project_id] = project;
+    }
     cJSON_Delete(root);
-    return event->outcome;
+    return good;
 }

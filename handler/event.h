@@ -67,22 +67,35 @@ struct event {
     size_t extra_count;
 
     enum outcome outcome; /* the verdict: OUTCOME_NONE until there is one */
+
+    enum outcome refusal; /* the answer to a body that is set aside instead of applied; OUTCOME_NONE: apply it */
     struct fault *faults; /* why it was refused */
     size_t fault_count;
+    char *reason;      /* the same in one text; see event_reason */
+    bool was_rejected; /* it comes from vcc.rejected_events: applying it removes it there */
+
+    unsigned turn; /* its place in the batch: the store's own */
 };
 
 /* Makes an empty event that owns `body` (from malloc, `length` bytes and a NUL behind them; freed by
  * event_free, also when decoding fails). */
 void event_init(struct event *event, char *body, size_t length);
 
-/* Decodes event->body and sets action, values and extra.
- * OUTCOME_NONE: decoded. OUTCOME_BAD_REQUEST: not UTF-8 or not JSON (RFC 8259). OUTCOME_UNPROCESSABLE: JSON, but
- * not an event; faults lists everything that was found wrong. OUTCOME_UNAVAILABLE: out of memory.
- * The outcome is kept in event->outcome too. */
-enum outcome event_decode(struct event *event) MUST_USE;
+/* Decodes event->body and sets action, values and extra. False: out of memory.
+ *
+ * A body that is no event is decoded too: event->refusal then says which answer it gets, OUTCOME_BAD_REQUEST for what
+ * is not UTF-8 or not JSON (RFC 8259), OUTCOME_UNPROCESSABLE for JSON that is no event, and faults lists everything
+ * that was found wrong. Of its values only the project may be set. */
+bool event_decode(struct event *event) MUST_USE;
 
-/* Adds a fault; both texts are copied. Out of memory drops the fault, never the outcome. */
-void event_fault(struct event *event, const char *pointer, const char *detail);
+/* Refuses the event and adds a fault; both texts are copied. Out of memory drops the fault, never the refusal. */
+void event_refuse(struct event *event, enum outcome refusal, const char *pointer, const char *detail);
+
+/* Why the event was refused, for people: pointer and detail of each fault. Inside the event. */
+const char *event_reason(struct event *event);
+
+/* The body as it was received, a BOM included. Inside the event. */
+const char *event_received(const struct event *event, size_t *length);
 
 /* Frees all that the event owns and leaves it empty; an empty event is fine. */
 void event_free(struct event *event);

@@ -162,7 +162,12 @@ static enum outcome read_body(struct request *request, size_t max_body, int64_t 
             body = larger;
         }
     }
-    free(body);
+    if (outcome == OUTCOME_BAD_REQUEST) {
+        request->body = body; /* as much as came */
+        request->length = length;
+    } else {
+        free(body);
+    }
     return outcome;
 }
 

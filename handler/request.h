@@ -36,7 +36,8 @@ const char *request_problem(const struct request *request);
  * answer. */
 const char *request_parameter(const struct request *request, const char *name);
 
-/* Hands the body over: NUL-terminated, to be freed by the caller. NULL where there is none left to take. */
+/* Hands the body over, of a bad request as much as came: to be freed by the caller, with a NUL behind it where it is
+ * whole. NULL where there is none left to take. */
 char *request_take_body(struct request *request, size_t *length) MUST_USE;
 
 /* Writes an answer and ends the request. True: the connection is kept and can carry another one.

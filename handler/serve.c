@@ -64,8 +64,8 @@ static enum outcome answer_places(struct server *server, struct request *request
     return OUTCOME_UNCHANGED;
 }
 
-/* The first half of the path. OUTCOME_NONE: the event was submitted, its verdict will come. OUTCOME_GONE: close the
- * connection. Else `answer` is written. */
+/* The first half of the path. OUTCOME_NONE: the event was submitted, to be set aside where it is refused; its verdict
+ * will come. OUTCOME_GONE: close the connection. Else `answer` is written. */
 static enum outcome receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
                             struct text *answer)
 {
@@ -81,19 +81,20 @@ static enum outcome receive(struct server *server, int slot, struct request *req
     if (place != OUTCOME_NONE)
         return place;
 
-    if (outcome == OUTCOME_NONE) {
+    if (outcome == OUTCOME_NONE || outcome == OUTCOME_BAD_REQUEST) {
         char *body = request_take_body(request, &length);
         event_init(event, body, length);
         queue_arrive(server->queue, slot, waiter);
-        outcome = event_decode(event);
-        if (outcome == OUTCOME_NONE)
-            outcome = queue_submit(server->queue, slot, waiter);
+        bool good = true;
+        if (outcome == OUTCOME_BAD_REQUEST)
+            event_refuse(event, outcome, "", request_problem(request));
         else
+            good = event_decode(event);
+        outcome = good ? queue_submit(server->queue, slot, waiter) : OUTCOME_UNAVAILABLE;
+        if (!good)
             queue_withdraw(server->queue, slot);
         if (outcome == OUTCOME_NONE)
             return OUTCOME_NONE;
-    } else if (outcome == OUTCOME_BAD_REQUEST) {
-        event_fault(event, "", request_problem(request));
     }
     event->outcome = outcome;
     answer_event(answer, event);
@@ -179,6 +180,9 @@ static size_t write_batch(struct server *server, int lane, struct store *store, 
     for (size_t i = 0; i < count; i++)
         events[i] = &batch[i]->event;
     store_settle(store, events, count, deadline);
+    for (size_t i = 0; i < count; i++)
+        if (events[i]->outcome == OUTCOME_NONE)
+            events[i]->outcome = OUTCOME_UNAVAILABLE;
     atomic_store(&server->ready, batch[0]->event.outcome != OUTCOME_UNAVAILABLE);
     queue_finish(server->queue, batch, count);
     return count;

@@ -17,6 +17,10 @@ extern const int sql_schema_version;
 
 extern const char sql_upsert_ticket[];
 extern const char sql_delete_ticket[];
+extern const char sql_reject_event[];
+extern const char sql_forget_rejected[];
+extern const char sql_list_rejected[];
+extern const char sql_begin_import[];
 extern const char sql_schema_version_query[];
 
 #endif

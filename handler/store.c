@@ -2,6 +2,7 @@
 #include "store.h"
 #include "clock.h"
 #include "log.h"
+#include "sql.h"
 #include "store_connection.h"
 #include "text.h"
 
@@ -106,12 +107,44 @@ static void add_value(struct parameters *p, enum field_type type, const struct v
         add_integer(p, type == TYPE_TIME ? value->number - POSTGRES_EPOCH_US : value->number);
 }
 
-/* Sends the call that applies an event. False: out of memory, or the connection is broken. */
-static bool send_event(PGconn *connection, const struct event *event)
+/* Sends the call that sets a body aside. */
+static bool send_refused(PGconn *connection, struct event *event)
+{
+    const struct value *project = &event->values[FIELD_project_id];
+    struct parameters p = {0};
+    size_t length;
+    const char *body = event_received(event, &length);
+
+    add_binary(&p, event->id, sizeof(event->id));
+    add_integer(&p, event->received_at - POSTGRES_EPOCH_US);
+    add_integer(&p, project->presence == PRESENT ? project->number : 0);
+    add_binary(&p, body ? body : "", length);
+    add_text(&p, event_reason(event));
+    return PQsendQueryParams(connection, sql_reject_event, p.count, NULL, p.values, p.lengths, p.formats, 0);
+}
+
+static bool send_forget(PGconn *connection, const struct event *event)
+{
+    struct parameters p = {0};
+
+    add_binary(&p, event->id, sizeof(event->id));
+    return PQsendQueryParams(connection, sql_forget_rejected, p.count, NULL, p.values, p.lengths, p.formats, 0);
+}
+
+/* How many statements an event is. */
+static int statements(const struct event *event)
+{
+    return event->was_rejected && event->refusal == OUTCOME_NONE ? 2 : 1;
+}
+
+/* Sends what applies an event. False: out of memory, or the connection is broken. */
+static bool send_event(PGconn *connection, struct event *event)
 {
     struct parameters p;
     const char *statement = event->action == ACTION_DELETE ? "delete" : "upsert";
 
+    if (event->refusal != OUTCOME_NONE)
+        return send_refused(connection, event);
     p.count = 0;
     p.clears = p.extra = (struct text){0};
     add_binary(&p, event->id, sizeof(event->id));
@@ -132,7 +165,7 @@ static bool send_event(PGconn *connection, const struct event *event)
                 PQsendQueryPrepared(connection, statement, p.count, p.values, p.lengths, p.formats, 0);
     text_free(&p.clears);
     text_free(&p.extra);
-    return good;
+    return good && (statements(event) == 1 || send_forget(connection, event));
 }
 
 /* How one pipeline went. */
@@ -144,7 +177,7 @@ struct run {
 
 /* Sends the events and one Sync, and reads the answers. `results` gets an outcome for each; they count only when the
  * commit is known, which is when the Sync is answered with no error before it. */
-static struct run run_batch(struct store *store, struct event *const *events, size_t count, enum outcome *results)
+static struct run run_batch(struct store *store, struct event **events, size_t count, enum outcome *results)
 {
     int64_t deadline = clock_monotonic_ms() + store->conf->db_timeout_ms;
     struct run run = {.broken = !PQenterPipelineMode(store->connection)};
@@ -154,15 +187,19 @@ static struct run run_batch(struct store *store, struct event *const *events, si
     if (!run.broken)
         run.broken = !PQpipelineSync(store->connection);
 
+    int part = 0; /* statements of event i that are done */
     for (size_t i = 0; !run.broken;) {
         PGresult *result = connection_result(store, deadline, &run.broken);
         ExecStatusType status = PQresultStatus(result);
-        if (!result) {
-            i++; /* the end of what one statement returned */
+        if (!result) { /* the end of what one statement returned */
+            if (i < count && ++part == statements(events[i])) {
+                part = 0;
+                i++;
+            }
             continue;
         }
-        if (status == PGRES_TUPLES_OK && i < count && PQntuples(result) == 1)
-            results[i] = outcome_by_result(PQgetvalue(result, 0, 0));
+        if (status == PGRES_TUPLES_OK && i < count && part == 0 && PQntuples(result) == 1)
+            results[i] = events[i]->refusal ? events[i]->refusal : outcome_by_result(PQgetvalue(result, 0, 0));
         if (status == PGRES_FATAL_ERROR && !run.error) {
             run.error = result;
             run.culprit = i;
@@ -194,10 +231,10 @@ static void refuse(struct event *event, const PGresult *error)
     if (constraint)
         text_append_format(&detail, ", constraint %.63s", constraint);
     if (!pointer.failed && !detail.failed) {
-        event_fault(event, pointer.bytes, detail.bytes);
+        event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.bytes, detail.bytes);
         log_line(LOG_WARNING, "event refused by the database", LOG_TEXT("detail", detail.bytes));
     }
-    event->outcome = OUTCOME_UNPROCESSABLE;
+    event->refusal = OUTCOME_UNPROCESSABLE;
     text_free(&pointer);
     text_free(&detail);
 }
@@ -221,14 +258,16 @@ static void conclude(struct store *store, struct event **events, struct range *r
     const char *state = run->error ? PQresultErrorField(run->error, PG_DIAG_SQLSTATE) : NULL;
     size_t length = range->to - range->from;
 
+    size_t culprit = range->from + (length == 1 ? 0 : run->culprit);
+
     if (!run->broken && state && sqlstate_classify(state) == SQLSTATE_EVENT) {
-        if (run->culprit < length || length == 1) {
-            /* All before the culprit are good: they are committed next, then all behind it. */
-            size_t culprit = range->from + (length == 1 ? 0 : run->culprit);
-            refuse(events[culprit], run->error);
-            range->to = culprit > range->from ? culprit : range->count;
-        } else {
+        if (culprit == range->to) {
             range->to = range->from + length / 2; /* refused at the commit, by whose fault is not said: halve */
+        } else if (events[culprit]->refusal == OUTCOME_NONE) {
+            refuse(events[culprit], run->error);
+            range->to = culprit + 1; /* all before it are good: it is set aside with them, then come all behind it */
+        } else {
+            connection_failed(store, reason(store, run), state); /* not even set aside: vcc.rejected_events is broken */
         }
     } else if (!run->broken && state && sqlstate_classify(state) == SQLSTATE_TRY_AGAIN) {
         log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", state));
@@ -244,7 +283,7 @@ static int64_t compare_events(const struct event *a, const struct event *b)
     for (int i = 0; i < 2; i++)
         if (a->values[key[i]].number != b->values[key[i]].number)
             return a->values[key[i]].number < b->values[key[i]].number ? -1 : 1;
-    return a->received_at - b->received_at;
+    return (int64_t)a->turn - b->turn;
 }
 
 static int by_ticket(const void *a, const void *b)
@@ -259,13 +298,10 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
     enum outcome *results = calloc(count, sizeof(*results));
     bool tried = false;
 
+    for (unsigned i = 0; i < count; i++)
+        events[i]->turn = i;
     qsort(events, count, sizeof(*events), by_ticket);
     while (results && range.from < count) {
-        if (events[range.from]->outcome != OUTCOME_NONE) {
-            range.from++;
-            range.to = range.to > range.from ? range.to : count;
-            continue;
-        }
         int64_t now = clock_monotonic_ms();
         if (now >= atomic_load(store->stop_at) || (tried && now >= deadline))
             break;
@@ -291,8 +327,5 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
         range.from = range.to;
         range.to = count;
     }
-    for (size_t i = 0; i < count; i++)
-        if (events[i]->outcome == OUTCOME_NONE)
-            events[i]->outcome = OUTCOME_UNAVAILABLE;
     free(results);
 }

@@ -18,14 +18,14 @@ struct store;
 struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at) MUST_USE;
 void store_close(struct store *store);
 
-/* Gives each of the events a verdict and returns. Connects as needed and tries again until `deadline` (monotonic
- * milliseconds); a statement under way may take TICKETD_DB_TIMEOUT_MS longer.
+/* Applies the events, sets the refused among them aside, and gives each its verdict. Connects as needed and tries again
+ * until `deadline` (monotonic milliseconds); a statement under way may take TICKETD_DB_TIMEOUT_MS longer.
  *
- * The results 200: committed. OUTCOME_UNPROCESSABLE: PostgreSQL refuses this event; the others are not touched by it.
- * OUTCOME_UNAVAILABLE: out of time; the event may be committed all the same where the connection broke during its
- * commit.
+ * The results 200: committed. event->refusal: committed to vcc.rejected_events; an event that PostgreSQL refuses ends
+ * there too, and does not touch the others. OUTCOME_NONE: out of time; the event may be committed all the same where
+ * the connection broke during its commit.
  *
- * Sorts `events` by ticket, in the order of received_at for each: hosts that take locks in the same order do not
+ * Sorts `events` by ticket, each ticket's in the order given: hosts that take locks in the same order do not
  * deadlock. */
 void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline);
 

@@ -86,6 +86,10 @@ def test_refusals(nginx, database, body, status, pointers):
         assert answer.json["detail"]
     else:
         assert sorted(e["pointer"] for e in answer.json["errors"]) == pointers
+    assert send(nginx.port, body).status == status
+    kept, attempts, reason = database.query("SELECT body, attempts, reason FROM vcc.rejected_events")[0]
+    assert (bytes(kept), attempts) == (body, 2)
+    assert all(p in reason for p in pointers or [])
     assert database.value("SELECT count(*) FROM vcc.ticket_events") == 0
 
 
@@ -125,6 +129,8 @@ def test_a_poisoned_event_fails_alone(nginx, database):
             assert "tickets_title_check" in answer.json["errors"][0]["detail"]
     assert database.value("SELECT count(*) FROM vcc.tickets") == 160
     assert database.value("SELECT count(*) FROM vcc.ticket_events") == 160
+    rejected = database.query("SELECT convert_from(body, 'UTF8'), project_id, attempts FROM vcc.rejected_events")
+    assert sorted(rejected) == sorted((json.dumps(b), 130, 1) for i, b in enumerate(bodies) if i % 10 in (3, 7))
 
 
 def test_sixty_four_clients(nginx, handler, database):

@@ -64,7 +64,8 @@ $$, 'nor on a sequence');
 SELECT set_has(
     $$ SELECT p.proname::text FROM pg_proc p WHERE p.oid IN (SELECT oid FROM pg_temp.functions
         WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE')) $$,
-    $$ VALUES ('upsert_ticket'), ('delete_ticket'), ('schema_version') $$,
+    $$ VALUES ('upsert_ticket'), ('delete_ticket'), ('schema_version'), ('reject_event'), ('list_rejected'),
+              ('forget_rejected'), ('begin_import') $$,
     'vcc_writer executes the functions of the handler');
 SELECT is_empty($$
     SELECT name FROM pg_temp.functions WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE') AND NOT prosecdef

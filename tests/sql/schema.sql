@@ -1,7 +1,7 @@
 -- Names, types and keys of schema vcc, as the contract fixes them.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(16);
+SELECT plan(18);
 
 CREATE FUNCTION pg_temp.columns_of(table_name text) RETURNS text[] LANGUAGE sql AS $$
     SELECT array_agg(concat_ws(' ', c.column_name, c.data_type, CASE c.is_nullable WHEN 'NO' THEN 'not null' END)
@@ -19,7 +19,7 @@ $$;
 
 SELECT has_schema('vcc');
 SELECT has_table('vcc', t, 'table vcc.' || t)
-  FROM unnest('{tickets,ticket_events,deleted_tickets}'::text[]) t;
+  FROM unnest('{tickets,ticket_events,deleted_tickets,rejected_events}'::text[]) t;
 
 -- Housekeeping columns may follow those of the contract: only the first 23 are looked at.
 SELECT is((pg_temp.columns_of('tickets'))[1:23],
@@ -41,6 +41,12 @@ SELECT is(pg_temp.columns_of('deleted_tickets'),
     ARRAY['project_id bigint not null', 'ticket_id bigint not null', 'deleted_at timestamp with time zone not null'],
     'columns of vcc.deleted_tickets');
 
+-- Housekeeping columns follow.
+SELECT is((pg_temp.columns_of('rejected_events'))[1:5],
+    ARRAY['body bytea not null', 'reason text not null', 'first_received_at timestamp with time zone not null',
+          'last_received_at timestamp with time zone not null', 'attempts integer not null'],
+    'columns of vcc.rejected_events');
+
 SELECT is(pg_temp.key_of('tickets'), '{project_id,ticket_id}', 'key of vcc.tickets');
 SELECT is(pg_temp.key_of('deleted_tickets'), '{project_id,ticket_id}', 'key of vcc.deleted_tickets');
 
@@ -59,7 +65,7 @@ $$, 'every table has a primary key');
 SELECT is_empty($$
     SELECT c.oid::regclass FROM pg_class c
      WHERE c.relnamespace = 'vcc'::regnamespace AND c.relkind IN ('r', 'p')
-       AND c.relname <> 'migrations'
+       AND c.relname NOT IN ('migrations', 'imports')
        AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'project_id')
 $$, 'every table of tickets has project_id');
 

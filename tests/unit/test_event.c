@@ -43,7 +43,7 @@ static enum outcome decode(struct event *event, const char *body, size_t length)
     memcpy(copy, body, length);
     copy[length] = '\0';
     event_init(event, copy, length);
-    return event_decode(event);
+    return event_decode(event) ? event->refusal : OUTCOME_UNAVAILABLE;
 }
 
 static void describe_time(struct text *text, int64_t microseconds)
@@ -85,11 +85,11 @@ static char *describe(const struct event *event, bool details)
 {
     struct text text = {0};
 
-    if (event->outcome == OUTCOME_NONE)
+    if (event->refusal == OUTCOME_NONE)
         text_append_format(&text, "outcome decoded\naction %s\n", event_action_name(event->action));
     else
-        text_append_format(&text, "outcome %d\n", outcome_status(event->outcome));
-    for (int f = 0; f < FIELD_COUNT; f++)
+        text_append_format(&text, "outcome %d\n", outcome_status(event->refusal));
+    for (int f = 0; f < FIELD_COUNT && event->refusal == OUTCOME_NONE; f++)
         describe_value(&text, (enum field)f, &event->values[f]);
     for (size_t i = 0; i < event->extra_count; i++) {
         text_append(&text, "extra ");
@@ -135,7 +135,7 @@ static void check_case(void **state)
     assert_non_null(expected);
     enum outcome outcome = decode(&event, body, length);
 
-    assert_int_equal(outcome, event.outcome);
+    assert_int_equal(outcome, event.refusal);
     char *described = describe(&event, strstr(expected, "\ndetail ") != NULL);
     assert_string_equal(described, expected);
 
@@ -169,7 +169,8 @@ static void test_init_and_free(void **state)
     event_free(&event);
 
     event_init(&event, NULL, 0);
-    assert_int_equal(event_decode(&event), OUTCOME_BAD_REQUEST);
+    assert_true(event_decode(&event));
+    assert_int_equal(event.refusal, OUTCOME_BAD_REQUEST);
     assert_int_equal(event.fault_count, 1);
     event_free(&event);
 }
@@ -213,7 +214,7 @@ static void test_fault_length(void **state)
         for (size_t at = shift; at + 5 < sizeof(long_text); at += 4)
             memcpy(long_text + at, "\xf0\x9f\x98\x80", 5);
         event_init(&event, NULL, 0);
-        event_fault(&event, long_text, long_text);
+        event_refuse(&event, OUTCOME_UNPROCESSABLE, long_text, long_text);
         const char *texts[] = {event.faults[0].pointer, event.faults[0].detail};
         for (int i = 0; i < 2; i++) {
             size_t length = strlen(texts[i]);
@@ -235,7 +236,7 @@ static void test_fault_copies(void **state)
     memset(detail, 'x', 256);
     detail[256] = '\0';
     event_init(&event, NULL, 0);
-    event_fault(&event, pointer, detail);
+    event_refuse(&event, OUTCOME_UNPROCESSABLE, pointer, detail);
     pointer[0] = '?';
     assert_string_equal(event.faults[0].pointer, "/a");
     assert_string_equal(event.faults[0].detail, detail);
@@ -269,7 +270,7 @@ static void test_many_calls(void **state)
     struct event event;
     event_init(&event, NULL, 0);
     for (int i = 0; i < 200; i++)
-        event_fault(&event, "/a", "is wrong");
+        event_refuse(&event, OUTCOME_UNPROCESSABLE, "/a", "is wrong");
     assert_int_equal(event.fault_count, 101);
     assert_string_equal(event.faults[99].detail, "is wrong");
     assert_string_equal(event.faults[100].detail, "has more faults than are listed");

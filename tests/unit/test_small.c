@@ -88,8 +88,8 @@ static void test_answers(void **state)
 
     event_init(&event, NULL, 0);
     event.outcome = OUTCOME_UNPROCESSABLE;
-    event_fault(&event, "/ticket/a\"b", "is wrong");
-    event_fault(&event, "", "is worse");
+    event_refuse(&event, OUTCOME_UNPROCESSABLE, "/ticket/a\"b", "is wrong");
+    event_refuse(&event, OUTCOME_UNPROCESSABLE, "", "is worse");
     answer_event(&answer, &event);
     assert_non_null(strstr(answer.bytes, "Status: 422 "));
     assert_non_null(strstr(answer.bytes, "\"errors\":[{\"pointer\":\"/ticket/a\\\"b\",\"detail\":\"is wrong\"},"

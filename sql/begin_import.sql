@@ -1,0 +1,1 @@
+SELECT vcc.begin_import(digest => $1, now => $2)

@@ -1,0 +1,1 @@
+SELECT vcc.forget_rejected(event_id => $1)

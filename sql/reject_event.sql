@@ -1,0 +1,1 @@
+SELECT vcc.reject_event(event_id => $1, received_at => $2, project_id => $3, body => $4, reason => $5)

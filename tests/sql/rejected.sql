@@ -1,0 +1,63 @@
+-- Bodies set aside: once each, with a count, until they are applied after all; and files imported.
+BEGIN;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+SELECT plan(16);
+
+-- The n-th receipt, a minute after the one before.
+CREATE FUNCTION pg_temp.id(n integer) RETURNS uuid LANGUAGE sql AS $$
+    SELECT format('018e0000-0000-7000-8000-%s', lpad(n::text, 12, '0'))::uuid
+$$;
+CREATE FUNCTION pg_temp.minute(n integer) RETURNS timestamptz LANGUAGE sql AS $$
+    SELECT timestamptz '2024-02-15 12:00:00+00' + n * interval '1 minute'
+$$;
+CREATE FUNCTION pg_temp.reject(n integer, body bytea, reason text = 'bad', project bigint = 0) RETURNS void LANGUAGE sql AS $$
+    SELECT vcc.reject_event(event_id => pg_temp.id(n), received_at => pg_temp.minute(n), project_id => project,
+                            body => body, reason => reason)
+$$;
+CREATE FUNCTION pg_temp.row_of(body bytea) RETURNS text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', r.attempts, r.reason,
+                     extract(minute FROM r.first_received_at), extract(minute FROM r.last_received_at))
+      FROM vcc.rejected_events r WHERE r.body = row_of.body
+$$;
+
+SELECT pg_temp.reject(1, '\x00ff');
+SELECT is(pg_temp.row_of('\x00ff'), '1 bad 1 1', 'any bytes are kept');
+SELECT pg_temp.reject(2, '\x00ff', 'worse');
+SELECT is(pg_temp.row_of('\x00ff'), '2 worse 1 2', 'the same again counts, with its latest reason');
+SELECT pg_temp.reject(2, '\x00ff', 'worse');
+SELECT is(pg_temp.row_of('\x00ff'), '2 worse 1 2', 'the same receipt again does not count');
+SELECT pg_temp.reject(1, '\x00ff', 'worse');
+SELECT is(pg_temp.row_of('\x00ff'), '2 worse 1 2', 'nor does an older one');
+SELECT pg_temp.reject(2, '\x00ff', 'other');
+SELECT is(pg_temp.row_of('\x00ff'), '2 other 1 2', 'but its new reason is kept');
+SELECT pg_temp.reject(3, '');
+SELECT is(pg_temp.row_of(''), '1 bad 3 3', 'an empty body is a body');
+SELECT pg_temp.reject(4, convert_to(repeat('x', 1000000), 'UTF8'), repeat('y', 100000));
+SELECT is((SELECT octet_length(body) FROM vcc.rejected_events WHERE attempts = 1 AND octet_length(reason) = 100000),
+    1000000, 'large ones are kept whole');
+SELECT pg_temp.reject(5, '{}', 'bad', 130);
+SELECT is((SELECT project_id FROM vcc.rejected_events WHERE body = '{}'), 130::bigint, 'the project where it is known');
+
+-- Pages.
+CREATE FUNCTION pg_temp.page(since integer, until integer, after integer, most integer) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(right(last_event_id::text, 1), ' ' ORDER BY last_event_id)
+      FROM vcc.list_rejected(since => pg_temp.minute(since), until => pg_temp.minute(until), after => pg_temp.id(after),
+                             most => most)
+$$;
+SELECT is(pg_temp.page(0, 9, 0, 9), '2 3 4 5', 'all');
+SELECT is(pg_temp.page(0, 9, 0, 2), '2 3', 'the first page');
+SELECT is(pg_temp.page(0, 9, 3, 2), '4 5', 'the next');
+SELECT is(pg_temp.page(3, 5, 0, 9), '3 4', 'from a time on, and before another');
+
+-- Applied after all.
+SELECT vcc.forget_rejected(event_id => pg_temp.id(1));
+SELECT is((SELECT count(*) FROM vcc.rejected_events), 4::bigint, 'a body that came again is not forgotten with its older receipt');
+SELECT vcc.forget_rejected(event_id => pg_temp.id(2));
+SELECT is((SELECT count(*) FROM vcc.rejected_events), 3::bigint, 'with its last one it is');
+
+-- Imports.
+SELECT is(vcc.begin_import('\x01', pg_temp.minute(1)), pg_temp.minute(1), 'a new file begins now');
+SELECT is(vcc.begin_import('\x01', pg_temp.minute(2)), pg_temp.minute(1), 'the same file began then');
+
+SELECT * FROM finish();
+ROLLBACK;
