@@ -10,9 +10,17 @@ int64_t clock_monotonic_ms(void);
 /* Microseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_realtime_us(void);
 
+#define CLOCK_TEXT 32
+
+/* Writes a time in microseconds as ISO 8601 in UTC, to the millisecond: 2024-02-15T15:46:46.000Z. */
+void clock_text(int64_t microseconds, char text[CLOCK_TEXT]);
+
 /* Makes a UUIDv7 (RFC 9562 section 5.7) from the time in microseconds: 48 bits of milliseconds, 12 bits of the fraction
  * of the millisecond (section 6.2, method 3), 62 random bits. */
 void clock_uuid(uint8_t uuid[16], int64_t microseconds);
+
+/* The same with bits that are given (two of the 64 are not used): the same input makes the same UUID again. */
+void clock_uuid_from(uint8_t uuid[16], int64_t microseconds, const uint8_t random[8]);
 
 /* Writes the canonical text of a UUID: 36 characters and a NUL. */
 void clock_uuid_text(const uint8_t uuid[16], char text[37]);

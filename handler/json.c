@@ -1,5 +1,6 @@
 /* The first look at a body, before cJSON parses it: what cJSON would let through is refused here. */
 #include "json.h"
+#include "utf8.h"
 
 #include <string.h>
 
@@ -16,23 +17,6 @@ struct scan {
 static bool is_digit(const struct scan *s)
 {
     return s->at < s->end && *s->at >= '0' && *s->at <= '9';
-}
-
-/* Bytes of the UTF-8 character here; 0 if it is none (RFC 3629 section 4). */
-static size_t character_length(const struct scan *s)
-{
-    const unsigned char *c = s->at;
-    size_t length = c[0] < 0x80 ? 1 : c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : c[0] < 0xf5 ? 4 : 0;
-
-    if (length > (size_t)(s->end - c))
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((c[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
-    bool surrogate = c[0] == 0xed && c[1] >= 0xa0;
-    bool beyond = c[0] == 0xf4 && c[1] >= 0x90;
-    return overlong || surrogate || beyond ? 0 : length;
 }
 
 /* The code unit of the \uXXXX here, -1 if there is none. */
@@ -80,7 +64,7 @@ static const char *check_character(struct scan *s)
 {
     if (*s->at < 0x20)
         return "is not JSON: a control character";
-    size_t length = character_length(s);
+    size_t length = utf8_length(s->at, (size_t)(s->end - s->at));
     if (length == 0)
         return "is not UTF-8";
     s->at += length;
@@ -163,7 +147,7 @@ static const char *check_between(struct scan *s)
     default:
         if (*s->at < 0x80)
             return check_character(s);
-        return character_length(s) ? "is not JSON: unexpected text" : "is not UTF-8";
+        return utf8_length(s->at, (size_t)(s->end - s->at)) ? "is not JSON: unexpected text" : "is not UTF-8";
     }
     s->at++;
     return NULL;

@@ -1,10 +1,10 @@
 /* Writes log lines; the only state is the level and the format. */
 #include "log.h"
+#include "clock.h"
 #include "text.h"
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static enum log_level log_level = LOG_INFO;
@@ -49,16 +49,10 @@ void log_pairs(enum log_level level, const struct log_pair *pairs)
 
     int saved_errno = errno;
     struct text line = {0};
-    struct timespec now;
-    struct tm utc;
-    char stamp[32];
+    char now[CLOCK_TEXT];
 
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &utc);
-
-    append_pair(&line, "time", NULL);
-    text_append_format(&line, log_format == LOG_JSON ? "\"%s.%03ldZ\"" : "%s.%03ldZ", stamp, now.tv_nsec / 1000000);
+    clock_text(clock_realtime_us(), now);
+    append_pair(&line, "time", now);
     append_pair(&line, "level", level_names[level]);
     for (; pairs->key; pairs++) {
         append_pair(&line, pairs->key, pairs->text);

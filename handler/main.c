@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "conf.h"
 #include "event.h"
+#include "spool.h"
 #include "store.h"
 
 #include <stdio.h>
@@ -15,25 +16,86 @@
 
 static const struct command {
     const char *name;
-    int (*run)(const struct conf *conf);
+    int (*run)(const struct conf *conf, int argc, char **argv);
+    const char *words;     /* one of these must be the first argument, separated by |; NULL: it has none */
+    const char *arguments; /* what else may follow, for people */
+    int least, most;       /* how many arguments there may be */
+    int cannot_run;        /* exit status where the configuration is bad */
     const char *meaning;
 } commands[] = {
-    {"serve", command_serve, "serve FastCGI or CGI, found out by itself (the default)"},
-    {"migrate", command_migrate, "create or upgrade schema vcc in the database"},
-    {"check", command_check,
+    {"serve", command_serve, NULL, "", 0, 0, 1, "serve FastCGI or CGI, found out by itself (the default)"},
+    {"migrate", command_migrate, NULL, "", 0, 0, 1, "create or upgrade schema vcc in the database"},
+    {"check", command_check, NULL, "", 0, 0, 1,
      "look at configuration, database with its schema and rights; exit 0 if all is well, else 1"},
-    {"fields", command_fields, "list the attributes of a ticket, their columns and types"},
+    {"import", command_import, NULL, "FILE|-", 1, 1, EXIT_CANNOT_RUN,
+     "apply a file with one event a line (-: standard input); the same file again applies nothing twice"},
+    {"rejected", command_rejected, "list|retry", "[SINCE [UNTIL]]", 1, 3, EXIT_CANNOT_RUN,
+     "list the bodies that were refused, or try them again: those last received from SINCE on and before UNTIL"},
+    {"spool", command_spool, "status|drain", "", 1, 1, EXIT_CANNOT_RUN,
+     "look at the events that wait for the database, or apply them now"},
+    {"fields", command_fields, NULL, "", 0, 0, 1, "list the attributes of a ticket, their columns and types"},
 };
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+/* "rejected list|retry [SINCE [UNTIL]]" */
+static void usage(const struct command *command, char *line, size_t size)
+{
+    const char *words = command->words ? command->words : "";
+    snprintf(line, size, "%s%s%s%s%s", command->name, *words ? " " : "", words, *command->arguments ? " " : "",
+             command->arguments);
+}
 
 static void help(void)
 {
     puts("ticketd: stores the ticket events of VCC Live's webhook in PostgreSQL\n\nusage: ticketd "
          "[COMMAND]\n\ncommands:");
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        printf("  %-9s %s\n", commands[i].name, commands[i].meaning);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        char line[64];
+        usage(&commands[i], line, sizeof(line));
+        printf("  %-35s %s\n", line, commands[i].meaning);
+    }
     puts("  --help, --version\n\nsettings (environment variables):");
     conf_describe(stdout);
-    puts("\nexit status: 0 well, 1 not, 2 wrong command line");
+    puts(
+        "\nexit status: 0 well, 1 not, 2 wrong command line; of import, rejected and spool: 0 all events are applied,\n"
+        "1 some are set aside or still refused, 2 could not run, or stopped half-way");
+}
+
+/* Whether `word` is one of `words`, which are separated by |. */
+static bool is_one_of(const char *word, const char *words)
+{
+    size_t length = strlen(word);
+    for (;; words++) {
+        size_t size = strcspn(words, "|");
+        if (size == length && memcmp(word, words, size) == 0)
+            return true;
+        words += size;
+        if (*words == '\0')
+            return false;
+    }
+}
+
+/* The command that is meant; NULL: said what is wrong. */
+static const struct command *find_command(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "serve";
+    int count = argc > 2 ? argc - 2 : 0;
+
+    for (size_t i = 0; i < COMMANDS; i++) {
+        const struct command *command = &commands[i];
+        if (strcmp(command->name, name) != 0)
+            continue;
+        if (count >= command->least && count <= command->most &&
+            (!command->words || is_one_of(argv[2], command->words)))
+            return command;
+        char line[64];
+        usage(command, line, sizeof(line));
+        fprintf(stderr, "ticketd: wrong arguments of %s\nusage: ticketd %s\n", name, line);
+        return NULL;
+    }
+    fprintf(stderr, "ticketd: no such command: %s\nTry: ticketd --help\n", name);
+    return NULL;
 }
 
 /* A CGI process that cannot work owes its web server an answer all the same. */
@@ -49,28 +111,29 @@ static void excuse(void)
 
 int main(int argc, char **argv)
 {
-    const char *name = argc > 1 ? argv[1] : "serve";
-    const struct command *command = NULL;
     struct conf conf;
 
-    if (strcmp(name, "--help") == 0) {
-        help();
-        return EXIT_SUCCESS;
-    }
-    if (strcmp(name, "--version") == 0) {
+    /* A web server may pass the words of a query string on as arguments (RFC 3875 section 4.4): a request must not
+     * choose the command. */
+    if (getenv("GATEWAY_INTERFACE"))
+        argc = 1;
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         puts("ticketd " VERSION);
         return EXIT_SUCCESS;
     }
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(commands[i].name, name) == 0)
-            command = &commands[i];
-    if (!command || argc > 2) {
-        fprintf(stderr, "ticketd: no such command: %s\nTry: ticketd --help\n", command ? argv[2] : name);
-        return 2;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            help();
+            return EXIT_SUCCESS;
+        }
     }
+    const struct command *command = find_command(argc, argv);
+    if (!command)
+        return 2;
     bool serves = command->run == command_serve;
-    bool good = conf_read(&conf) && store_valid_conninfo(&conf) && (!serves || conf_may_serve(&conf));
+    bool good = conf_read(&conf) && store_valid_conninfo(&conf) && spool_valid_directory(&conf) &&
+                (!serves || conf_may_serve(&conf));
     if (!good && serves && getenv("GATEWAY_INTERFACE"))
         excuse();
-    return good ? command->run(&conf) : EXIT_FAILURE;
+    return good ? command->run(&conf, argc > 2 ? argc - 2 : 0, argv + 2) : command->cannot_run;
 }

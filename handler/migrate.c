@@ -4,7 +4,9 @@
 
 #include <stdlib.h>
 
-int command_migrate(const struct conf *conf)
+int command_migrate(const struct conf *conf, int argc, char **argv)
 {
+    (void)argc;
+    (void)argv;
     return store_migrate(conf) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

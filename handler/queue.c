@@ -1,14 +1,13 @@
 /* Between the threads that read and the writers that commit. */
 #include "queue.h"
 #include "clock.h"
+#include "store.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
-
-#define BATCH_BYTES 4194304 /* bodies of one batch: libpq holds a copy of each until it is sent */
 
 TAILQ_HEAD(waiters, waiter);
 
@@ -161,7 +160,7 @@ static size_t take_ready(struct queue *queue, struct lane *lane, struct waiter *
 
     while (count < most && (waiter = TAILQ_FIRST(&lane->waiting)) && waiter->event.received_at < before) {
         bytes += waiter->event.length;
-        if (count && bytes > BATCH_BYTES)
+        if (count && bytes > STORE_BATCH_BYTES)
             break;
         TAILQ_REMOVE(&lane->waiting, waiter, link);
         batch[count++] = waiter;

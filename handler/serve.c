@@ -2,11 +2,13 @@
  *
  *   readable connection → read → decode → submit … commit … verdict → answer → watched again
  *
- * Workers do the reading, decoding and answering, writers the committing; the main thread waits for signals. */
+ * Workers do the reading, decoding and answering, writers the committing or spooling, one thread brings spooled events
+ * back; the main thread waits for signals. */
 #include "serve.h"
 #include "answer.h"
 #include "clock.h"
 #include "commands.h"
+#include "drain.h"
 #include "log.h"
 #include "store.h"
 
@@ -18,7 +20,7 @@
 #include <unistd.h>
 
 #define QUEUE_BODIES   64   /* bodies of the largest size that may wait for their commit */
-#define IDLE_MS        1000 /* how often an idle writer looks at its connection */
+#define IDLE_MS        1000 /* how often an idle writer looks at its connection, and the drain into the spool */
 #define STOP_MS        8000 /* after SIGTERM: for what is in flight */
 #define STOP_FORCED_MS 1000 /* then, for what is left to be answered 503 */
 
@@ -54,13 +56,15 @@ static enum outcome answer_places(struct server *server, struct request *request
         answer_bad_method(answer, probe ? "GET, HEAD" : "POST, PUT");
         return OUTCOME_BAD_METHOD;
     }
-    bool ready = atomic_load(&server->ready) && !atomic_load(&server->stopping);
+    int readiness = atomic_load(&server->stopping) ? NOT_READY : atomic_load(&server->readiness);
     if (strcmp(probe, "livez") == 0)
         answer_json(answer, 200, "{\"live\":true}");
-    else if (ready)
+    else if (readiness == NOT_READY)
+        answer_json(answer, 503, "{\"ready\":false}");
+    else if (readiness == READY_BY_DATABASE)
         answer_json(answer, 200, "{\"ready\":true,\"by\":\"database\"}");
     else
-        answer_json(answer, 503, "{\"ready\":false}");
+        answer_json(answer, 200, "{\"ready\":true,\"by\":\"spool\"}");
     return OUTCOME_UNCHANGED;
 }
 
@@ -165,11 +169,39 @@ static void *work(void *argument)
     }
 }
 
+/* To the database or, where that does not take them, to the spool. While events wait there the others join them: none
+ * overtakes one of its own ticket. */
+static enum readiness settle(struct server *server, struct store *store, struct event **events, size_t count,
+                             int64_t deadline)
+{
+    enum readiness readiness = READY_BY_SPOOL;
+
+    if (!spool_holds(server->spool)) {
+        readiness = READY_BY_DATABASE;
+        store_settle(store, events, count, deadline);
+    }
+    spool_append(server->spool, events, count);
+    for (size_t i = 0; i < count; i++) {
+        if (events[i]->outcome == OUTCOME_UNAVAILABLE)
+            return NOT_READY;
+        if (events[i]->outcome == OUTCOME_SPOOLED)
+            readiness = READY_BY_SPOOL;
+    }
+    return readiness;
+}
+
+static enum readiness look(struct server *server, struct store *store)
+{
+    if (!spool_holds(server->spool) && store_idle(store))
+        return READY_BY_DATABASE;
+    return spool_problem(server->spool) ? NOT_READY : READY_BY_SPOOL;
+}
+
 /* Takes what waits in a lane and gives it verdicts. Returns how many events that were. */
 static size_t write_batch(struct server *server, int lane, struct store *store, struct waiter **batch,
                           struct event **events, int wait_ms)
 {
-    size_t count = queue_take(server->queue, lane, batch, (size_t)server->conf->batch, wait_ms);
+    size_t count = queue_take(server->queue, lane, batch, store_batch(store), wait_ms);
     if (count == 0)
         return 0;
 
@@ -179,11 +211,7 @@ static size_t write_batch(struct server *server, int lane, struct store *store, 
         deadline = batch[0]->deadline;
     for (size_t i = 0; i < count; i++)
         events[i] = &batch[i]->event;
-    store_settle(store, events, count, deadline);
-    for (size_t i = 0; i < count; i++)
-        if (events[i]->outcome == OUTCOME_NONE)
-            events[i]->outcome = OUTCOME_UNAVAILABLE;
-    atomic_store(&server->ready, batch[0]->event.outcome != OUTCOME_UNAVAILABLE);
+    atomic_store(&server->readiness, settle(server, store, events, count, deadline));
     queue_finish(server->queue, batch, count);
     return count;
 }
@@ -203,7 +231,7 @@ static void *write_batches(void *argument)
     int wait_ms = 0;
     while (!atomic_load(&server->stopped)) {
         if (write_batch(server, thread->number, store, batch, events, wait_ms) == 0)
-            atomic_store(&server->ready, store_idle(store));
+            atomic_store(&server->readiness, look(server, store));
         wait_ms = IDLE_MS;
     }
     store_close(store);
@@ -212,8 +240,38 @@ static void *write_batches(void *argument)
     return NULL;
 }
 
+/* Brings back what is in the spool, by a connection of its own that is there only as long as it is needed. */
+static void *drain_spool(void *argument)
+{
+    struct server *server = ((struct thread *)argument)->server;
+    struct store *store = NULL;
+    struct drain *drain = NULL;
+    struct timespec next;
+
+    do {
+        if (!spool_holds(server->spool)) {
+            drain_close(drain);
+            store_close(store);
+            drain = NULL;
+            store = NULL;
+        } else {
+            if (!store)
+                store = store_open(server->conf, &server->stop_drain_at);
+            if (store && !drain)
+                drain = drain_open(server->conf, store, NULL, NULL);
+            if (drain)
+                (void)!drain_run(drain); /* whatever comes of it: once more in a second */
+        }
+        clock_gettime(CLOCK_MONOTONIC, &next);
+        next.tv_sec += IDLE_MS / 1000;
+    } while (sem_clockwait(&server->stop_drain, CLOCK_MONOTONIC, &next) != 0);
+    drain_close(drain);
+    store_close(store);
+    return NULL;
+}
+
 /* Waits until nothing is in flight, at most `milliseconds`. */
-static void drain(struct server *server, int milliseconds)
+static void wait_for_answers(struct server *server, int milliseconds)
 {
     int64_t until = clock_monotonic_ms() + milliseconds;
     while (connections_in_flight(server->connections) > 0 && clock_monotonic_ms() < until)
@@ -233,9 +291,11 @@ static void wait_for_signals(struct server *server, const sigset_t *signals)
     atomic_store(&server->stopping, true);
     connections_stop_listening(server->connections);
     listener_close(&server->listener);
-    drain(server, STOP_MS);
+    atomic_store(&server->stop_drain_at, clock_monotonic_ms());
+    sem_post(&server->stop_drain);
+    wait_for_answers(server, STOP_MS);
     atomic_store(&server->stop_at, clock_monotonic_ms());
-    drain(server, STOP_FORCED_MS);
+    wait_for_answers(server, STOP_FORCED_MS);
     connections_stop(server->connections);
     atomic_store(&server->stopped, true);
     queue_wake(server->queue);
@@ -244,16 +304,20 @@ static void wait_for_signals(struct server *server, const sigset_t *signals)
 static int serve_fastcgi(struct server *server, const sigset_t *signals)
 {
     const struct conf *conf = server->conf;
-    struct thread threads[64 + 32]; /* the most that conf.def allows */
-    int count = 0, status = EXIT_FAILURE;
+    struct thread threads[64 + 32 + 1]; /* the most that conf.def allows */
+    int count = 0, wanted = conf->writers + conf->workers + (*conf->spool_dir != '\0'), status = EXIT_FAILURE;
 
     server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
     if (!server->connections)
         goto out;
-    for (int i = 0; i < conf->writers + conf->workers; i++) {
-        bool writer = i < conf->writers;
+    for (int i = 0; i < wanted; i++) {
+        bool writer = i < conf->writers, worker = !writer && i < conf->writers + conf->workers;
         threads[i] = (struct thread){.number = writer ? i : i - conf->writers, .server = server};
-        if (pthread_create(&threads[i].id, NULL, writer ? write_batches : work, &threads[i]) != 0) {
+        if (pthread_create(&threads[i].id, NULL,
+                           writer   ? write_batches
+                           : worker ? work
+                                    : drain_spool,
+                           &threads[i]) != 0) {
             log_line(LOG_ERROR, "cannot start a thread");
             exit(EXIT_FAILURE);
         }
@@ -283,7 +347,7 @@ static int serve_cgi(struct server *server)
     if (!request || !store)
         goto out;
     if (strcmp(request_parameter(request, "REQUEST_METHOD"), "GET") == 0)
-        atomic_store(&server->ready, store_idle(store));
+        atomic_store(&server->readiness, look(server, store));
     switch (receive(server, 0, request, &waiter, &answer)) {
     case OUTCOME_NONE:
         if (write_batch(server, 0, store, batch, events, 0) != 1)
@@ -321,14 +385,18 @@ static bool init_signals(sigset_t *signals)
     return good;
 }
 
-int command_serve(const struct conf *conf)
+int command_serve(const struct conf *conf, int argc, char **argv)
 {
     sigset_t signals;
     struct server server = {.conf = conf, .listener = {.fd = -1}};
     int status = EXIT_FAILURE;
     struct conf one = *conf;
 
+    (void)argc;
+    (void)argv;
     atomic_store(&server.stop_at, INT64_MAX);
+    atomic_store(&server.stop_drain_at, INT64_MAX);
+    sem_init(&server.stop_drain, 0, 0);
     if (!init_signals(&signals))
         return EXIT_FAILURE;
 
@@ -345,11 +413,15 @@ int command_serve(const struct conf *conf)
     } else if (!inherited && !listener_open(&server.listener, conf->listen)) {
         return EXIT_FAILURE;
     }
+    server.spool = spool_open(conf);
+    if (server.spool)
+        spool_prepare(server.spool);
     server.queue = queue_new(server.conf->writers, server.conf->workers, conf->db_timeout_ms,
                              (size_t)conf->max_body_kb * 1024 * QUEUE_BODIES);
-    if (server.queue)
+    if (server.queue && server.spool)
         status = cgi ? serve_cgi(&server) : serve_fastcgi(&server, &signals);
     queue_free(server.queue);
+    spool_close(server.spool);
     listener_close(&server.listener);
     return status;
 }

@@ -6,18 +6,26 @@
 #include "connections.h"
 #include "listener.h"
 #include "queue.h"
+#include "spool.h"
 
+#include <semaphore.h>
 #include <stdatomic.h>
+
+/* Who would take an event now. */
+enum readiness { NOT_READY, READY_BY_DATABASE, READY_BY_SPOOL };
 
 struct server {
     const struct conf *conf;
     struct listener listener;
     struct queue *queue;
     struct connections *connections;
-    _Atomic bool stopping;   /* connections close after their answer */
-    _Atomic bool stopped;    /* nothing is in flight any more: writers end */
-    _Atomic bool ready;      /* the database would take an event */
-    _Atomic int64_t stop_at; /* monotonic milliseconds: no wait goes beyond this */
+    _Atomic bool stopping; /* connections close after their answer */
+    _Atomic bool stopped;  /* nothing is in flight any more: writers end */
+    struct spool *spool;
+    sem_t stop_drain;
+    _Atomic int readiness;         /* enum readiness, as of the last batch or idle second */
+    _Atomic int64_t stop_at;       /* monotonic milliseconds: no wait for the database goes beyond this */
+    _Atomic int64_t stop_drain_at; /* the same for the drain, which may stop at once: what it leaves is kept */
 };
 
 #endif

@@ -11,10 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POSTGRES_EPOCH_US INT64_C(946684800000000) /* 2000-01-01, where timestamptz counts from */
-#define TEXT_OID          25                       /* pg_type.oid of text */
-#define FIXED             6                        /* parameters of vcc.upsert_ticket before the columns */
-#define PARAMETERS        (FIXED + FIELD_COUNT)
+#define TEXT_OID   25 /* pg_type.oid of text */
+#define FIXED      6  /* parameters of vcc.upsert_ticket before the columns */
+#define PARAMETERS (FIXED + FIELD_COUNT)
 
 /* The parameters of one call, as libpq wants them. Text is sent as text, all else binary. */
 struct parameters {
@@ -273,6 +272,7 @@ static void conclude(struct store *store, struct event **events, struct range *r
         log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", state));
         store->next_try = clock_monotonic_ms() + 1 + clock_realtime_us() % 20;
     } else {
+        store->batch = length > 1 ? length / 2 : 1;
         connection_failed(store, reason(store, run), state);
     }
 }
@@ -290,6 +290,12 @@ static int by_ticket(const void *a, const void *b)
 {
     int64_t order = compare_events(*(struct event *const *)a, *(struct event *const *)b);
     return (order > 0) - (order < 0);
+}
+
+size_t store_batch(const struct store *store)
+{
+    size_t most = (size_t)store->conf->batch;
+    return store->batch < most ? store->batch : most;
 }
 
 void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline)
@@ -324,6 +330,8 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
         for (size_t i = range.from; i < range.to; i++)
             events[i]->outcome = results[i - range.from];
         connection_healthy(store);
+        if (store->batch <= range.to - range.from && store->batch < (size_t)store->conf->batch)
+            store->batch *= 2;
         range.from = range.to;
         range.to = count;
     }

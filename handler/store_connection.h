@@ -7,12 +7,15 @@
 
 #include <libpq-fe.h>
 
+#define POSTGRES_EPOCH_US INT64_C(946684800000000) /* 2000-01-01, where timestamptz counts from */
+
 struct store {
     const struct conf *conf;
     const _Atomic int64_t *stop_at;
     PGconn *connection; /* NULL: away */
     int64_t next_try;   /* monotonic milliseconds: not to connect before this */
     int backoff_ms;
+    size_t batch;      /* see store_batch */
     bool complained;   /* that it is away was logged already */
     char complaint[6]; /* with this SQLSTATE */
 };

@@ -1,5 +1,6 @@
-/* Strings for answers and log lines. */
+/* Strings for answers, log lines and terminals. */
 #include "text.h"
+#include "utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,6 +72,44 @@ void text_append_json(struct text *text, const char *string)
             text_append_format(text, "\\u%04x", c);
     }
     text_append_bytes(text, "\"", 1);
+}
+
+/* Whether a character of UTF-8 does something to a terminal, or to the order of the others, instead of being seen. */
+static bool is_hidden(const unsigned char *c, size_t length)
+{
+    static const struct {
+        unsigned from, to;
+    } hidden[] = {{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},     {0x61c, 0x61c},   {0x200b, 0x200f},
+                  {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe0fff}};
+    unsigned code = length == 1 ? c[0] : c[0] & (0x7fU >> length);
+
+    for (size_t i = 1; i < length; i++)
+        code = code << 6 | (c[i] & 0x3f);
+    for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
+        if (code >= hidden[i].from && code <= hidden[i].to)
+            return true;
+    return false;
+}
+
+void text_append_visible(struct text *text, const char *bytes, size_t length)
+{
+    static const char named[] = "\n\t\r", names[] = "ntr";
+    const char *end = bytes + length;
+
+    while (bytes < end) {
+        const unsigned char *c = (const unsigned char *)bytes;
+        size_t size = utf8_length(c, (size_t)(end - bytes));
+        const char *name = *c ? strchr(named, *c) : NULL;
+        if (name) {
+            text_append_format(text, "\\%c", names[name - named]);
+        } else if (size > 0 && !is_hidden(c, size)) {
+            text_append_bytes(text, bytes, size);
+        } else {
+            size = 1;
+            text_append_format(text, "\\x%02x", *c);
+        }
+        bytes += size;
+    }
 }
 
 void text_free(struct text *text)

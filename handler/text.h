@@ -1,4 +1,4 @@
-/* A growing string, and the one place where text is escaped for JSON. */
+/* A growing string, and the one place where text is escaped, for JSON and for terminals. */
 #ifndef TICKETD_TEXT_H
 #define TICKETD_TEXT_H
 
@@ -19,6 +19,10 @@ void text_append_format(struct text *text, const char *format, ...) __attribute_
 
 /* Appends `string` as a JSON string with its quotes (RFC 8259 section 7). Bytes from 0x80 are passed on as they are. */
 void text_append_json(struct text *text, const char *string);
+
+/* Appends bytes that anybody may have sent so that people can read them on a terminal and nothing happens there: what
+ * is not UTF-8, controls and invisible characters become \n, \t, \r or \xNN, a byte each. */
+void text_append_visible(struct text *text, const char *bytes, size_t length);
 
 /* Frees the bytes and makes the text empty again. */
 void text_free(struct text *text);

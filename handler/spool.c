@@ -1,0 +1,383 @@
+/* Beside the store at the end of the path: where events go while the database is away. drain.c brings them back. */
+#include "spool.h"
+#include "clock.h"
+#include "log.h"
+#include "segment.h"
+#include "spool_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SEGMENT_BYTES 4194304 /* a segment this long gets no more */
+#define GIVE_WAY_MS   500     /* how long the drain may keep an appender waiting */
+#define ROOM_BYTES    1048576 /* of free disk space, for readiness */
+
+struct spool {
+    const char *path;
+    int64_t max_bytes;
+    atomic_bool holds;        /* last known */
+    _Atomic uint64_t retired; /* segments up to this number get nothing more: their fsync failed */
+    _Atomic uint64_t drained; /* by whichever process, when an appender last looked */
+    _Atomic int64_t moved_at; /* monotonic milliseconds: when that was last seen to grow */
+    pthread_mutex_t lock;     /* for what was said */
+    atomic_bool spooling;     /* that events are spooled was said */
+    const char *problem;      /* that they cannot be, and why, was said */
+};
+
+static const char is_full[] = "it is full: TICKETD_SPOOL_MAX_MB is reached";
+
+static void sleep_ms(int milliseconds)
+{
+    nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000L}, NULL);
+}
+
+bool spool_holds(struct spool *spool)
+{
+    struct dirent *entry;
+    bool found = false;
+    uint64_t number;
+
+    if (!*spool->path)
+        return false;
+    DIR *listing = opendir(spool->path);
+    if (!listing)
+        return errno != ENOENT && atomic_load(&spool->holds);
+    while (!found && (entry = readdir(listing)))
+        found = spool_is_segment(entry->d_name, &number);
+    closedir(listing);
+    atomic_store(&spool->holds, found);
+    if (!found)
+        atomic_store(&spool->spooling, false);
+    return found;
+}
+
+static bool write_all(int fd, const char *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t count = write(fd, bytes, length);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return false;
+        bytes += count;
+        length -= (size_t)count;
+    }
+    return true;
+}
+
+/* A segment that events are appended to. */
+struct tail {
+    int fd;
+    uint64_t number;
+    int64_t size;
+    uint8_t marker[SEGMENT_MARKER];
+};
+
+/* Makes the next segment, durable with its name before anything goes into it. */
+static bool create_segment(int directory, uint64_t highest, struct tail *tail)
+{
+    struct text head = {0};
+    char name[SPOOL_NAME];
+    uint64_t now = (uint64_t)clock_realtime_us();
+
+    /* The time, so that a number is never used again, not even when the directory was emptied in between. */
+    tail->number = now > highest ? now : highest + 1;
+    tail->size = SEGMENT_HEAD;
+    spool_name(name, tail->number);
+    segment_begin(&head, tail->marker);
+    tail->fd = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    bool good = tail->fd >= 0;
+    if (good && head.failed)
+        errno = ENOMEM;
+    good = good && !head.failed && write_all(tail->fd, head.bytes, head.length) && fdatasync(tail->fd) == 0 &&
+           fsync(directory) == 0;
+    if (!good && tail->fd >= 0) {
+        int saved = errno;
+        unlinkat(directory, name, 0);
+        close(tail->fd);
+        tail->fd = -1;
+        errno = saved;
+    }
+    text_free(&head);
+    return good;
+}
+
+/* Opens the newest segment. False: it gets nothing more. */
+static bool open_tail(struct spool *spool, int directory, uint64_t number, struct tail *tail)
+{
+    struct segment_reader reader;
+    struct stat stat;
+    char name[SPOOL_NAME];
+
+    spool_name(name, number);
+    if (number <= atomic_load(&spool->retired))
+        return false;
+    tail->fd = openat(directory, name, O_RDWR | O_APPEND | O_CLOEXEC);
+    if (tail->fd >= 0 && fstat(tail->fd, &stat) == 0 && stat.st_size < SEGMENT_BYTES &&
+        segment_open(&reader, tail->fd, stat.st_size) == SEGMENT_END) {
+        tail->number = number;
+        tail->size = stat.st_size;
+        memcpy(tail->marker, reader.marker, sizeof(tail->marker));
+        return true;
+    }
+    spool_close_file(tail->fd);
+    tail->fd = -1;
+    return false;
+}
+
+static void retire(struct spool *spool, uint64_t number)
+{
+    uint64_t before = atomic_load(&spool->retired);
+    while (before < number && !atomic_compare_exchange_weak(&spool->retired, &before, number))
+        ;
+}
+
+/* Takes back what was written in part, so that nothing unfinished stands before what others append. */
+static void take_back(struct spool *spool, int directory, const struct tail *tail)
+{
+    int saved = errno;
+    if (tail->size == SEGMENT_HEAD ? !spool_remove(directory, tail->number, false)
+                                   : ftruncate(tail->fd, tail->size) != 0)
+        retire(spool, tail->number);
+    errno = saved;
+}
+
+/* Under the lock: finds or makes the segment and writes. False: nothing was written; *why. */
+static bool write_records(struct spool *spool, int directory, struct event **events, size_t count, struct tail *tail,
+                          const char **why)
+{
+    struct spool_contents contents;
+    struct text records = {0};
+    bool good = spool_list(directory, &contents);
+
+    good = good && ((contents.count && open_tail(spool, directory, contents.segments[contents.count - 1], tail)) ||
+                    create_segment(directory, contents.highest, tail));
+    if (!good)
+        goto out;
+    for (size_t i = 0; i < count; i++)
+        if (events[i]->outcome == OUTCOME_NONE)
+            segment_append(&records, tail->marker, events[i]);
+    good = !records.failed && contents.bytes + (int64_t)records.length <= spool->max_bytes;
+    if (!good)
+        *why = records.failed ? "out of memory" : is_full;
+    good = good && write_all(tail->fd, records.bytes, records.length);
+    if (!good)
+        take_back(spool, directory, tail);
+out:
+    if (!good && !*why)
+        *why = strerrordesc_np(errno);
+    text_free(&records);
+    spool_contents_free(&contents);
+    return good;
+}
+
+/* After a failed fsync the kernel takes the pages for clean, and the next fsync would succeed without them: the file
+ * gets nothing more, from no process. */
+static void retire_segment(struct spool *spool, int directory, uint64_t number)
+{
+    struct spool_contents contents;
+    struct tail next;
+    int lock = spool_lock(directory, SPOOL_APPEND);
+
+    retire(spool, number);
+    if (lock >= 0 && spool_list(directory, &contents)) {
+        if (contents.highest == number && create_segment(directory, number, &next))
+            close(next.fd);
+        spool_contents_free(&contents);
+    }
+    spool_close_file(lock);
+}
+
+/* Brings the records to the disk. False: *why. */
+static bool append(struct spool *spool, struct event **events, size_t count, const char **why)
+{
+    struct tail tail = {.fd = -1};
+    bool good = false;
+    int directory = -1, lock;
+
+    if (mkdir(spool->path, 0700) == 0 || errno == EEXIST)
+        directory = spool_directory(spool->path, why);
+    else
+        *why = strerrordesc_np(errno);
+    if (directory < 0)
+        return false;
+    lock = spool_lock(directory, SPOOL_APPEND);
+    if (lock < 0)
+        *why = errno == EWOULDBLOCK ? "another process holds append.lock and does not go on" : strerrordesc_np(errno);
+    else if (!(good = write_records(spool, directory, events, count, &tail, why)))
+        spool_note_error(lock, *why);
+    spool_close_file(lock); /* others write while we wait for the disk; it syncs their records along with ours */
+    if (good && fdatasync(tail.fd) != 0) {
+        *why = strerrordesc_np(errno);
+        good = false;
+        retire_segment(spool, directory, tail.number);
+    }
+    spool_close_file(tail.fd);
+    close(directory);
+    return good;
+}
+
+/* Says a change, and nothing where there is none. */
+static void say(struct spool *spool, const char *problem)
+{
+    pthread_mutex_lock(&spool->lock);
+    if (problem && spool->problem != problem)
+        log_line(LOG_ERROR, "the spool cannot take events: they are answered 503", LOG_TEXT("why", problem),
+                 LOG_TEXT("dir", spool->path));
+    else if (!problem && spool->problem)
+        log_line(LOG_INFO, "the spool takes events again", LOG_TEXT("dir", spool->path));
+    else if (!problem && !atomic_load(&spool->spooling))
+        log_line(LOG_WARNING, "events are spooled until the database takes them", LOG_TEXT("dir", spool->path));
+    spool->problem = problem;
+    atomic_store(&spool->spooling, !problem);
+    pthread_mutex_unlock(&spool->lock);
+}
+
+static uint64_t drained(struct spool *spool)
+{
+    struct spool_note note = {0};
+    const char *ignored;
+    int directory = spool_directory(spool->path, &ignored);
+    int lock = directory < 0 ? -1 : spool_note(directory, SPOOL_DRAIN);
+
+    if (lock >= 0)
+        spool_read_note(lock, &note);
+    spool_close_file(lock);
+    spool_close_file(directory);
+    return note.events;
+}
+
+/* A drain that was seen to move is at work, and must not be outrun. */
+static void give_way(struct spool *spool, size_t count)
+{
+    int64_t start = clock_monotonic_ms();
+    uint64_t now = drained(spool), enough = now + 2 * count;
+
+    if (atomic_exchange(&spool->drained, now) != now)
+        atomic_store(&spool->moved_at, start);
+    if (start - atomic_load(&spool->moved_at) > GIVE_WAY_MS)
+        return;
+    while (now < enough && clock_monotonic_ms() - start < GIVE_WAY_MS && spool_holds(spool)) {
+        sleep_ms(2);
+        now = drained(spool);
+    }
+}
+
+void spool_append(struct spool *spool, struct event **events, size_t count)
+{
+    size_t spooled = 0;
+    const char *why = NULL;
+
+    for (size_t i = 0; i < count; i++)
+        spooled += events[i]->outcome == OUTCOME_NONE;
+    if (spooled == 0)
+        return;
+    bool good = *spool->path && append(spool, events, count, &why);
+    for (size_t i = 0; i < count; i++) {
+        struct event *event = events[i];
+        if (event->outcome == OUTCOME_NONE && !good)
+            event->outcome = OUTCOME_UNAVAILABLE;
+        else if (event->outcome == OUTCOME_NONE)
+            event->outcome = event->refusal == OUTCOME_NONE ? OUTCOME_SPOOLED : event->refusal;
+    }
+    if (*spool->path)
+        say(spool, why);
+    if (good) {
+        atomic_store(&spool->holds, true);
+        give_way(spool, spooled);
+    }
+}
+
+/* ---- the whole */
+
+void spool_prepare(struct spool *spool)
+{
+    const char *why;
+
+    if (!*spool->path)
+        return;
+    mkdir(spool->path, 0700); /* where it cannot be, the problem says why */
+    why = spool_problem(spool);
+    if (why)
+        say(spool, why);
+}
+
+/* Whether `access` is allowed in the directory above. */
+static bool parent_allows(const char *path, int access_mode)
+{
+    char *copy = strdup(path);
+    bool allowed = copy && faccessat(AT_FDCWD, dirname(copy), access_mode, AT_EACCESS) == 0;
+    free(copy);
+    return allowed;
+}
+
+static const char *problem_inside(struct spool *spool, int directory)
+{
+    struct spool_contents contents;
+    struct statvfs volume;
+
+    if (faccessat(directory, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0 || !spool_list(directory, &contents))
+        return strerrordesc_np(errno);
+    bool full = contents.bytes >= spool->max_bytes;
+    spool_contents_free(&contents);
+    if (full)
+        return is_full;
+    if (fstatvfs(directory, &volume) == 0 && volume.f_bavail < ROOM_BYTES / volume.f_frsize)
+        return strerrordesc_np(ENOSPC);
+    return NULL;
+}
+
+const char *spool_problem(struct spool *spool)
+{
+    const char *why = NULL;
+
+    if (!*spool->path)
+        return "TICKETD_SPOOL_DIR is not set";
+    int directory = spool_directory(spool->path, &why);
+    if (directory < 0) /* made when it is needed */
+        return access(spool->path, F_OK) != 0 && parent_allows(spool->path, W_OK | X_OK) ? NULL : why;
+    why = problem_inside(spool, directory);
+    close(directory);
+    return why;
+}
+
+bool spool_valid_directory(const struct conf *conf)
+{
+    if (!*conf->spool_dir || parent_allows(conf->spool_dir, F_OK))
+        return true;
+    log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_SPOOL_DIR"), LOG_TEXT("value", conf->spool_dir),
+             LOG_TEXT("expected", "a directory, or one that can be made in its parent"));
+    return false;
+}
+
+struct spool *spool_open(const struct conf *conf)
+{
+    struct spool *spool = calloc(1, sizeof(*spool));
+    if (!spool)
+        return NULL;
+    spool->path = conf->spool_dir;
+    spool->max_bytes = (int64_t)conf->spool_max_mb * 1024 * 1024;
+    pthread_mutex_init(&spool->lock, NULL);
+    atomic_store(&spool->drained, *spool->path ? drained(spool) : 0);
+    atomic_store(&spool->moved_at, INT64_MIN / 2);
+    return spool;
+}
+
+void spool_close(struct spool *spool)
+{
+    if (!spool)
+        return;
+    pthread_mutex_destroy(&spool->lock);
+    free(spool);
+}

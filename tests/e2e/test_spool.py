@@ -1,0 +1,579 @@
+"""The database does not take events: they wait in the spool, in order, and nothing answered 200 is lost."""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+
+import fastcgi
+import pytest
+from conftest import TICKETD, Handler, accepts, environment, wait_until
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files to another user")
+NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="needs an ordinary user: root may write everywhere")
+
+
+def body(ticket, title):
+    return json.dumps({"action": "update", "ticket": {"projectId": 1, "ticketId": ticket, "title": title}}).encode()
+
+
+def ask(path, content, **more):
+    """One request: the status and the decoded answer."""
+    with fastcgi.Connection(path) as c:
+        c.send(fastcgi.request(content, **more))
+        head, _, text = c.answer().partition("\r\n\r\n")
+    return int(re.match(r"Status: (\d+)", head)[1]), json.loads(text), head
+
+
+def result(handler, content):
+    status, answer, _ = ask(handler.socket, content)
+    assert status == 200, answer
+    return answer["result"]
+
+
+class Spool:
+    """A spool directory and a handler that uses it, with a database that can be out of reach."""
+
+    def __init__(self, folder, database, **settings):
+        self.path = folder / "spool"
+        self.folder, self.database = folder, database
+        self.settings = {"TICKETD_SPOOL_DIR": self.path, "TICKETD_DB_TIMEOUT_MS": 200, **settings}
+        self.handlers = []
+
+    def handler(self, reachable=True, name="one", **settings):
+        """A started handler; unless `reachable` nobody listens where its database should be."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        settings = {**self.settings, **settings}
+        if not reachable:
+            settings["TICKETD_DATABASE"] = "host=/nonexistent dbname=x"
+        self.handlers.append(Handler(folder, self.database, **settings))
+        return self.handlers[-1]
+
+    def command(self, *arguments, **settings):
+        return subprocess.run([TICKETD, *arguments], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+                              env=environment(**{"TICKETD_DATABASE": self.database.handler, **self.settings, **settings}))
+
+    def drain(self):
+        done = self.command("spool", "drain", TICKETD_DB_TIMEOUT_MS=5000)
+        assert done.returncode == 0, done.stderr
+        assert not self.segments()
+        return done
+
+    def segments(self):
+        return sorted(self.path.glob("*.segment"), key=lambda p: int(p.stem))
+
+    @contextlib.contextmanager
+    def drain_lock(self):
+        """Nobody else drains meanwhile."""
+        with open(self.path / "drain.lock", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def journal(self):
+        """Titles in the order of receipt."""
+        return [row[0] for row in self.database.query(
+            "SELECT payload -> 'ticket' ->> 'title' FROM vcc.ticket_events ORDER BY event_id")]
+
+    def close(self):
+        for handler in self.handlers:
+            handler.stop()
+            log = handler.log.read_text(errors="replace")
+            assert "Sanitizer" not in log, log
+
+
+@pytest.fixture
+def spool(folder, database):
+    spool = Spool(folder, database)
+    yield spool
+    spool.close()
+
+
+# The way there and back
+
+def test_an_outage(cluster, spool, database):
+    handler = spool.handler()
+    assert result(handler, body(1, "0")) == "inserted"
+    database.connection.close()
+    cluster.stop("fast")
+    try:
+        answers = [ask(handler.socket, body(1, str(i))) for i in range(1, 30)]
+        assert {(s, a["result"]) for s, a, _ in answers} == {(200, "spooled")}
+        assert ask(handler.socket, b"", method="GET", uri="/x/readyz")[:2] == (200, {"ready": True, "by": "spool"})
+        assert len(spool.segments()) == 1
+    finally:
+        cluster.start()
+        database.reconnect()
+    wait_until(lambda: not spool.segments(), 15, "an empty spool")
+    assert spool.journal() == [str(i) for i in range(30)]
+    assert database.value("SELECT title FROM vcc.tickets") == "29"
+    ids = [row[0] for row in database.query("SELECT event_id::text FROM vcc.ticket_events ORDER BY event_id")]
+    assert ids[1:] == [a["event"] for _, a, _ in answers]
+    assert result(handler, body(1, "30")) == "updated"
+    wait_until(lambda: ask(handler.socket, b"", method="GET", uri="/x/readyz")[1] == {"ready": True, "by": "database"})
+    log = handler.log.read_text()
+    assert log.count("events are spooled") == 1 and "draining the spool" in log and "the spool is empty" in log
+
+
+def test_new_events_join_the_tail(spool):
+    """While older events wait, a new one never goes past them, though the database is there."""
+    away = spool.handler(reachable=False)
+    assert result(away, body(1, "1")) == "spooled"
+    away.stop()
+    with spool.drain_lock():
+        handler = spool.handler(name="two", TICKETD_WRITERS=4)
+        assert [result(handler, body(i % 3, str(i))) for i in range(2, 20)] == ["spooled"] * 18
+        time.sleep(1.5)
+        assert spool.journal() == []
+    wait_until(lambda: not spool.segments(), 10, "an empty spool")
+    assert spool.journal() == [str(i) for i in range(1, 20)]
+    assert result(handler, body(1, "20")) == "updated"
+
+
+def test_a_start_drains_what_is_there(spool):
+    away = spool.handler(reachable=False)
+    assert result(away, body(1, "1")) == "spooled"
+    away.process.kill()
+    away.process.wait()
+    spool.handler(name="two")
+    wait_until(lambda: spool.journal() == ["1"])
+    wait_until(lambda: not spool.segments())
+
+
+def test_sigterm_spools_what_the_database_did_not_settle(spool, database):
+    handler = spool.handler(TICKETD_DB_TIMEOUT_MS=25000)
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(body(1, "held")))
+        wait_until(database.handler_waits_for_a_lock)
+        handler.process.send_signal(signal.SIGTERM)
+        assert '"spooled"' in c.answer()
+        assert handler.process.wait(10) == 0
+    database.query("ROLLBACK")
+    spool.drain()
+    assert spool.journal() == ["held"]
+
+
+@pytest.mark.parametrize("break_it, mend_it", [
+    ("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer",
+     "GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer"),
+    ("UPDATE vcc.migrations SET version = -version", "UPDATE vcc.migrations SET version = -version"),
+    ("ALTER ROLE handler SET default_transaction_read_only = on", "ALTER ROLE handler RESET default_transaction_read_only"),
+    ("ALTER ROLE handler CONNECTION LIMIT 0", "ALTER ROLE handler CONNECTION LIMIT -1"),
+    ("ALTER TABLE vcc.tickets RENAME TO elsewhere", "ALTER TABLE vcc.elsewhere RENAME TO tickets"),
+], ids=["no right", "old schema", "read-only", "no connection", "no table"])
+def test_a_database_that_is_there_and_does_not_work(spool, database, break_it, mend_it):
+    handler = spool.handler()
+    assert result(handler, body(1, "1")) == "inserted"
+    database.query(break_it)
+    try:
+        database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'handler'")
+        assert result(handler, body(1, "2")) == "spooled"
+        assert result(handler, body(1, "3")) == "spooled"
+        time.sleep(1.2)
+        assert spool.segments()
+    finally:
+        database.query(mend_it)
+    wait_until(lambda: not spool.segments(), 15, "an empty spool")
+    assert spool.journal() == ["1", "2", "3"]
+
+
+def test_slow_and_frozen_databases(cluster, spool, database):
+    handler = spool.handler()
+    assert result(handler, body(1, "1")) == "inserted"
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    assert result(handler, body(1, "2")) == "spooled"
+    database.query("COMMIT")
+    wait_until(lambda: not spool.segments(), 15, "an empty spool")
+    cluster.freeze()
+    try:
+        start = time.monotonic()
+        assert result(handler, body(1, "3")) == "spooled"
+        assert result(handler, body(1, "4")) == "spooled"
+        assert time.monotonic() - start < 4
+    finally:
+        cluster.thaw()
+    wait_until(lambda: not spool.segments(), 15, "an empty spool")
+    assert spool.journal() == ["1", "2", "3", "4"]
+
+
+def test_refused_bodies_go_through_the_spool(spool, database):
+    """Those that are no events, those that came in part, and those that only PostgreSQL refuses."""
+    handler = spool.handler(reachable=False)
+    assert ask(handler.socket, b"{")[0] == 400
+    assert ask(handler.socket, b'\xef\xbb\xbf{"action":"add"}')[0] == 422
+    assert ask(handler.socket, b'\xff\x00', length=7)[0] == 400
+    assert ask(handler.socket, b"")[0] == 400
+    for title in "good", "poison", "better":
+        assert result(handler, body(1, title)) == "spooled"
+    handler.stop()
+    assert spool.command("spool", "status").stdout.split("events")[1].split()[0] == "7"
+    database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'poison')")
+    for _ in range(2):  # as if it had been killed before the segment was removed
+        copy = [(s, s.read_bytes()) for s in spool.segments()]
+        spool.drain()
+        rows = {bytes(b): (r, n) for b, r, n in database.query("SELECT body, reason, attempts FROM vcc.rejected_events")}
+        assert rows[b"{"][0].startswith("is not JSON") and "incomplete" in rows[b"\xff\x00"][0]
+        assert "/ticket" in rows[b'\xef\xbb\xbf{"action":"add"}'][0] and rows[b""][0] == "is empty"
+        assert "tickets_title_check" in rows[body(1, "poison")][0]
+        assert {n for _, n in rows.values()} == {1} and len(rows) == 5
+        assert spool.journal() == ["good", "better"]
+        for path, content in copy:
+            path.write_bytes(content)
+    spool.drain()
+
+
+def test_a_refused_body_is_503_where_it_cannot_be_kept(folder, database):
+    handler = Handler(folder, database, TICKETD_DATABASE="host=/nonexistent dbname=x", TICKETD_DB_TIMEOUT_MS=100)
+    try:
+        status, _, head = ask(handler.socket, b"{")
+        assert status == 503 and "Retry-After" in head
+    finally:
+        assert handler.stop() == 0
+
+
+def test_cgi_spools_and_leaves_draining_to_others(spool, folder):
+    wrapper = str(folder / "wrap.sock")
+    settings = {**spool.settings, "TICKETD_DATABASE": "host=/nonexistent dbname=x", "TICKETD_AUTH": "none"}
+    process = subprocess.Popen(["fcgiwrap", "-c", "4", "-s", f"unix:{wrapper}"], stderr=subprocess.DEVNULL,
+                               env=environment(**settings))
+    cgi = {"flags": 0, "SCRIPT_FILENAME": TICKETD, "GATEWAY_INTERFACE": "CGI/1.1"}
+    try:
+        wait_until(lambda: accepts(wrapper))
+        assert ask(wrapper, body(1, "first"), **cgi)[1]["result"] == "spooled"
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda i: ask(wrapper, body(i, "x"), **cgi), range(2, 40)))
+        assert {(s, a["result"]) for s, a, _ in answers} == {(200, "spooled")}
+        assert ask(wrapper, b"", method="GET", uri="/x/readyz", length=0, **cgi)[1]["by"] == "spool"
+    finally:
+        process.terminate()
+        process.wait(10)
+    assert len(spool.segments()) == 1
+    spool.drain()
+    assert len(spool.journal()) == 39
+
+
+def test_two_daemons_share_a_directory(spool, database):
+    """Each appends, one drains, and a ticket's order holds across them."""
+    one, two = (spool.handler(reachable=False, name=n) for n in ("one", "two"))
+
+    def talk(ticket):
+        return [result((one, two)[i % 2], body(ticket, f"{ticket} {i}")) for i in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert {r for answers in pool.map(talk, range(8)) for r in answers} == {"spooled"}
+    spool.close()
+    one, two = (spool.handler(name=n) for n in ("three", "four"))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda t: [result((one, two)[i % 2], body(t, f"{t} {i}")) for i in range(20, 40)], range(8)))
+    wait_until(lambda: not spool.segments(), 15, "an empty spool")
+    titles = spool.journal()
+    for ticket in range(8):
+        assert [t for t in titles if t.startswith(f"{ticket} ")] == [f"{ticket} {i}" for i in range(40)]
+        assert database.value("SELECT title FROM vcc.tickets WHERE ticket_id = %s", ticket) == f"{ticket} 39"
+
+
+def test_a_drain_is_not_outrun(spool):
+    """Clients that send as fast as they can do not keep the spool from getting empty."""
+    away = spool.handler(reachable=False)
+    stop = threading.Event()
+
+    def send(handler, n):
+        with fastcgi.Connection(handler.socket) as c:
+            while not stop.is_set():
+                c.send(fastcgi.request(body(n, "x" * 300)))
+                assert "Status: 200" in c.answer()
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        clients = [pool.submit(send, away, n) for n in range(32)]
+        time.sleep(3)
+        stop.set()
+        [c.result() for c in clients]
+    away.stop()
+    stop.clear()
+    with spool.drain_lock():
+        back = spool.handler(name="two")
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        clients = [pool.submit(send, back, n) for n in range(32)]
+        try:
+            wait_until(lambda: not spool.segments(), 60, "an empty spool")
+        finally:
+            stop.set()
+        [c.result() for c in clients]
+
+
+# Commit in doubt
+
+class Cutter:
+    """Between ticketd and PostgreSQL: passes everything on, and cuts the connection when armed and a Sync was passed on,
+    before any of the answer is."""
+
+    def __init__(self, folder, target):
+        self.target, self.armed, self.cuts, self.open = target, 0, 0, True
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / ".s.PGSQL.5432"))
+        self.listener.listen(16)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while self.open:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self.target)
+            for a, b, down in (client, server, False), (server, client, True):
+                threading.Thread(target=self.copy, args=(a, b, down), daemon=True).start()
+
+    def copy(self, source, sink, down):
+        try:
+            while data := source.recv(1 << 20):
+                if down and self.armed:
+                    # The whole answer, the commit before it, is in: it is never passed on.
+                    self.armed -= 1
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for s in source, sink:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.open = False
+        self.listener.close()
+
+
+@pytest.mark.parametrize("with_spool", [True, False])
+@pytest.mark.parametrize("cuts", [1, 50])
+def test_a_commit_in_doubt_is_applied_once(cluster, folder, database, with_spool, cuts):
+    """Cut once, the same events are sent again; cut every time, they are spooled and drained, or answered 503."""
+    host = re.search(r"host=(\S+)", database.handler)[1].strip("'")
+    cutter = Cutter(folder, f"{host}/.s.PGSQL.5432")
+    through = re.sub(r"host=\S+", f"host={folder}", database.handler)
+    settings = {"TICKETD_SPOOL_DIR": folder / "spool"} if with_spool else {}
+    handler = Handler(folder, database, TICKETD_DATABASE=through, TICKETD_DB_TIMEOUT_MS=600, **settings)
+    try:
+        assert result(handler, body(1, "0")) == "inserted"
+        cutter.armed = cuts
+        status, answer, _ = ask(handler.socket, body(1, "1"))
+        if cuts == 1:
+            assert (status, answer["result"]) == (200, "updated")
+        else:
+            assert (status, answer.get("result")) == ((200, "spooled") if with_spool else (503, None))
+        assert cutter.cuts >= 1
+        cutter.armed = 0
+        wait_until(lambda: not list(folder.glob("spool/*.segment")), 15, "an empty spool")
+        assert database.query("SELECT count(*), count(DISTINCT event_id) FROM vcc.ticket_events") == [(2, 2)]
+        assert database.query("SELECT title FROM vcc.tickets") == [("1",)]
+    finally:
+        cutter.close()
+        assert handler.stop() == 0
+
+
+# Faults of the directory
+
+def assert_503_then_mended(handler, mend, ticket=9):
+    """Without database and spool 503; well again by itself when the spool is."""
+    status, _, head = ask(handler.socket, body(ticket, "no"))
+    assert status == 503 and "Retry-After" in head
+    assert "the spool cannot take events" in handler.log.read_text()
+    wait_until(lambda: ask(handler.socket, b"", method="GET", uri="/x/readyz")[0] == 503)
+    mend()
+    assert result(handler, body(ticket, "yes")) == "spooled"
+    assert "the spool takes events again" in handler.log.read_text()
+
+
+def test_a_full_spool(spool):
+    handler = spool.handler(reachable=False, TICKETD_SPOOL_MAX_MB=1)
+    big = body(1, "x" * 300000)
+    assert [ask(handler.socket, big)[0] for _ in range(5)] == [200] * 3 + [503] * 2
+    assert result(handler, body(1, "small")) == "spooled"  # there is room for it
+    assert sum(s.stat().st_size for s in spool.segments()) <= 1 << 20
+    filler = spool.path / "1.segment"
+    filler.write_bytes(b"x" * (1 << 20))
+    assert_503_then_mended(handler, filler.unlink)
+    handler.stop()
+    spool.drain()
+    assert len(spool.journal()) == 5
+
+
+@ROOT_ONLY
+def test_a_directory_of_another_user(spool):
+    handler = spool.handler(reachable=False)
+    assert result(handler, body(1, "1")) == "spooled"
+    os.chown(spool.path, 65534, 65534)
+    assert "belongs to another user" in spool.command("spool", "drain").stderr
+    assert_503_then_mended(handler, lambda: os.chown(spool.path, 0, 0))
+
+
+@NOT_ROOT
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_directory_that_cannot_be_written(spool, mode):
+    handler = spool.handler(reachable=False)
+    spool.path.chmod(mode)
+    assert_503_then_mended(handler, lambda: spool.path.chmod(0o700))
+
+
+def test_a_directory_that_vanishes(spool):
+    handler = spool.handler(reachable=False)
+    assert stat.S_IMODE(spool.path.stat().st_mode) == 0o700
+    spool.path.rename(spool.folder / "gone")
+    assert result(handler, body(1, "1")) == "spooled"  # made anew
+    spool.path.rename(spool.folder / "gone too")
+    spool.path.write_text("a file")
+    assert_503_then_mended(handler, spool.path.unlink)
+
+
+def test_a_misspelt_directory_stops_the_start(spool):
+    done = spool.command(TICKETD_SPOOL_DIR="/nonexistent/spool", TICKETD_AUTH="none", TICKETD_LISTEN="unix:/nowhere/x")
+    assert done.returncode == 1 and "TICKETD_SPOOL_DIR" in done.stderr
+
+
+def test_without_a_database_but_with_a_spool_of_another_kind(spool, database):
+    """A spool that cannot be used is no reason not to serve while the database is there."""
+    spool.path.write_text("a file")
+    handler = spool.handler()
+    assert result(handler, body(1, "1")) == "inserted"
+    assert "the spool cannot take events" in handler.log.read_text()
+
+
+def test_a_stopped_process_holds_the_lock(spool):
+    handler = spool.handler(reachable=False)
+    assert result(handler, body(1, "1")) == "spooled"
+    with open(spool.path / "append.lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        start = time.monotonic()
+        assert ask(handler.socket, body(1, "2"))[0] == 503
+        assert time.monotonic() - start < 5
+    assert result(handler, body(1, "3")) == "spooled"
+
+
+# Damage
+
+def spooled(spool, titles):
+    """Spools events one by one; returns the segment and where each record ends."""
+    handler = spool.handler(reachable=False)
+    ends = []
+    for title in titles:
+        assert result(handler, body(1, title)) == "spooled"
+        ends.append(spool.segments()[0].stat().st_size)
+    handler.stop()
+    return spool.segments()[0], ends
+
+
+@pytest.mark.parametrize("left", [1, 8, 47, 48, 60, 100])
+def test_a_torn_tail_is_normal(spool, left):
+    segment, ends = spooled(spool, "abc")
+    with open(segment, "r+b") as file:
+        file.truncate(ends[1] + left)
+    assert "unfinished" in spool.drain().stderr
+    assert spool.journal() == ["a", "b"]
+    assert not list(spool.path.glob("*.bad"))
+
+
+@pytest.mark.parametrize("offset", [0, 8, 24, 36, 40, 44, 47, 48, -1], ids=lambda o: f"byte {o}")
+def test_a_bad_record_in_the_middle_is_kept_aside(spool, offset):
+    """Whichever byte of it is bad, the others are drained, and the segment is there to be looked at."""
+    segment, ends = spooled(spool, "abcd")
+    content = bytearray(segment.read_bytes())
+    content[(ends[0] if offset >= 0 else ends[1]) + offset] ^= 0x55
+    segment.write_bytes(content)
+    done = spool.drain()
+    assert "no record" in done.stderr and "kept" in done.stderr
+    assert spool.journal() == ["a", "c", "d"]
+    assert [p.read_bytes() for p in spool.path.glob("*.bad")] == [bytes(content)]
+    assert "1 " in next(line for line in spool.command("spool", "status").stdout.splitlines() if "aside" in line)
+
+
+def test_a_process_killed_in_mid_record(spool):
+    """Half a record, and whole ones behind it, of a process that did not know of it."""
+    segment, ends = spooled(spool, "abc")
+    content = segment.read_bytes()
+    segment.write_bytes(content[:ends[1] - 30] + content[ends[1]:])
+    spool.drain()
+    assert spool.journal() == ["a", "c"]
+
+
+def test_a_body_cannot_pose_as_a_record(spool):
+    """A record copied from another segment, in a body behind damage: it is not believed."""
+    segment, ends = spooled(spool, "ab")
+    forged = segment.read_bytes()[24:ends[0]]
+    spool.drain()
+    handler = spool.handler(reachable=False, name="two")
+    assert ask(handler.socket, forged)[0] == 400  # set aside, byte for byte: the spool now holds it
+    assert result(handler, body(1, "c")) == "spooled"
+    handler.stop()
+    segment = spool.segments()[0]
+    content = bytearray(segment.read_bytes())
+    assert forged in content
+    content[30] ^= 1
+    segment.write_bytes(content)
+    spool.drain()
+    assert spool.journal() == ["a", "b", "c"]
+    assert spool.database.value("SELECT count(*) FROM vcc.rejected_events") == 0
+
+
+@pytest.mark.parametrize("content, kept", [(b"", 0), (b"ticketd spo", 0), (b"x" * 1000, 1)])
+def test_a_file_that_is_no_segment(spool, content, kept):
+    spool.path.mkdir(0o700)
+    (spool.path / "17.segment").write_bytes(content)
+    segment, _ = spooled(spool, "a")
+    spool.drain()
+    assert spool.journal() == ["a"]
+    assert len(list(spool.path.glob("*.bad"))) == kept
+
+
+def test_other_files_are_left_alone(spool):
+    spool.path.mkdir(0o700)
+    for name in "README", "x.segment", "1.segment.old", "-1.segment":
+        (spool.path / name).write_text("mine")
+    handler = spool.handler()
+    assert result(handler, body(1, "1")) == "inserted"
+    assert len([p for p in spool.path.iterdir() if p.read_text() == "mine"]) == 4
+
+
+def test_many_segments_drain_in_order(spool):
+    handler = spool.handler(reachable=False)
+    for i in range(30):
+        assert result(handler, body(1, f"{i} " + "x" * 700000)) == "spooled"
+    handler.stop()
+    assert len(spool.segments()) > 3
+    status = spool.command("spool", "status").stdout
+    assert re.search(r"events +30\b", status) and re.search(r"oldest +20", status), status
+    spool.drain()
+    assert [t.split()[0] for t in spool.journal()] == [str(i) for i in range(30)]
+    assert pathlib.Path(spool.path / "drain.lock").exists()
+
+
+# By hand
+
+def test_status_and_drain(spool):
+    for what in "status", "drain":
+        assert "nothing was ever spooled" in spool.command("spool", what).stdout
+    spool.path.mkdir()
+    empty = spool.command("spool", "status")
+    assert empty.returncode == 0 and re.search(r"events +0\b", empty.stdout)
+    assert spool.command("spool", "drain").returncode == 0
+    spooled(spool, "ab")
+    status = spool.command("spool", "status").stdout
+    assert re.search(r"segments +1\b", status) and re.search(r"events +2\b", status)
+    away = spool.command("spool", "drain", TICKETD_DATABASE="host=/nonexistent dbname=x")
+    assert away.returncode == 1 and spool.segments()
+    assert "does not take" in spool.command("spool", "status").stdout
+    with spool.drain_lock():
+        busy = spool.command("spool", "drain")
+        assert busy.returncode == 1 and "another process" in busy.stderr
+        assert "another process" in spool.command("spool", "status").stdout
+    assert "2 events" in spool.drain().stdout
+    assert spool.command("spool", "empty").returncode == 2
+    assert spool.command("spool", "drain", TICKETD_SPOOL_DIR="").returncode == 2
