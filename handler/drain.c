@@ -76,9 +76,9 @@ static void settled(void *source, const struct event *event)
     if (drain->note.events % 64 == 0)
         spool_write_note(drain->lock, &drain->note);
     int64_t left = drain->bytes_left + drain->reader.size - drain->reader.at;
-    if (drain->report)
+    if (drain->report) {
         drain->report(drain->context, left);
-    if (drain->said_at == 0 || now - drain->said_at >= REPORT_MS) {
+    } else if (drain->said_at == 0 || now - drain->said_at >= REPORT_MS) {
         log_line(LOG_INFO, "draining the spool", LOG_NUMBER("drained", (int64_t)drain->events),
                  LOG_NUMBER("bytes_left", left));
         drain->said_at = now;
@@ -235,7 +235,7 @@ static enum drained drain_all(struct drain *drain)
 /* Says how it went, where that is news. */
 static void conclude(struct drain *drain, enum drained result)
 {
-    if (result == DRAINED && drain->events)
+    if (result == DRAINED && drain->events && !drain->report)
         log_line(LOG_INFO, "the spool is empty", LOG_NUMBER("drained", (int64_t)drain->events),
                  LOG_NUMBER("milliseconds", clock_monotonic_ms() - drain->began_at));
     if (result == DRAINED)

@@ -14,8 +14,8 @@ enum drained {
 
 struct drain;
 
-/* Makes a drain of the spool through `store`, which is borrowed. `report` (may be NULL) is told of every event drained
- * and of the bytes that are left. Used by one thread. NULL: no memory. */
+/* Makes a drain of the spool through `store`, which is borrowed. `report` is told of every event drained, with the
+ * bytes that are left; where it is NULL the log is. Used by one thread. NULL: no memory. */
 struct drain *drain_open(const struct conf *conf, struct store *store,
                          void (*report)(void *context, int64_t bytes_left), void *context) MUST_USE;
 void drain_close(struct drain *drain);

@@ -188,6 +188,8 @@ void spool_read_note(int lock, struct spool_note *note)
     *note = (struct spool_note){0};
     if (pread(lock, text, NOTE_BYTES, 0) > 0)
         sscanf(text, "%" SCNu64 " %" SCNd64 " %159[^\n]", &note->events, &note->error_at, note->error);
+    for (size_t end = strlen(note->error); end > 0 && note->error[end - 1] == ' '; end--)
+        note->error[end - 1] = '\0';
 }
 
 void spool_write_note(int lock, const struct spool_note *note)
