@@ -24,7 +24,7 @@ OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(wildcard handler/*.c)) $(BUILD)/
 MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all run check unit install clean
+.PHONY: all run check unit torture install clean
 all:
 	@tools/install build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
@@ -40,6 +40,12 @@ check:
 
 unit: $(UNITS)
 
+# ROUNDS=130 are about ten minutes.
+torture:
+	@tools/install check
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd $(BUILD)/faults.so
+	@exec $(PYTHON) tests/torture/torture.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+
 $(BUILD)/ticketd: $(OBJECTS)
 	@echo '  LD $@'
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -47,6 +53,10 @@ $(BUILD)/ticketd: $(OBJECTS)
 $(BUILD)/test_%: tests/unit/test_%.c $(MODULES)
 	@echo '  CC $@'
 	@$(CC) $(ALL_CFLAGS) -DTEST_DATA='"$(CURDIR)/tests/data"' $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+$(BUILD)/faults.so: tests/torture/faults.c | $(BUILD)
+	@echo '  CC $@'
+	@$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(WARN) -shared -fPIC -o $@ $< -ldl
 
 $(BUILD)/%.o: handler/%.c | $(BUILD)
 	@echo '  CC $<'

@@ -58,7 +58,7 @@ static bool next_record(void *source, struct event *event)
         case SEGMENT_END:
             return false;
         case SEGMENT_ERROR:
-            drain->error = strerrordesc_np(errno);
+            drain->error = spool_reason();
             return false;
         }
     }
@@ -129,7 +129,7 @@ static bool read_size(struct drain *drain, int fd)
     int64_t size = lock < 0 ? -1 : size_of(fd);
 
     if (size < 0)
-        drain->error = strerrordesc_np(errno);
+        drain->error = spool_reason();
     if (lock >= 0)
         close(lock);
     drain->reader.size = size;
@@ -145,7 +145,7 @@ static bool finish(struct drain *drain, bool *grown)
     *grown = size > drain->reader.size;
     bool removed = size >= 0 && !*grown && spool_remove(drain->directory, drain->segment, drain->bad);
     if (!removed && !*grown)
-        drain->error = strerrordesc_np(errno);
+        drain->error = spool_reason();
     if (lock >= 0)
         close(lock);
     if (removed && drain->bad)
@@ -161,7 +161,7 @@ static enum segment_found open_segment(struct drain *drain, int fd)
     if (read_size(drain, fd)) {
         found = segment_open(&drain->reader, fd, drain->reader.size);
         if (found == SEGMENT_ERROR)
-            drain->error = strerrordesc_np(errno);
+            drain->error = spool_reason();
     }
     return found;
 }
@@ -177,7 +177,7 @@ static enum drained drain_segment(struct drain *drain, uint64_t number)
     drain->segment = number;
     drain->bad = false;
     if (fd < 0) {
-        drain->error = strerrordesc_np(errno);
+        drain->error = spool_reason();
         return DRAIN_FAILED;
     }
     enum segment_found found = open_segment(drain, fd);
@@ -219,7 +219,7 @@ static enum drained drain_all(struct drain *drain)
 
     while (result == DRAINED) {
         if (!spool_list(drain->directory, &contents)) {
-            drain->error = strerrordesc_np(errno);
+            drain->error = spool_reason();
             return DRAIN_FAILED;
         }
         uint64_t oldest = contents.count ? contents.segments[0] : 0;
@@ -265,7 +265,7 @@ enum drained drain_run(struct drain *drain)
         if (drain->lock < 0 && errno == EWOULDBLOCK)
             result = DRAIN_BUSY;
         else if (drain->lock < 0)
-            drain->error = strerrordesc_np(errno);
+            drain->error = spool_reason();
     }
     if (drain->lock >= 0) {
         spool_read_note(drain->lock, &drain->note);

@@ -278,8 +278,10 @@ int command_import(const struct conf *conf, int argc, char **argv)
     struct store *store = store_open(conf, &stop_at);
     int status = EXIT_CANNOT_RUN;
 
-    if (!import || !store)
+    if (!import || !store) {
+        fprintf(stderr, "ticketd: out of memory\n");
         goto out;
+    }
     import->conf = conf;
     import->name = argv[0];
     if (!open_file(import) || !begin(import, store))

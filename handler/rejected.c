@@ -41,7 +41,11 @@ static bool range_open(struct range *range, const struct conf *conf, int argc, c
         return false;
     range->store = store_open(conf, &range->stop_at);
     range->list = range->store ? store_list_rejected(range->store, range->since, range->until) : NULL;
-    return range->list;
+    if (range->list)
+        return true;
+    fprintf(stderr, "ticketd: out of memory\n");
+    store_close(range->store);
+    return false;
 }
 
 /* False: the list was not read to its end. */
@@ -49,9 +53,13 @@ static bool range_close(struct range *range)
 {
     bool whole = store_list_close(range->list);
     store_close(range->store);
-    if (range->list && !whole)
-        fprintf(stderr, "ticketd: stopped half-way. Give the same command again: what is done is done\n");
     return whole;
+}
+
+static int stopped(void)
+{
+    fprintf(stderr, "ticketd: stopped half-way: what is done is done. Give the same command again for the rest\n");
+    return EXIT_CANNOT_RUN;
 }
 
 /* "2024-02-15T14:46:46.000Z project 130" */
@@ -105,17 +113,15 @@ static int list(const struct conf *conf, int argc, char **argv)
     struct rejected row;
     unsigned long long count = 0;
 
-    if (!range_open(&range, conf, argc, argv)) {
-        range_close(&range);
+    if (!range_open(&range, conf, argc, argv))
         return EXIT_CANNOT_RUN;
-    }
     while (store_list_next(range.list, &row)) {
         fputs(count++ ? "\n" : "", stdout);
         show(&row);
     }
     fflush(stdout);
     fprintf(stderr, count == 1 ? "%llu body\n" : "%llu bodies\n", count);
-    return range_close(&range) ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
+    return range_close(&range) ? EXIT_SUCCESS : stopped();
 }
 
 struct retry {
@@ -163,20 +169,20 @@ static void settled(void *source, const struct event *event)
 static int retry(const struct conf *conf, int argc, char **argv)
 {
     struct retry retry = {0};
-    bool good = range_open(&retry.range, conf, argc, argv);
-    struct store *store = good ? store_open(conf, &retry.range.stop_at) : NULL;
 
-    if (store) {
-        const struct replay replay = {.conf = conf, .store = store, .next = next, .settled = settled, .source = &retry};
-        report_start(&retry.report, 0, "retrying", UINT64_MAX);
-        good = replay_run(&replay) && !retry.failed;
-        report_end(&retry.report);
-        report_number("tried", retry.report.events);
-        report_numbers(&retry.report, "still refused");
-    }
-    good = range_close(&retry.range) && good && store;
+    if (!range_open(&retry.range, conf, argc, argv))
+        return EXIT_CANNOT_RUN;
+    struct store *store = store_open(conf, &retry.range.stop_at);
+    const struct replay replay = {.conf = conf, .store = store, .next = next, .settled = settled, .source = &retry};
+    report_start(&retry.report, 0, "retrying", UINT64_MAX);
+    bool good = store && replay_run(&replay) && !retry.failed;
+    report_end(&retry.report);
+    report_number("tried", retry.report.events);
+    report_numbers(&retry.report, "still refused");
     store_close(store);
-    return !good ? EXIT_CANNOT_RUN : retry.report.complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
+    if (!range_close(&retry.range) || !good)
+        return stopped();
+    return retry.report.complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
 }
 
 int command_rejected(const struct conf *conf, int argc, char **argv)

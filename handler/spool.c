@@ -53,13 +53,42 @@ bool spool_holds(struct spool *spool)
     DIR *listing = opendir(spool->path);
     if (!listing)
         return errno != ENOENT && atomic_load(&spool->holds);
+    errno = 0;
     while (!found && (entry = readdir(listing)))
         found = spool_is_segment(entry->d_name, &number);
+    if (found || errno == 0)
+        atomic_store(&spool->holds, found);
     closedir(listing);
-    atomic_store(&spool->holds, found);
+    found = atomic_load(&spool->holds);
     if (!found)
         atomic_store(&spool->spooling, false);
     return found;
+}
+
+/* Whether `access` is allowed in the directory above. */
+static bool parent_allows(const char *path, int access_mode)
+{
+    char *copy = strdup(path);
+    bool allowed = copy && faccessat(AT_FDCWD, dirname(copy), access_mode, AT_EACCESS) == 0;
+    free(copy);
+    return allowed;
+}
+
+/* Makes the directory if it is missing, durable in the one above like all that will be in it. */
+static bool make_directory(const char *path)
+{
+    if (mkdir(path, 0700) != 0)
+        return errno == EEXIST;
+    char *copy = strdup(path);
+    int parent = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool good = parent >= 0 && fsync(parent) == 0;
+    int saved = errno;
+    if (!good)
+        rmdir(path);
+    errno = saved;
+    spool_close_file(parent);
+    free(copy);
+    return good;
 }
 
 static bool write_all(int fd, const char *bytes, size_t length)
@@ -176,7 +205,7 @@ static bool write_records(struct spool *spool, int directory, struct event **eve
         take_back(spool, directory, tail);
 out:
     if (!good && !*why)
-        *why = strerrordesc_np(errno);
+        *why = spool_reason();
     text_free(&records);
     spool_contents_free(&contents);
     return good;
@@ -206,20 +235,20 @@ static bool append(struct spool *spool, struct event **events, size_t count, con
     bool good = false;
     int directory = -1, lock;
 
-    if (mkdir(spool->path, 0700) == 0 || errno == EEXIST)
+    if (make_directory(spool->path))
         directory = spool_directory(spool->path, why);
     else
-        *why = strerrordesc_np(errno);
+        *why = spool_reason();
     if (directory < 0)
         return false;
     lock = spool_lock(directory, SPOOL_APPEND);
     if (lock < 0)
-        *why = errno == EWOULDBLOCK ? "another process holds append.lock and does not go on" : strerrordesc_np(errno);
+        *why = errno == EWOULDBLOCK ? "another process holds append.lock and does not go on" : spool_reason();
     else if (!(good = write_records(spool, directory, events, count, &tail, why)))
         spool_note_error(lock, *why);
     spool_close_file(lock); /* others write while we wait for the disk; it syncs their records along with ours */
     if (good && fdatasync(tail.fd) != 0) {
-        *why = strerrordesc_np(errno);
+        *why = spool_reason();
         good = false;
         retire_segment(spool, directory, tail.number);
     }
@@ -303,23 +332,11 @@ void spool_append(struct spool *spool, struct event **events, size_t count)
 
 void spool_prepare(struct spool *spool)
 {
-    const char *why;
-
     if (!*spool->path)
         return;
-    mkdir(spool->path, 0700); /* where it cannot be, the problem says why */
-    why = spool_problem(spool);
+    const char *why = make_directory(spool->path) ? spool_problem(spool) : spool_reason();
     if (why)
         say(spool, why);
-}
-
-/* Whether `access` is allowed in the directory above. */
-static bool parent_allows(const char *path, int access_mode)
-{
-    char *copy = strdup(path);
-    bool allowed = copy && faccessat(AT_FDCWD, dirname(copy), access_mode, AT_EACCESS) == 0;
-    free(copy);
-    return allowed;
 }
 
 static const char *problem_inside(struct spool *spool, int directory)
@@ -328,13 +345,13 @@ static const char *problem_inside(struct spool *spool, int directory)
     struct statvfs volume;
 
     if (faccessat(directory, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0 || !spool_list(directory, &contents))
-        return strerrordesc_np(errno);
+        return spool_reason();
     bool full = contents.bytes >= spool->max_bytes;
     spool_contents_free(&contents);
     if (full)
         return is_full;
     if (fstatvfs(directory, &volume) == 0 && volume.f_bavail < ROOM_BYTES / volume.f_frsize)
-        return strerrordesc_np(ENOSPC);
+        return "there is no room on the disk";
     return NULL;
 }
 

@@ -102,7 +102,7 @@ static int status(const struct conf *conf, struct spool *spool)
     int directory = spool_directory(conf->spool_dir, &why);
 
     if (directory < 0 || !spool_list(directory, &contents)) {
-        fprintf(stderr, "ticketd: %s cannot be read: %s\n", conf->spool_dir, directory < 0 ? why : strerror(errno));
+        fprintf(stderr, "ticketd: %s cannot be read: %s\n", conf->spool_dir, directory < 0 ? why : spool_reason());
         spool_close_file(directory);
         return EXIT_FAILURE;
     }

@@ -22,6 +22,12 @@
 static const char *const lock_files[] = {
     [SPOOL_APPEND_SHARED] = "append.lock", [SPOOL_APPEND] = "append.lock", [SPOOL_DRAIN] = "drain.lock"};
 
+const char *spool_reason(void)
+{
+    const char *known = strerrordesc_np(errno);
+    return known ? known : "an unknown error";
+}
+
 void spool_close_file(int fd)
 {
     int saved = errno;
@@ -38,7 +44,7 @@ int spool_directory(const char *path, const char **why)
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (directory < 0 || fstat(directory, &stat) != 0) {
-        *why = strerrordesc_np(errno);
+        *why = spool_reason();
         spool_close_file(directory);
         return -1;
     }

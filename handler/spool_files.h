@@ -59,6 +59,9 @@ void spool_read_note(int lock, struct spool_note *note);
 void spool_write_note(int lock, const struct spool_note *note);
 void spool_note_error(int lock, const char *error);
 
+/* What errno means, as a static string. */
+const char *spool_reason(void);
+
 /* Closes a descriptor, below 0 too; errno is kept. Not for a file whose last write must be known to have gone well. */
 void spool_close_file(int fd);
 
