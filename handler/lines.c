@@ -57,11 +57,12 @@ bool lines_next(struct lines *lines, struct line *line)
     line->too_long |= text.length > lines->most;
     if (text.failed)
         lines->error = ENOMEM;
-    if (line->size == 0 || lines->error || line->too_long)
+    bool good = line->size > 0 && !lines->error && (whole || lines->left == 0);
+    if (!good || line->too_long)
         text_free(&text);
     line->bytes = text.bytes;
     line->length = text.length;
-    lines->number += line->size > 0;
+    lines->number += good;
     line->number = lines->number;
-    return line->size > 0 && !lines->error;
+    return good;
 }

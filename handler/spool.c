@@ -23,10 +23,12 @@
 #define GIVE_WAY_MS   500     /* how long the drain may keep an appender waiting */
 #define ROOM_BYTES    1048576 /* of free disk space, for readiness */
 
+enum known { NOTHING_KNOWN, EMPTY, HOLDS };
+
 struct spool {
     const char *path;
     int64_t max_bytes;
-    atomic_bool holds;        /* last known */
+    _Atomic int known;        /* enum known: as of the last look that succeeded */
     _Atomic uint64_t retired; /* segments up to this number get nothing more: their fsync failed */
     _Atomic uint64_t drained; /* by whichever process, when an appender last looked */
     _Atomic int64_t moved_at; /* monotonic milliseconds: when that was last seen to grow */
@@ -51,18 +53,22 @@ bool spool_holds(struct spool *spool)
     if (!*spool->path)
         return false;
     DIR *listing = opendir(spool->path);
-    if (!listing)
-        return errno != ENOENT && atomic_load(&spool->holds);
-    errno = 0;
-    while (!found && (entry = readdir(listing)))
+    if (listing)
+        errno = 0;
+    while (listing && !found && (entry = readdir(listing)))
         found = spool_is_segment(entry->d_name, &number);
-    if (found || errno == 0)
-        atomic_store(&spool->holds, found);
-    closedir(listing);
-    found = atomic_load(&spool->holds);
-    if (!found)
+    int error = found ? 0 : errno;
+    if (listing)
+        closedir(listing);
+
+    if (error == 0 || error == ENOENT || error == ENOTDIR)
+        atomic_store(&spool->known, found ? HOLDS : EMPTY);
+    int known = atomic_load(&spool->known);
+    if (known == EMPTY)
         atomic_store(&spool->spooling, false);
-    return found;
+    /* A directory that was never open to us is no reason to turn events away; one that cannot be read for the moment,
+     * at a start, may hold some. */
+    return known == HOLDS || (known == NOTHING_KNOWN && error != EACCES);
 }
 
 /* Whether `access` is allowed in the directory above. */
@@ -323,7 +329,7 @@ void spool_append(struct spool *spool, struct event **events, size_t count)
     if (*spool->path)
         say(spool, why);
     if (good) {
-        atomic_store(&spool->holds, true);
+        atomic_store(&spool->known, HOLDS);
         give_way(spool, spooled);
     }
 }
