@@ -28,6 +28,30 @@ static void test_json_strings(void **state)
     assert_null(text.bytes);
 }
 
+static void test_visible_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes, *visible;
+    } cases[] = {
+        {"a\\\"b \xc3\xa9\xe2\x82\xac\xf0\x9f\x8e\xab", "a\\\"b \xc3\xa9\xe2\x82\xac\xf0\x9f\x8e\xab"},
+        {"\n\t\r\x1b[2J\x7f", "\\n\\t\\r\\x1b[2J\\x7f"},
+        {"\xc2\x9b\xc2\xa0", "\\xc2\\x9b\xc2\xa0"}, /* a control of two bytes; a space that is none */
+        {"\xe2\x80\xae\xf3\xa0\x80\x81", "\\xe2\\x80\\xae\\xf3\\xa0\\x80\\x81"}, /* right to left; a tag */
+        {"\xff\xc3(\xe2\x82", "\\xff\\xc3(\\xe2\\x82"},                          /* not UTF-8, or cut */
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct text text = {0};
+        text_append_visible(&text, cases[i].bytes, strlen(cases[i].bytes));
+        assert_string_equal(text.bytes, cases[i].visible);
+        text_free(&text);
+    }
+    struct text text = {0};
+    text_append_visible(&text, "a\0b", 3);
+    assert_string_equal(text.bytes, "a\\x00b");
+    text_free(&text);
+}
+
 static void test_uuid(void **state)
 {
     (void)state;
@@ -40,6 +64,11 @@ static void test_uuid(void **state)
     assert_memory_equal(text, "017f22e2-79b0-7000-", 19);
     assert_non_null(strchr("89ab", text[19]));
     assert_int_equal(strlen(text), 36);
+
+    static const uint8_t random[8] = {0xff, 1, 2, 3, 4, 5, 6, 7};
+    clock_uuid_from(uuid, INT64_C(0x017F22E279B0) * 1000 + 500, random);
+    clock_uuid_text(uuid, text);
+    assert_string_equal(text, "017f22e2-79b0-7800-bf01-020304050607");
 
     uint8_t next[16];
     for (int64_t us = INT64_C(1700000000000000); us < INT64_C(1700000000003000); us++) {
@@ -107,8 +136,8 @@ static void test_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json_strings), cmocka_unit_test(test_uuid),    cmocka_unit_test(test_outcomes),
-        cmocka_unit_test(test_sqlstates),    cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_json_strings), cmocka_unit_test(test_visible_text), cmocka_unit_test(test_uuid),
+        cmocka_unit_test(test_outcomes),     cmocka_unit_test(test_sqlstates),    cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests_name("small", tests, NULL, NULL);
 }

@@ -1,0 +1,451 @@
+"""`ticketd import`: every line of a file is applied once, however often the file is given and whatever happens meanwhile."""
+
+import hashlib
+import json
+import os
+import pty
+import random
+import re
+import signal
+import subprocess
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import model
+import pytest
+from conftest import ROOT, TICKETD, environment, wait_until
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def line(ticket, title="x", action="update", **more):
+    return json.dumps({"action": action, "ticket": {"projectId": 1, "ticketId": ticket, "title": title, **more}}).encode()
+
+
+def sample(name):
+    """One of the vendor's, on one line."""
+    return json.dumps(json.loads((ROOT / f"tests/data/sample-{name}.json").read_bytes())).encode()
+
+
+class Importer:
+    def __init__(self, folder, database, **settings):
+        self.path = folder / "events.jsonl"
+        self.settings = {"TICKETD_DATABASE": database.handler, **settings}
+
+    def write(self, *lines, end=b"\n"):
+        self.path.write_bytes(b"".join(l + end for l in lines))
+
+    def start(self, name=None, **more):
+        return subprocess.Popen([TICKETD, "import", str(name or self.path)], env=environment(**self.settings),
+                                **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
+
+    def run(self, name=None, data=None, **more):
+        """The exit status, the numbers by their names, and standard error."""
+        if data is not None:
+            more["stdin"] = subprocess.PIPE
+        process = self.start(name, **more)
+        out, err = process.communicate(data, timeout=120)
+        assert b"Sanitizer" not in err, err
+        return process.returncode, numbers(out), err.decode()
+
+
+def numbers(out):
+    return {name.strip(): float(number) for name, number in
+            (l.rsplit(None, 1) for l in out.decode().splitlines())}  # fmt: skip
+
+
+def peak_memory(process):
+    """Waits for its end. Returns the most memory that it had, in kB."""
+    peak = 0
+    while process.poll() is None:
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+            peak = max([peak, *(int(l.split()[1]) for l in file if l.startswith("VmHWM:"))])
+        time.sleep(0.01)
+    print("peak", peak)
+    return peak
+
+
+@pytest.fixture
+def importer(folder, database):
+    return Importer(folder, database)
+
+
+def journal(database):
+    return database.query("SELECT event_id::text, action, result FROM vcc.ticket_events ORDER BY event_id")
+
+
+def random_file(importer, seed, n):
+    """A file of random events, and the model after them."""
+    expected = model.Model()
+    keys = [(130, n) for n in range(40)] + [(131, n) for n in range(40)]
+    lines = [body.replace(b"\n", b" ") for body in model.random_events(random.Random(seed), n, keys)]
+    for body in lines:
+        expected.apply(model.decode(body))
+    importer.write(*lines)
+    return expected
+
+
+# What a file may hold
+
+def test_samples_line_ends_and_bad_lines(importer, database):
+    importer.settings["TICKETD_MAX_BODY_KB"] = 1
+    lines = [
+        b"\xef\xbb\xbf" + sample("add") + b"\r\n",
+        b"\r\n",
+        b"\n",
+        sample("update") + b"\n",
+        b"{\n",
+        b" \t \r\n",
+        line(1, "y" * 1024) + b"\r\n",
+        b'{"action":"add","ticket":{"ticketId":"a","ticket":{}}}\r\n',
+        sample("delete"),
+    ]
+    importer.path.write_bytes(b"".join(lines))
+    status, count, err = importer.run()
+    assert status == 1
+    assert err.splitlines()[-3:] == [
+        "line 5: is not JSON: it ends too early at byte 1",
+        "line 7: is longer than TICKETD_MAX_BODY_KB: not stored",
+        "line 8: /ticket/projectId is missing; /ticket/ticketId must be an integer or a string of digits",
+    ]
+    assert {k: v for k, v in count.items() if "s/s" not in k and k != "seconds"} == {
+        "lines": 9, "inserted": 1, "updated": 1, "deleted": 1, "unchanged": 0, "ignored": 0, "set aside": 2, "too long": 1}
+    assert [(a, r) for _, a, r in journal(database)] == [("add", "inserted"), ("update", "updated"), ("delete", "deleted")]
+    assert [bytes(b) for b, in database.query("SELECT body FROM vcc.rejected_events ORDER BY last_event_id")] == [
+        b"{", lines[7].rstrip()]
+
+
+def test_a_line_as_long_as_may_be(importer, database):
+    importer.settings["TICKETD_MAX_BODY_KB"] = 1
+    fits = line(1, "y" * (1024 - len(line(1, ""))))
+    importer.path.write_bytes(fits + b"\r\n" + fits + b"\n" + fits + b" \n" + fits + b" \r\n" + fits + b" \r")
+    status, count, err = importer.run()
+    assert (status, count["lines"], count["too long"]) == (1, 5, 3)
+    assert re.findall(r"line (\d): is longer", err) == ["3", "4", "5"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\r\n \n"])
+def test_nothing_to_import(importer, database, content):
+    importer.path.write_bytes(content)
+    status, count, err = importer.run()
+    assert status == 0 and count["inserted"] == 0
+    assert journal(database) == []
+
+
+def test_time_and_identifier_follow_from_the_file(importer, database):
+    importer.write(*[line(n) for n in range(3)], b"", line(9))
+    before = datetime.now(timezone.utc)
+    assert importer.run()[0] == 0
+    digest = hashlib.sha256(importer.path.read_bytes()).digest()
+    stored, began = database.query("SELECT digest, started_at FROM vcc.imports")[0]
+    assert bytes(stored) == digest and before <= began <= datetime.now(timezone.utc)
+    rows = database.query("SELECT event_id::text, received_at FROM vcc.ticket_events ORDER BY event_id")
+    assert [received for _, received in rows] == [began + timedelta(microseconds=k) for k in (1, 2, 3, 5)]
+    for (text, received), k in zip(rows, (1, 2, 3, 5)):
+        identifier, us = uuid.UUID(text), (received - EPOCH) // timedelta(microseconds=1)
+        assert identifier.version == 7
+        assert (identifier.int >> 80, identifier.int >> 64 & 0xfff) == (us // 1000, us % 1000 * 4096 // 1000)
+        random_bits = int.from_bytes(hashlib.sha256(digest + k.to_bytes(8, "big")).digest()[:8], "big")
+        assert identifier.int & (1 << 62) - 1 == random_bits & (1 << 62) - 1
+
+
+def test_large_bodies(importer, database):
+    """Batches are bounded by bytes too."""
+    importer.settings["ASAN_OPTIONS"] = "quarantine_size_mb=1"
+    importer.write(*[line(n % 7, "y" * (1_000_000 + n)) for n in range(150)])
+    process = importer.start(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert peak_memory(process) < 250_000
+    assert process.returncode == 0
+    assert sorted(database.query("SELECT ticket_id, length(title) FROM vcc.tickets")) == [
+        (n, 1_000_000 + max(range(n, 150, 7))) for n in range(7)]
+
+
+def test_what_the_database_refuses_has_its_line(importer, database):
+    database.query("ALTER TABLE vcc.tickets ADD CONSTRAINT short CHECK (length(title) < 5)")
+    importer.write(*[line(1000 - n, "too long" if n in (3, 200, 700) else "ok") for n in range(800)])
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["set aside"]) == (1, 797, 3)
+    assert re.findall(r"^line (\d+): .*constraint short$", err, re.M) == ["4", "201", "701"]
+
+
+def test_complaints_end_somewhere_and_are_harmless(importer):
+    name = "\\u001b]0;owned\\u0007\\u202e"
+    importer.write(*[b'{"action":"add","ticket":{"%s":{"a":"\\u0000%d"}}}' % (name.encode(), n) for n in range(150)])
+    status, count, err = importer.run()
+    assert (status, count["set aside"]) == (1, 150)
+    assert len(re.findall(r"^line \d+: ", err, re.M)) == 100 and "… and 50 more" in err
+    assert r"\x1b]0;owned\x07" in err
+    assert not set(err) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_many_lines_that_are_too_long(importer, database):
+    importer.settings["TICKETD_MAX_BODY_KB"] = 1
+    importer.write(*[line(n, "y" * 1024 if n % 2 else "ok") for n in range(240)])
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["too long"], count["set aside"]) == (1, 120, 120, 0)
+    assert [int(n) for n in re.findall(r"^line (\d+): is longer", err, re.M)] == list(range(2, 202, 2))
+    assert "… and 20 more" in err
+
+
+# Once each
+
+def test_random_events_equal_the_model(importer, database):
+    expected = random_file(importer, 20, 20_000)
+    status, count, err = importer.run()
+    assert status == 0, err
+    results = [r for history in expected.journal.values() for _, r, _ in history]
+    for result in ("inserted", "updated", "unchanged", "deleted", "ignored"):
+        assert count[result] == results.count(result)
+    assert count["lines"] == 20_000
+    assert model.compare(database.connection, expected) == []
+
+
+def test_the_same_file_again(importer, database):
+    importer.write(sample("add"), b"{", line(1, "a"), line(1, "b"), line(1, "a"), sample("delete"), sample("add"))
+    first = importer.run()
+    before = journal(database), database.query("SELECT * FROM vcc.tickets")
+    assert first[0] == 1 and "begun before" not in first[2]
+    time.sleep(0.01)
+    status, count, err = importer.run()
+    assert status == 1 and "begun before" in err and "nothing is applied twice" in err
+    assert {**count, "seconds": 0, "events/s": 0} == {**first[1], "seconds": 0, "events/s": 0}
+    assert (journal(database), database.query("SELECT * FROM vcc.tickets")) == before
+    assert database.query("SELECT attempts FROM vcc.rejected_events") == [(1,)]
+    # One byte more is another file, and so are its events.
+    with open(importer.path, "ab") as file:
+        file.write(b"\n")
+    assert "begun before" not in importer.run()[2]
+    assert len(journal(database)) == 2 * len(before[0])
+
+
+def test_killed_again_and_again(importer, database):
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    rng = random.Random(seed)
+    importer.settings["TICKETD_BATCH"] = 64
+    expected = random_file(importer, seed, 6000)
+    counts = [0]
+    for _ in range(40):
+        process = importer.start(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Repeating what is applied is faster than applying it: the moment comes behind where the last one was.
+        wait_until(lambda: process.poll() is not None or
+                   database.value("SELECT count(*) FROM vcc.ticket_events") > counts[-1], 60)
+        time.sleep(rng.random() * 0.2)
+        process.kill()
+        process.wait()
+        wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' "
+                                          "AND datname = current_database()") == 0)
+        counts.append(database.value("SELECT count(*) FROM vcc.ticket_events"))
+        if counts[-1] > 4000:
+            break
+    assert len([c for c in counts if 0 < c < 6000]) >= 2, counts
+    status, count, err = importer.run()
+    assert status == 0 and "begun before" in err, err
+    assert count["lines"] == 6000
+    assert model.compare(database.connection, expected) == []
+
+
+def test_two_at_once(importer, database):
+    expected = random_file(importer, 21, 3000)
+    processes = [importer.start() for _ in range(2)]
+    outputs = [p.communicate(timeout=60) for p in processes]
+    assert [p.returncode for p in processes] == [0, 0], outputs
+    assert model.compare(database.connection, expected) == []
+
+
+# Where it comes from
+
+def test_standard_input(importer, database, folder):
+    """A pipe, a file and a part of one; the same lines are the same import."""
+    content = b"".join(line(n, "x" * 1000) + b"\n" for n in range(500))
+    importer.path.write_bytes(b"skipped\n" + content)
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    importer.settings["TMPDIR"] = str(temporary)
+    status, count, err = importer.run("-", data=content)
+    assert (status, count["inserted"]) == (0, 500), err
+    assert list(temporary.iterdir()) == []
+    with open(importer.path, "rb") as file:
+        os.lseek(file.fileno(), len(b"skipped\n"), os.SEEK_SET)
+        status, count, err = importer.run("-", stdin=file)
+    assert status == 0 and "begun before" in err
+    importer.path.write_bytes(content)
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    writer = subprocess.Popen(["sh", "-c", f"cat {importer.path} > {fifo}"])
+    status, count, err = importer.run(fifo)
+    writer.wait(10)
+    assert status == 0 and "begun before" in err
+    assert "begun before" in importer.run()[2]
+    assert len(journal(database)) == 500
+
+
+def test_no_room_for_a_copy(importer, folder):
+    importer.settings["TMPDIR"] = str(folder / "missing")
+    status, _, err = importer.run("-", data=line(1))
+    assert status == 2 and "TMPDIR" in err
+
+
+# What can go wrong
+
+def test_could_not_run(importer, database, cluster, folder):
+    importer.write(line(1))
+    assert importer.run(folder / "missing")[::2][0] == 2
+    status, count, err = importer.run(folder)
+    assert (status, count) == (2, {}) and "directory" in err
+    importer.settings["TICKETD_DATABASE"] = f"host={folder}"
+    status, count, err = importer.run()
+    assert (status, count) == (2, {}) and "nothing was imported" in err
+    importer.settings["TICKETD_DATABASE"] = cluster.conninfo("postgres")
+    status, count, err = importer.run()
+    assert (status, count) == (2, {}) and "vcc" in err
+    importer.settings["TICKETD_BATCH"] = "many"
+    assert importer.run()[0] == 2
+    for arguments in ([], ["a", "b"]):
+        wrong = subprocess.run([TICKETD, "import", *arguments], env=environment(), capture_output=True, text=True)
+        assert wrong.returncode == 2 and "import FILE|-" in wrong.stderr
+    assert journal(database) == []
+
+
+def test_the_database_stops_taking(importer, database):
+    """A transaction of somebody else's holds a ticket in the middle of the file."""
+    importer.settings.update(TICKETD_DB_TIMEOUT_MS=400, TICKETD_BATCH=100)
+    importer.write(*[line(n) for n in range(1000)])
+    database.query("INSERT INTO vcc.tickets (project_id, ticket_id, first_event_at, last_event_at) VALUES (1, 555, now(), now())")
+    database.query("BEGIN; SELECT FROM vcc.tickets FOR UPDATE")
+    status, count, err = importer.run()
+    assert status == 2 and "stopped after line 500. Give the same command again" in err
+    assert (count["lines"], count["inserted"]) == (500, 500)
+    database.query("COMMIT")
+    status, count, err = importer.run()
+    assert (status, count["lines"], count["inserted"], count["updated"]) == (0, 1000, 999, 1)
+    assert len(journal(database)) == 1000
+
+
+def test_the_database_is_restarted_under_it(importer, database, cluster):
+    expected = random_file(importer, 22, 8000)
+    process = importer.start()
+    wait_until(lambda: database.value("SELECT count(*) FROM vcc.ticket_events") > 1000)
+    database.connection.close()
+    cluster.restart()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    database.reconnect()
+    assert model.compare(database.connection, expected) == []
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks"])
+def test_the_file_changes_meanwhile(importer, database, change):
+    importer.settings["TICKETD_BATCH"] = 100
+    importer.write(*[line(n) for n in range(5000)])
+    size = importer.path.stat().st_size
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    process = importer.start()
+    wait_until(database.handler_waits_for_a_lock)
+    os.truncate(importer.path, size if change == "grows" else size // 2)
+    if change == "grows":
+        with open(importer.path, "ab") as file:
+            file.write(line(6000) + b"\n")
+    database.query("COMMIT")
+    out, err = process.communicate(timeout=20)
+    if change == "grows":
+        assert process.returncode == 0 and numbers(out)["lines"] == 5000
+        assert len(journal(database)) == 5000
+    else:
+        assert process.returncode == 2 and b"shorter" in err and b"same command again" in err
+        assert numbers(out)["set aside"] == 0  # half a line is none
+
+
+def test_interrupted(importer, database):
+    importer.settings["TICKETD_BATCH"] = 100
+    importer.write(*[line(n) for n in range(5000)])
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    process = importer.start()
+    wait_until(database.handler_waits_for_a_lock)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    database.query("COMMIT")
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 2 and b"stopped after line " in err and b"same command again" in err
+    done = int(numbers(out)["lines"])
+    assert 100 <= done <= 200 and len(journal(database)) == done
+    status, count, _ = importer.run()
+    assert (status, count["inserted"]) == (0, 5000)
+    assert len(journal(database)) == 5000
+
+
+def test_interrupted_twice_is_killed(importer, database):
+    importer.write(line(1))
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    process = importer.start()
+    wait_until(database.handler_waits_for_a_lock)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == -signal.SIGINT
+    process.communicate()
+    database.query("COMMIT")
+
+
+# What people see
+
+def watch(importer, **settings):
+    """Runs it with standard error on a terminal and returns what appeared there."""
+    importer.settings.update(settings)
+    terminal, end = pty.openpty()
+    process = importer.start(stderr=end)
+    os.close(end)
+    seen = b""
+    while True:
+        try:
+            some = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not some:
+            break
+        seen += some
+    os.close(terminal)
+    process.communicate(timeout=20)
+    assert process.returncode in (0, 1)
+    return seen.decode()
+
+
+def screen(output):
+    """The lines that are left on a terminal that knows \\r, \\n and ESC [ K."""
+    lines = [""]
+    column = 0
+    for part in re.findall(r"\r|\n|\x1b\[K|[^\r\n\x1b]+", output):
+        if part == "\n":
+            lines.append("")
+            column = 0
+        elif part == "\r":
+            column = 0
+        elif part == "\x1b[K":
+            lines[-1] = lines[-1][:column]
+        else:
+            lines[-1] = lines[-1][:column] + part + lines[-1][column + len(part):]
+            column += len(part)
+    return lines
+
+
+def test_progress_on_a_terminal(importer, database):
+    importer.write(*[line(n % 100, str(n)) for n in range(8000)], b"{", *[line(n % 100, "b" + str(n)) for n in range(8000)])
+    start = time.monotonic()
+    seen = watch(importer, TERM="xterm", TICKETD_BATCH=100)
+    seconds = time.monotonic() - start
+    bars = re.findall(r"\rimporting \[#*-*\] +(\d+) %  (\d+) events  \d+/s(?:  \d+:\d\d left)?\x1b\[K\r", seen)
+    assert 3 <= len(bars) <= seconds * 10 + 1, seen
+    assert bars == sorted(bars, key=lambda bar: int(bar[1])) and int(bars[-1][0]) <= 100
+    for bar in re.findall(r"\r(importing [^\x1b]*)", seen):
+        assert len(bar) < 80
+    left = screen(seen)
+    assert left[-2:] == ["line 8001: is not JSON: it ends too early at byte 1", ""]
+    assert not any("importing" in l for l in left)
+
+
+def test_no_bar_where_there_is_no_terminal(importer, database):
+    importer.write(*[line(n % 100, str(n)) for n in range(8000)])
+    assert "\r" not in importer.run()[2]
+    assert "importing" not in watch(importer, TERM="dumb")
