@@ -38,7 +38,6 @@ struct import {
     uint64_t done;    /* bytes of it, about */
     uint64_t settled; /* number of the last line that has its verdict */
     bool ended;       /* the file was read to its end */
-    bool failed;      /* it could not be read */
 };
 
 /* Until when the store may wait. Only a signal changes it, and a signal handler has no other way than a static. */
@@ -185,8 +184,7 @@ static bool next(void *source, struct event *event)
             break;
         if (!line.too_long && !is_blank(&line)) {
             event_init(event, line.bytes, line.length);
-            import->failed = !identify(import, line.number, event);
-            return !import->failed;
+            return identify(import, line.number, event) || complain(import, "SHA-256 failed");
         }
         if (line.too_long && import->too_long_count++ < COMPLAINTS)
             import->too_long[import->too_long_count - 1] = line.number;
@@ -194,10 +192,10 @@ static bool next(void *source, struct event *event)
         free(line.bytes);
     }
     if (import->lines.error)
-        import->failed = !complain(import, strerror(import->lines.error));
-    else if (import->lines.left > 0)
-        import->failed = !complain(import, "it became shorter meanwhile");
-    import->ended = !import->failed;
+        return complain(import, strerror(import->lines.error));
+    if (import->lines.left > 0)
+        return complain(import, "it became shorter meanwhile");
+    import->ended = true;
     return false;
 }
 
