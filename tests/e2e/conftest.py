@@ -1,5 +1,6 @@
 """Fixtures: a throwaway PostgreSQL, the handler, a web server in front of it. All real, all in temporary folders."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -48,6 +49,21 @@ def environment(**settings):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETD_", "PG", "LISTEN_"))}
     clean.update({k: str(v) for k, v in settings.items()})
     return clean
+
+
+@contextlib.contextmanager
+def fcgiwrap(folder, processes=1, **settings):
+    """A fcgiwrap, which starts ticketd as a CGI program for each request: the path of its socket, and what a request to it
+    must carry."""
+    path = str(folder / "wrap.sock")
+    process = subprocess.Popen(["fcgiwrap", "-c", str(processes), "-s", f"unix:{path}"], stderr=subprocess.DEVNULL,
+                               env=environment(**settings), start_new_session=True)
+    try:
+        wait_until(lambda: accepts(path), what="fcgiwrap")
+        yield path, {"flags": 0, "SCRIPT_FILENAME": TICKETD, "GATEWAY_INTERFACE": "CGI/1.1"}
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # its children do not end with it
+        process.wait(10)
 
 
 def accepts(path):

@@ -12,7 +12,7 @@ import time
 
 import fastcgi
 import pytest
-from conftest import TICKETD, Handler, accepts, environment, send, stop, wait_until
+from conftest import TICKETD, Handler, environment, fcgiwrap, send, stop, wait_until
 
 BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"x"}}'
 
@@ -141,15 +141,10 @@ def test_inherited_by_listen_fds(folder, database):
 
 def test_cgi_through_fcgiwrap(folder, database):
     """The same program as plain CGI: fcgiwrap starts it once a request."""
-    wrapper = str(folder / "wrap.sock")
-    process = subprocess.Popen(["fcgiwrap", "-s", f"unix:{wrapper}"], stderr=subprocess.DEVNULL,
-                               env=environment(TICKETD_DATABASE=database.handler, TICKETD_AUTH="none"))
-    try:
-        wait_until(lambda: accepts(wrapper))
-
+    with fcgiwrap(folder, TICKETD_DATABASE=database.handler, TICKETD_AUTH="none") as (wrapper, cgi):
         def ask(content, **more):
             with fastcgi.Connection(wrapper) as c:
-                c.send(fastcgi.request(content, flags=0, SCRIPT_FILENAME=TICKETD, GATEWAY_INTERFACE="CGI/1.1", **more))
+                c.send(fastcgi.request(content, **cgi, **more))
                 return c.answer()
 
         assert '"result":"inserted"' in ask(BODY)
@@ -161,9 +156,6 @@ def test_cgi_through_fcgiwrap(folder, database):
         big = body(3, "y" * 500000)
         assert '"result":"inserted"' in ask(big)
         assert '"result":"inserted"' in ask(body(4, "z" * 200000), length=None)
-    finally:
-        process.terminate()
-        process.wait(10)
     assert database.value("SELECT count(*) FROM vcc.ticket_events") == 4
 
 

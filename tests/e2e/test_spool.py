@@ -16,7 +16,7 @@ import time
 
 import fastcgi
 import pytest
-from conftest import TICKETD, Handler, accepts, environment, wait_until
+from conftest import TICKETD, Handler, environment, fcgiwrap, wait_until
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files to another user")
 NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="needs an ordinary user: root may write everywhere")
@@ -242,21 +242,13 @@ def test_a_refused_body_is_503_where_it_cannot_be_kept(folder, database):
 
 
 def test_cgi_spools_and_leaves_draining_to_others(spool, folder):
-    wrapper = str(folder / "wrap.sock")
     settings = {**spool.settings, "TICKETD_DATABASE": "host=/nonexistent dbname=x", "TICKETD_AUTH": "none"}
-    process = subprocess.Popen(["fcgiwrap", "-c", "4", "-s", f"unix:{wrapper}"], stderr=subprocess.DEVNULL,
-                               env=environment(**settings))
-    cgi = {"flags": 0, "SCRIPT_FILENAME": TICKETD, "GATEWAY_INTERFACE": "CGI/1.1"}
-    try:
-        wait_until(lambda: accepts(wrapper))
+    with fcgiwrap(folder, 4, **settings) as (wrapper, cgi):
         assert ask(wrapper, body(1, "first"), **cgi)[1]["result"] == "spooled"
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda i: ask(wrapper, body(i, "x"), **cgi), range(2, 40)))
         assert {(s, a["result"]) for s, a, _ in answers} == {(200, "spooled")}
         assert ask(wrapper, b"", method="GET", uri="/x/readyz", length=0, **cgi)[1]["by"] == "spool"
-    finally:
-        process.terminate()
-        process.wait(10)
     assert len(spool.segments()) == 1
     spool.drain()
     assert len(spool.journal()) == 39
