@@ -90,6 +90,12 @@ enum field event_field_by_column(const char *column)
     return FIELD_COUNT;
 }
 
+int64_t event_project(const struct event *event)
+{
+    const struct value *project = &event->values[FIELD_project_id];
+    return project->presence == PRESENT ? project->number : 0;
+}
+
 const char *event_action_name(enum action action)
 {
     return actions[action];

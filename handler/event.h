@@ -103,6 +103,9 @@ void event_free(struct event *event);
 /* The field stored in `column`; FIELD_COUNT if there is none. */
 enum field event_field_by_column(const char *column) MUST_USE;
 
+/* The project that the event, or a refused body, speaks of; 0: it does not say. */
+int64_t event_project(const struct event *event);
+
 /* "add", "update", "delete". A static string. */
 const char *event_action_name(enum action action);
 

@@ -18,12 +18,13 @@ struct head {
     uint8_t marker[SEGMENT_MARKER];
     uint8_t id[16];
     int64_t received_at;
+    int64_t project; /* of a refused body; 0: not known */
     uint32_t reason_length, body_length;
     uint32_t payload_crc; /* of the reason and the body */
     uint32_t head_crc;    /* of all before it */
 };
 
-_Static_assert(sizeof(struct head) == 48, "no padding");
+_Static_assert(sizeof(struct head) == 56, "no padding");
 
 static uint32_t crc(uint32_t before, const void *bytes, size_t length)
 {
@@ -45,6 +46,7 @@ void segment_append(struct text *bytes, const uint8_t marker[SEGMENT_MARKER], st
     const char *reason = event->refusal == OUTCOME_NONE ? "" : event_reason(event);
     size_t reason_length = strlen(reason);
     struct head head = {.received_at = (int64_t)htole64((uint64_t)event->received_at),
+                        .project = (int64_t)htole64((uint64_t)event_project(event)),
                         .reason_length = htole32((uint32_t)reason_length),
                         .body_length = htole32((uint32_t)body_length)};
 
@@ -80,6 +82,7 @@ static bool is_head(struct head *head, const uint8_t marker[SEGMENT_MARKER])
         le32toh(head->head_crc) != crc(0, head, offsetof(struct head, head_crc)))
         return false;
     head->received_at = (int64_t)le64toh((uint64_t)head->received_at);
+    head->project = (int64_t)le64toh((uint64_t)head->project);
     head->reason_length = le32toh(head->reason_length);
     head->body_length = le32toh(head->body_length);
     head->payload_crc = le32toh(head->payload_crc);
@@ -152,6 +155,8 @@ static enum segment_found read_payload(const struct segment_reader *reader, cons
     event_init(event, payload, head->body_length);
     memcpy(event->id, head->id, sizeof(event->id));
     event->received_at = head->received_at;
+    event->values[FIELD_project_id] =
+        (struct value){.presence = head->project ? PRESENT : ABSENT, .number = head->project};
     event->reason = reason;
     event->refusal = reason ? OUTCOME_UNPROCESSABLE : OUTCOME_NONE;
     return SEGMENT_RECORD;

@@ -2,11 +2,12 @@
  * The only module that knows zlib, for its CRC-32.
  *
  *   segment  "ticketd spool 1\n", marker
- *   record   marker, event id, received_at, length of the reason, length of the body, CRC-32 of both,
+ *   record   marker, event id, received_at, project, length of the reason, length of the body, CRC-32 of both,
  *            CRC-32 of the head before it; the reason; the body
  *
  * Integers are little-endian. The marker is eight random bytes, new in every segment: it finds the next record behind a
- * damaged one, and no sender can put one into a body. A record with a reason is a refused body. */
+ * damaged one, and no sender can put one into a body. A record with a reason is a refused body, and the project
+ * is what is known of it; all other bodies are decoded again. */
 #ifndef TICKETD_SEGMENT_H
 #define TICKETD_SEGMENT_H
 

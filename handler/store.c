@@ -109,14 +109,13 @@ static void add_value(struct parameters *p, enum field_type type, const struct v
 /* Sends the call that sets a body aside. */
 static bool send_refused(PGconn *connection, struct event *event)
 {
-    const struct value *project = &event->values[FIELD_project_id];
     struct parameters p = {0};
     size_t length;
     const char *body = event_received(event, &length);
 
     add_binary(&p, event->id, sizeof(event->id));
     add_integer(&p, event->received_at - POSTGRES_EPOCH_US);
-    add_integer(&p, project->presence == PRESENT ? project->number : 0);
+    add_integer(&p, event_project(event));
     add_binary(&p, body ? body : "", length);
     add_text(&p, event_reason(event));
     return PQsendQueryParams(connection, sql_reject_event, p.count, NULL, p.values, p.lengths, p.formats, 0);

@@ -232,6 +232,21 @@ def test_refused_bodies_go_through_the_spool(spool, database):
     spool.drain()
 
 
+def test_a_refused_body_in_doubt_is_kept_once(spool, database):
+    """The database takes it when we no longer wait for that, and the drain brings it again."""
+    handler = spool.handler()
+    assert result(handler, body(1, "1")) == "inserted"
+    database.query("BEGIN; LOCK TABLE vcc.rejected_events")
+    bad = b'{"action":"close","ticket":{"projectId":7,"ticketId":2}}'
+    assert ask(handler.socket, bad)[0] == 422
+    assert spool.segments()
+    database.query("COMMIT")
+    wait_until(lambda: not spool.segments(), 15, "an empty spool")
+    wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == 0)
+    assert [(bytes(b), p, n) for b, p, n in database.query(
+        "SELECT body, project_id, attempts FROM vcc.rejected_events")] == [(bad, 7, 1)]
+
+
 def test_a_refused_body_is_503_where_it_cannot_be_kept(folder, database):
     handler = Handler(folder, database, TICKETD_DATABASE="host=/nonexistent dbname=x", TICKETD_DB_TIMEOUT_MS=100)
     try:
@@ -463,7 +478,7 @@ def spooled(spool, titles):
     return spool.segments()[0], ends
 
 
-@pytest.mark.parametrize("left", [1, 8, 47, 48, 60, 100])
+@pytest.mark.parametrize("left", [1, 8, 55, 56, 60, 100])
 def test_a_torn_tail_is_normal(spool, left):
     segment, ends = spooled(spool, "abc")
     with open(segment, "r+b") as file:
@@ -473,7 +488,7 @@ def test_a_torn_tail_is_normal(spool, left):
     assert not list(spool.path.glob("*.bad"))
 
 
-@pytest.mark.parametrize("offset", [0, 8, 24, 36, 40, 44, 47, 48, -1], ids=lambda o: f"byte {o}")
+@pytest.mark.parametrize("offset", [0, 8, 24, 32, 40, 44, 48, 52, 55, 56, -1], ids=lambda o: f"byte {o}")
 def test_a_bad_record_in_the_middle_is_kept_aside(spool, offset):
     """Whichever byte of it is bad, the others are drained, and the segment is there to be looked at."""
     segment, ends = spooled(spool, "abcd")
