@@ -119,6 +119,16 @@ struct tail {
     uint8_t marker[SEGMENT_MARKER];
 };
 
+/* One append, under way. */
+struct append {
+    struct spool *spool;
+    struct event **events;
+    size_t count;
+    int directory, lock;
+    struct tail tail;
+    const char *why; /* it did not work */
+};
+
 /* Makes the next segment, durable with its name before anything goes into it. */
 static bool create_segment(int directory, uint64_t highest, struct tail *tail)
 {
@@ -148,19 +158,28 @@ static bool create_segment(int directory, uint64_t highest, struct tail *tail)
     return good;
 }
 
-/* Opens the newest segment. False: it gets nothing more. */
-static bool open_tail(struct spool *spool, int directory, uint64_t number, struct tail *tail)
+/* Whether the last append to the segment came to its end: who was killed in the middle left half a record there. */
+static bool is_whole(int lock, uint64_t number, int64_t size)
 {
+    struct spool_note note;
+    spool_read_note(lock, &note);
+    return note.segment != number || note.end == size;
+}
+
+/* Opens the newest segment. False: it gets nothing more. */
+static bool open_tail(struct append *append, uint64_t number)
+{
+    struct tail *tail = &append->tail;
     struct segment_reader reader;
     struct stat stat;
     char name[SPOOL_NAME];
 
     spool_name(name, number);
-    if (number <= atomic_load(&spool->retired))
+    if (number <= atomic_load(&append->spool->retired))
         return false;
-    tail->fd = openat(directory, name, O_RDWR | O_APPEND | O_CLOEXEC);
+    tail->fd = openat(append->directory, name, O_RDWR | O_APPEND | O_CLOEXEC);
     if (tail->fd >= 0 && fstat(tail->fd, &stat) == 0 && stat.st_size < SEGMENT_BYTES &&
-        segment_open(&reader, tail->fd, stat.st_size) == SEGMENT_END) {
+        is_whole(append->lock, number, stat.st_size) && segment_open(&reader, tail->fd, stat.st_size) == SEGMENT_END) {
         tail->number = number;
         tail->size = stat.st_size;
         memcpy(tail->marker, reader.marker, sizeof(tail->marker));
@@ -179,39 +198,51 @@ static void retire(struct spool *spool, uint64_t number)
 }
 
 /* Takes back what was written in part, so that nothing unfinished stands before what others append. */
-static void take_back(struct spool *spool, int directory, const struct tail *tail)
+static void take_back(struct append *append)
 {
+    const struct tail *tail = &append->tail;
     int saved = errno;
-    if (tail->size == SEGMENT_HEAD ? !spool_remove(directory, tail->number, false)
+    if (tail->size == SEGMENT_HEAD ? !spool_remove(append->directory, tail->number, false)
                                    : ftruncate(tail->fd, tail->size) != 0)
-        retire(spool, tail->number);
+        retire(append->spool, tail->number);
     errno = saved;
 }
 
-/* Under the lock: finds or makes the segment and writes. False: nothing was written; *why. */
-static bool write_records(struct spool *spool, int directory, struct event **events, size_t count, struct tail *tail,
-                          const char **why)
+static void note_end(const struct append *append, int64_t end)
+{
+    struct spool_note note;
+    spool_read_note(append->lock, &note);
+    note.segment = append->tail.number;
+    note.end = end;
+    spool_write_note(append->lock, &note);
+}
+
+/* Under the lock: finds or makes the segment and writes. False: nothing was written. */
+static bool write_records(struct append *append)
 {
     struct spool_contents contents;
     struct text records = {0};
-    bool good = spool_list(directory, &contents);
+    bool good = spool_list(append->directory, &contents);
 
-    good = good && ((contents.count && open_tail(spool, directory, contents.segments[contents.count - 1], tail)) ||
-                    create_segment(directory, contents.highest, tail));
+    good = good && ((contents.count && open_tail(append, contents.segments[contents.count - 1])) ||
+                    create_segment(append->directory, contents.highest, &append->tail));
     if (!good)
         goto out;
-    for (size_t i = 0; i < count; i++)
-        if (events[i]->outcome == OUTCOME_NONE)
-            segment_append(&records, tail->marker, events[i]);
-    good = !records.failed && contents.bytes + (int64_t)records.length <= spool->max_bytes;
+    for (size_t i = 0; i < append->count; i++)
+        if (append->events[i]->outcome == OUTCOME_NONE)
+            segment_append(&records, append->tail.marker, append->events[i]);
+    good = !records.failed && contents.bytes + (int64_t)records.length <= append->spool->max_bytes;
     if (!good)
-        *why = records.failed ? "out of memory" : is_full;
-    good = good && write_all(tail->fd, records.bytes, records.length);
-    if (!good)
-        take_back(spool, directory, tail);
+        append->why = records.failed ? "out of memory" : is_full;
+    note_end(append, append->tail.size);
+    good = good && write_all(append->tail.fd, records.bytes, records.length);
+    if (good)
+        note_end(append, append->tail.size + (int64_t)records.length);
+    else
+        take_back(append);
 out:
-    if (!good && !*why)
-        *why = spool_reason();
+    if (!good && !append->why)
+        append->why = spool_reason();
     text_free(&records);
     spool_contents_free(&contents);
     return good;
@@ -219,47 +250,48 @@ out:
 
 /* After a failed fsync the kernel takes the pages for clean, and the next fsync would succeed without them: the file
  * gets nothing more, from no process. */
-static void retire_segment(struct spool *spool, int directory, uint64_t number)
+static void retire_segment(struct append *append)
 {
     struct spool_contents contents;
+    uint64_t number = append->tail.number;
     struct tail next;
-    int lock = spool_lock(directory, SPOOL_APPEND);
+    int lock = spool_lock(append->directory, SPOOL_APPEND);
 
-    retire(spool, number);
-    if (lock >= 0 && spool_list(directory, &contents)) {
-        if (contents.highest == number && create_segment(directory, number, &next))
+    retire(append->spool, number);
+    if (lock >= 0 && spool_list(append->directory, &contents)) {
+        if (contents.highest == number && create_segment(append->directory, number, &next))
             close(next.fd);
         spool_contents_free(&contents);
     }
     spool_close_file(lock);
 }
 
-/* Brings the records to the disk. False: *why. */
-static bool append(struct spool *spool, struct event **events, size_t count, const char **why)
+/* Brings the records to the disk. False: append->why. */
+static bool append_durably(struct append *append)
 {
-    struct tail tail = {.fd = -1};
     bool good = false;
-    int directory = -1, lock;
 
-    if (make_directory(spool->path))
-        directory = spool_directory(spool->path, why);
+    append->directory = append->tail.fd = -1;
+    if (make_directory(append->spool->path))
+        append->directory = spool_directory(append->spool->path, &append->why);
     else
-        *why = spool_reason();
-    if (directory < 0)
+        append->why = spool_reason();
+    if (append->directory < 0)
         return false;
-    lock = spool_lock(directory, SPOOL_APPEND);
-    if (lock < 0)
-        *why = errno == EWOULDBLOCK ? "another process holds append.lock and does not go on" : spool_reason();
-    else if (!(good = write_records(spool, directory, events, count, &tail, why)))
-        spool_note_error(lock, *why);
-    spool_close_file(lock); /* others write while we wait for the disk; it syncs their records along with ours */
-    if (good && fdatasync(tail.fd) != 0) {
-        *why = spool_reason();
+    append->lock = spool_lock(append->directory, SPOOL_APPEND);
+    if (append->lock < 0)
+        append->why = errno == EWOULDBLOCK ? "another process holds append.lock and does not go on" : spool_reason();
+    else if (!(good = write_records(append)))
+        spool_note_error(append->lock, append->why);
+    spool_close_file(
+        append->lock); /* others write while we wait for the disk; it syncs their records along with ours */
+    if (good && fdatasync(append->tail.fd) != 0) {
+        append->why = spool_reason();
         good = false;
-        retire_segment(spool, directory, tail.number);
+        retire_segment(append);
     }
-    spool_close_file(tail.fd);
-    close(directory);
+    spool_close_file(append->tail.fd);
+    close(append->directory);
     return good;
 }
 
@@ -311,14 +343,14 @@ static void give_way(struct spool *spool, size_t count)
 
 void spool_append(struct spool *spool, struct event **events, size_t count)
 {
+    struct append append = {.spool = spool, .events = events, .count = count};
     size_t spooled = 0;
-    const char *why = NULL;
 
     for (size_t i = 0; i < count; i++)
         spooled += events[i]->outcome == OUTCOME_NONE;
     if (spooled == 0)
         return;
-    bool good = *spool->path && append(spool, events, count, &why);
+    bool good = *spool->path && append_durably(&append);
     for (size_t i = 0; i < count; i++) {
         struct event *event = events[i];
         if (event->outcome == OUTCOME_NONE && !good)
@@ -327,7 +359,7 @@ void spool_append(struct spool *spool, struct event **events, size_t count)
             event->outcome = event->refusal == OUTCOME_NONE ? OUTCOME_SPOOLED : event->refusal;
     }
     if (*spool->path)
-        say(spool, why);
+        say(spool, append.why);
     if (good) {
         atomic_store(&spool->known, HOLDS);
         give_way(spool, spooled);

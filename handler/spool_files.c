@@ -193,7 +193,8 @@ void spool_read_note(int lock, struct spool_note *note)
 
     *note = (struct spool_note){0};
     if (pread(lock, text, NOTE_BYTES, 0) > 0)
-        sscanf(text, "%" SCNu64 " %" SCNd64 " %159[^\n]", &note->events, &note->error_at, note->error);
+        sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNd64 " %" SCNd64 " %159[^\n]", &note->events, &note->segment,
+               &note->end, &note->error_at, note->error);
     for (size_t end = strlen(note->error); end > 0 && note->error[end - 1] == ' '; end--)
         note->error[end - 1] = '\0';
 }
@@ -202,8 +203,9 @@ void spool_write_note(int lock, const struct spool_note *note)
 {
     char text[NOTE_BYTES + 1];
 
-    snprintf(text, sizeof(text), "%020" PRIu64 " %020" PRId64 " %-*s", note->events, note->error_at,
-             NOTE_BYTES - 2 * 21 - 1, note->error);
+    int length = snprintf(text, sizeof(text), "%020" PRIu64 " %020" PRIu64 " %020" PRId64 " %020" PRId64 " %s",
+                          note->events, note->segment, note->end, note->error_at, note->error);
+    memset(text + length, ' ', sizeof(text) - (size_t)length);
     text[NOTE_BYTES - 1] = '\n';
     (void)!pwrite(lock, text, NOTE_BYTES, 0);
 }

@@ -49,7 +49,9 @@ bool spool_remove(int directory, uint64_t number, bool aside) MUST_USE;
 
 /* What a lock file says, and says on when nobody holds it. */
 struct spool_note {
-    uint64_t events;  /* how many went this way: drained (drain.lock) */
+    uint64_t events;  /* drain.lock: how many were drained, ever */
+    uint64_t segment; /* append.lock: the segment that was last appended to, and where its records then ended */
+    int64_t end;
     int64_t error_at; /* microseconds since 1970-01-01T00:00:00Z; 0: there never was one */
     char error[160];
 };

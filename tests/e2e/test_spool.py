@@ -511,6 +511,19 @@ def test_a_process_killed_in_mid_record(spool):
     assert spool.journal() == ["a", "c"]
 
 
+def test_nobody_appends_behind_half_a_record(spool):
+    """What a killed process left stays at the end of its segment, where it is normal."""
+    segment, _ = spooled(spool, "ab")
+    with open(segment, "ab") as file:
+        file.write(segment.read_bytes()[24:90])
+    handler = spool.handler(reachable=False, name="two")
+    assert [result(handler, body(1, title)) for title in "cd"] == ["spooled"] * 2
+    handler.stop()
+    assert len(spool.segments()) == 2
+    assert "unfinished" in spool.drain().stderr
+    assert spool.journal() == ["a", "b", "c", "d"] and not list(spool.path.glob("*.bad"))
+
+
 def test_a_body_cannot_pose_as_a_record(spool):
     """A record copied from another segment, in a body behind damage: it is not believed."""
     segment, ends = spooled(spool, "ab")
