@@ -23,8 +23,9 @@ LIBS        = $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(wildcard handler/*.c)) $(BUILD)/sql.o
 MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 
-.PHONY: all run check unit torture install clean
+.PHONY: all run check unit bench torture fuzz fuzzers install clean
 all:
 	@tools/install build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
@@ -40,6 +41,19 @@ check:
 
 unit: $(UNITS)
 
+# FUZZ_S seconds for each target; build/fuzz/corpus grows from run to run.
+fuzz:
+	@tools/install fuzz
+	@$(MAKE) --no-print-directory -j$(shell nproc) BUILD=build/fuzz CC=clang SANITIZE=fuzzer,address,undefined fuzzers
+	@exec $(PYTHON) tests/fuzz/fuzz.py build/fuzz $(FUZZ_S)
+
+fuzzers: $(FUZZERS)
+
+bench:
+	@tools/install check
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
+	@exec $(PYTHON) tests/bench/bench.py
+
 # ROUNDS=130 are about ten minutes.
 torture:
 	@tools/install check
@@ -53,6 +67,10 @@ $(BUILD)/ticketd: $(OBJECTS)
 $(BUILD)/test_%: tests/unit/test_%.c $(MODULES)
 	@echo '  CC $@'
 	@$(CC) $(ALL_CFLAGS) -DTEST_DATA='"$(CURDIR)/tests/data"' $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+$(BUILD)/fuzz_%: tests/fuzz/%.c tests/fuzz/fuzz.h $(MODULES)
+	@echo '  CC $@'
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter-out %.h,$^) $(LIBS)
 
 $(BUILD)/faults.so: tests/torture/faults.c | $(BUILD)
 	@echo '  CC $@'
