@@ -12,6 +12,8 @@ static const char *reason_phrase(int status)
         return "OK";
     case 400:
         return "Bad Request";
+    case 401:
+        return "Unauthorized";
     case 405:
         return "Method Not Allowed";
     case 413:
@@ -28,6 +30,8 @@ static void append_head(struct text *answer, int status, const char *content_typ
     text_append_format(answer, "Status: %d %s\r\n", status, reason_phrase(status));
     if (status == 503)
         text_append_format(answer, "Retry-After: %d\r\n", RETRY_AFTER);
+    if (status == 401) /* RFC 9110 section 11.6.1 */
+        text_append(answer, "WWW-Authenticate: Bearer\r\n");
     text_append_format(answer, "Content-Type: %s\r\nCache-Control: no-store\r\n", content_type);
 }
 

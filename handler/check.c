@@ -1,4 +1,5 @@
 /* `ticketd check`: what an administrator wants to know before the first event comes. */
+#include "auth.h"
 #include "clock.h"
 #include "commands.h"
 #include "log.h"
@@ -32,8 +33,10 @@ int command_check(const struct conf *conf, int argc, char **argv)
     (void)argv;
     _Atomic int64_t stop_at = INT64_MAX;
     struct store *store = store_open(conf, &stop_at);
-    bool good = report("configuration", conf_may_serve(conf)); /* conf_read, which comes first, found the rest good */
+    struct auth *auth = auth_open(conf);
+    bool good = report("configuration", auth); /* conf_read, which comes first, found the rest good */
 
+    auth_close(auth);
     if (store)
         good &= report("database", store_check(store, clock_monotonic_ms() + conf->db_timeout_ms));
     store_close(store);

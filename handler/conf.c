@@ -133,16 +133,6 @@ bool conf_read(struct conf *conf)
     return good;
 }
 
-bool conf_may_serve(const struct conf *conf)
-{
-    if (conf->auth == AUTH_NONE)
-        return true;
-    log_line(LOG_ERROR,
-             "this version cannot check a token yet: say TICKETD_AUTH=none to serve without one, and let only "
-             "VCC Live reach the location");
-    return false;
-}
-
 void conf_describe(FILE *out)
 {
     for (size_t i = 0; i < SETTINGS; i++) {

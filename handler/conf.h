@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum auth { AUTH_TOKEN, AUTH_NONE };
+enum auth_mode { AUTH_TOKEN, AUTH_NONE };
 
 /* One field a line of conf.def. Texts are borrowed from the environment and never NULL. */
 struct conf {
@@ -23,9 +23,6 @@ struct conf {
 /* Reads the environment. False: a value is bad or a TICKETD_ name unknown; each is logged by name and what to do.
  * Sets up the log's level and format and the time zone. */
 bool conf_read(struct conf *conf) MUST_USE;
-
-/* Whether it may serve at all: without a token only where TICKETD_AUTH=none says so. Logs why not. */
-bool conf_may_serve(const struct conf *conf) MUST_USE;
 
 /* Writes a line for each setting: name, default, meaning. */
 void conf_describe(FILE *out);

@@ -1,6 +1,7 @@
-/* Thousands of connections, a few threads, one epoll set. Each connection is armed for one report (EPOLLONESHOT), so
- * that one thread has it at a time. */
+/* Thousands of connections, a few threads, one epoll set. A connection is reported when bytes arrive (EPOLLET); while
+ * it is busy, a thread's own, that is only noted. */
 #include "connections.h"
+#include "clock.h"
 #include "log.h"
 
 #include <errno.h>
@@ -11,12 +12,15 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
+
+#define STUCK_MS 5000 /* how long the next piece of a request may take */
 
 enum state { FREE, IDLE, BUSY };
 
 struct connections {
-    int epoll_fd, stop_fd, listener_fd;
+    int epoll_fd, stop_fd, clock_fd, listener_fd;
     pthread_mutex_t lock; /* of all below, but for what a busy connection holds */
     struct connection *all;
     int most, first_free;
@@ -44,11 +48,14 @@ struct connections *connections_new(int most, int listener_fd, int verdicts_fd)
     c->listening = true;
     c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     c->stop_fd = eventfd(0, EFD_CLOEXEC);
+    c->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    timerfd_settime(c->clock_fd, 0, &(struct itimerspec){{1, 0}, {1, 0}}, NULL);
     c->all = calloc((size_t)most, sizeof(*c->all));
     for (int i = 0; c->all && i < most; i++)
         c->all[i].next_free = i + 1;
     if (!c->all || !watch(c->epoll_fd, EPOLL_CTL_ADD, listener_fd, EPOLLIN, WAKE_LISTENER) ||
         !watch(c->epoll_fd, EPOLL_CTL_ADD, verdicts_fd, EPOLLIN | EPOLLET, WAKE_VERDICTS) ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, c->clock_fd, EPOLLIN | EPOLLET, WAKE_CLOCK) ||
         !watch(c->epoll_fd, EPOLL_CTL_ADD, c->stop_fd, EPOLLIN, WAKE_STOP)) {
         log_line(LOG_ERROR, "cannot watch the listening socket", LOG_TEXT("why", strerror(errno)));
         connections_free(c);
@@ -66,6 +73,7 @@ void connections_free(struct connections *c)
     free(c->all);
     close(c->epoll_fd);
     close(c->stop_fd);
+    close(c->clock_fd);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
@@ -84,9 +92,12 @@ enum wake connections_wait(struct connections *c, struct connection **connection
 
         /* Its place may have been taken since the report was made. */
         pthread_mutex_lock(&c->lock);
-        bool mine = (*connection)->generation == event.data.u64 >> 32 && (*connection)->state == IDLE;
+        bool current = (*connection)->generation == event.data.u64 >> 32;
+        bool mine = current && (*connection)->state == IDLE;
         if (mine)
             (*connection)->state = BUSY;
+        else if (current)
+            (*connection)->more = true;
         pthread_mutex_unlock(&c->lock);
         if (mine)
             return WAKE_CONNECTION;
@@ -127,8 +138,9 @@ static void start(struct connections *c, struct connection *place, int fd)
     place->waiter.owner = place;
     place->idle_since = ++c->turn;
     place->state = IDLE;
+    place->more = place->part = false;
     uint64_t tag = CONNECTION_TAG(place - c->all, place->generation);
-    if (place->request && watch(c->epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, tag))
+    if (place->request && watch(c->epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag))
         return;
     if (!place->request)
         close(fd);
@@ -178,29 +190,62 @@ static void listen_again(struct connections *c)
     watch(c->epoll_fd, EPOLL_CTL_MOD, c->listener_fd, EPOLLIN, WAKE_LISTENER);
 }
 
-void connections_watch(struct connections *c, struct connection *connection)
+static void make_idle(struct connections *c, struct connection *connection, bool part)
 {
     uint64_t tag = CONNECTION_TAG(connection - c->all, connection->generation);
 
     /* Under the lock, for once idle its place may be taken, and the descriptor be another connection's. */
     pthread_mutex_lock(&c->lock);
-    connection->idle_since = ++c->turn;
+    if (!part)
+        connection->idle_since = ++c->turn;
+    connection->part = part;
+    connection->part_since = clock_monotonic_ms();
     connection->state = IDLE;
-    watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLONESHOT, tag);
+    if (connection->more) /* what came while it was busy is reported now */
+        watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag);
+    connection->more = false;
     if (!c->listening && c->listener_fd >= 0)
         listen_again(c); /* there is one that can give way now */
     pthread_mutex_unlock(&c->lock);
 }
 
-void connections_close(struct connections *c, struct connection *connection)
+void connections_watch(struct connections *c, struct connection *connection)
+{
+    make_idle(c, connection, false);
+}
+
+void connections_wait_for_rest(struct connections *c, struct connection *connection)
+{
+    make_idle(c, connection, true);
+}
+
+/* Under the lock, or busy: nobody else has it. */
+static void end_connection(struct connections *c, struct connection *connection)
 {
     request_free(connection->request);
     connection->request = NULL;
-
-    pthread_mutex_lock(&c->lock);
     give_back(c, connection);
     if (!c->listening && c->listener_fd >= 0)
         listen_again(c);
+}
+
+void connections_close(struct connections *c, struct connection *connection)
+{
+    pthread_mutex_lock(&c->lock);
+    end_connection(c, connection);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void connections_close_stuck(struct connections *c)
+{
+    int64_t before = clock_monotonic_ms() - STUCK_MS;
+    uint64_t ignored;
+
+    (void)!read(c->clock_fd, &ignored, sizeof(ignored));
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->most; i++)
+        if (c->all[i].state == IDLE && c->all[i].part && c->all[i].part_since < before)
+            end_connection(c, &c->all[i]);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -221,7 +266,7 @@ int connections_in_flight(struct connections *c)
     for (int i = 0; i < c->most; i++) {
         int state = c->all[i].state;
         struct pollfd socket = {.fd = c->all[i].fd, .events = POLLIN};
-        if (state == BUSY || (state == IDLE && poll(&socket, 1, 0) > 0 && socket.revents == POLLIN))
+        if (state == BUSY || (state == IDLE && !c->all[i].part && poll(&socket, 1, 0) > 0 && socket.revents == POLLIN))
             count++;
     }
     pthread_mutex_unlock(&c->lock);

@@ -17,12 +17,15 @@ struct connection {
     struct waiter waiter; /* the event under way; its owner is the connection */
     int fd;
     int state;
+    bool more;           /* bytes arrived while it was busy */
+    bool part;           /* idle with a part of a request */
+    int64_t part_since;  /* monotonic milliseconds: when the last of it came */
     uint32_t generation; /* tells a late report about the connection that was here before */
     uint64_t idle_since; /* the turn at which it became idle: the least is idle longest */
     int next_free;
 };
 
-enum wake { WAKE_LISTENER, WAKE_VERDICTS, WAKE_STOP, WAKE_CONNECTION };
+enum wake { WAKE_LISTENER, WAKE_VERDICTS, WAKE_CLOCK, WAKE_STOP, WAKE_CONNECTION };
 
 struct connections;
 
@@ -37,9 +40,14 @@ enum wake connections_wait(struct connections *connections, struct connection **
  * one that is idle longest; where none is idle, the listener is left alone until one closes. */
 void connections_accept(struct connections *connections);
 
-/* Gives a busy connection back: to be watched for its next request, or closed. */
+/* Gives a busy connection back: to be watched for its next request or for the rest of one, or closed. Who waits for the
+ * rest keeps its turn: whoever sends slowly is the first to give way. */
 void connections_watch(struct connections *connections, struct connection *connection);
+void connections_wait_for_rest(struct connections *connections, struct connection *connection);
 void connections_close(struct connections *connections, struct connection *connection);
+
+/* With WAKE_CLOCK, about once a second: closes the connections whose request has stopped in its middle. */
+void connections_close_stuck(struct connections *connections);
 
 /* Stops watching the listener, after accepting what waits there. */
 void connections_stop_listening(struct connections *connections);

@@ -1,21 +1,26 @@
 /* The start of the path: bytes from the web server. See the traps of libfcgi that each step avoids. */
 #include "request.h"
 #include "clock.h"
+#include "records.h"
 
 #include <errno.h>
 #include <fcgiapp.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #define ROLE_RESPONDER     1       /* FastCGI specification 1.0, section 8 */
-#define READ_TIMEOUT_S     2       /* for one read: libfcgi ends the request on the first that times out */
-#define REQUEST_TIMEOUT_MS 10000   /* for a whole request */
+#define WRITE_TIMEOUT_S    2       /* for a peer that does not read its answer */
+#define REQUEST_TIMEOUT_MS 10000   /* for the body of a CGI request */
+#define SHORT              32768   /* bytes of a request that may wait in the socket: every system's holds them */
 #define CHUNK              16384   /* bytes read at once where the length is unknown */
 #define DISCARD_MAX        8388608 /* bytes of a too large body read away so that the answer arrives */
+#define GATHERED_BODIES    64      /* bodies of the largest size that are gathered at once */
 
 struct request {
     FCGX_Request fcgi;
@@ -24,7 +29,15 @@ struct request {
     char *body;
     size_t length;
     const char *problem;
+    int64_t deadline; /* of a CGI request, monotonic milliseconds */
+
+    int socket;             /* the connection */
+    bool from_file;         /* libfcgi reads a long request from a file in memory, not from the socket */
+    struct text gathered;   /* a long request, as far as it has come */
+    struct records records; /* what it looks like */
 };
+
+static atomic_size_t gathered_bytes; /* of all requests */
 
 bool request_library_init(void)
 {
@@ -37,12 +50,92 @@ struct request *request_open(int fd)
     if (!request)
         return NULL;
 
-    struct timeval timeout = {.tv_sec = READ_TIMEOUT_S};
+    struct timeval timeout = {.tv_sec = WRITE_TIMEOUT_S};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
     FCGX_InitRequest(&request->fcgi, -1, 0);
     request->fcgi.ipcFd = fd;
+    request->socket = fd;
     return request;
+}
+
+static void forget_gathered(struct request *request)
+{
+    atomic_fetch_sub(&gathered_bytes, request->gathered.length);
+    text_free(&request->gathered);
+    request->records = (struct records){0};
+}
+
+/* Takes what has come of a long request out of the socket. */
+static enum request_state gather(struct request *request, size_t max_body)
+{
+    const size_t most = max_body * GATHERED_BODIES + 4 * DISCARD_MAX;
+    char chunk[CHUNK];
+
+    for (;;) {
+        ssize_t count = recv(request->socket, chunk, sizeof(chunk), MSG_DONTWAIT);
+        if (count < 0 && (errno == EAGAIN || errno == EINTR))
+            return REQUEST_PART;
+        if (count <= 0)
+            return REQUEST_GONE;
+        text_append_bytes(&request->gathered, chunk, (size_t)count);
+        size_t all = atomic_fetch_add(&gathered_bytes, (size_t)count) + (size_t)count;
+        if (request->gathered.failed || all > most || request->gathered.length > max_body + DISCARD_MAX)
+            return REQUEST_GONE;
+        enum records_state state = records_look(&request->records, (uint8_t *)chunk, (size_t)count);
+        if (state != RECORDS_PART)
+            return state == RECORDS_WHOLE ? REQUEST_WHOLE : REQUEST_GONE;
+    }
+}
+
+enum request_state request_look(struct request *request, size_t max_body)
+{
+    uint8_t bytes[SHORT];
+    struct records records = {0};
+
+    if (request->gathered.length)
+        return gather(request, max_body);
+    ssize_t count = recv(request->socket, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR))
+        return REQUEST_PART;
+    if (count <= 0)
+        return REQUEST_GONE;
+    switch (records_look(&records, bytes, (size_t)count)) {
+    case RECORDS_WHOLE:
+        return REQUEST_WHOLE;
+    case RECORDS_BAD:
+        return REQUEST_GONE;
+    case RECORDS_PART:
+        break;
+    }
+    return count < SHORT ? REQUEST_PART : gather(request, max_body);
+}
+
+/* libfcgi reads from a descriptor: a long request, which was taken from the socket, becomes a file in memory. */
+static bool read_from_file(struct request *request)
+{
+    int file = memfd_create("request", MFD_CLOEXEC);
+    size_t length = request->gathered.length;
+
+    if (file < 0 || write(file, request->gathered.bytes, length) != (ssize_t)length || lseek(file, 0, SEEK_SET) != 0) {
+        close(file);
+        return false;
+    }
+    forget_gathered(request);
+    request->fcgi.ipcFd = file;
+    request->from_file = true;
+    return true;
+}
+
+/* Nothing more is read: libfcgi gets the socket again, to answer or to close. */
+static void end_reading(struct request *request)
+{
+    if (!request->from_file)
+        return;
+    if (request->fcgi.ipcFd >= 0)
+        close(request->fcgi.ipcFd);
+    request->fcgi.ipcFd = request->socket;
+    request->from_file = false;
 }
 
 struct request *request_open_cgi(void)
@@ -97,7 +190,7 @@ static int64_t content_length(const struct request *request)
     return strtoll(value, NULL, 10);
 }
 
-static enum outcome discard(struct request *request, int64_t deadline)
+void request_discard(struct request *request)
 {
     char chunk[CHUNK];
     size_t total = 0;
@@ -105,14 +198,19 @@ static enum outcome discard(struct request *request, int64_t deadline)
 
     while ((count = read_piece(request, chunk, sizeof(chunk))) > 0) {
         total += (size_t)count;
-        if (total > DISCARD_MAX || clock_monotonic_ms() > deadline)
+        if (total > DISCARD_MAX || clock_monotonic_ms() > request->deadline)
             break;
     }
     request->must_close = count != 0;
+}
+
+static enum outcome too_large(struct request *request)
+{
+    request_discard(request);
     return OUTCOME_TOO_LARGE;
 }
 
-static enum outcome read_body(struct request *request, size_t max_body, int64_t deadline)
+enum outcome request_read(struct request *request, size_t max_body)
 {
     int64_t announced = content_length(request);
     if (announced == -2) {
@@ -120,7 +218,7 @@ static enum outcome read_body(struct request *request, size_t max_body, int64_t 
         return bad_request(request, "CONTENT_LENGTH is not a number");
     }
     if (announced > (int64_t)max_body)
-        return discard(request, deadline);
+        return too_large(request);
 
     /* One byte more than announced, so that a body which is too long shows, and one for the NUL. */
     size_t capacity = announced >= 0 ? (size_t)announced + 2 : CHUNK;
@@ -140,7 +238,7 @@ static enum outcome read_body(struct request *request, size_t max_body, int64_t 
             request->must_close = false;
             return OUTCOME_NONE;
         }
-        if (count <= 0 || clock_monotonic_ms() > deadline) {
+        if (count <= 0 || clock_monotonic_ms() > request->deadline) {
             request->must_close = count != 0;
             outcome = bad_request(request, "the body is incomplete");
             break;
@@ -151,7 +249,7 @@ static enum outcome read_body(struct request *request, size_t max_body, int64_t 
             break;
         }
         if (length > max_body) {
-            outcome = discard(request, deadline);
+            outcome = too_large(request);
             break;
         }
         if (capacity - 1 == length) {
@@ -171,10 +269,9 @@ static enum outcome read_body(struct request *request, size_t max_body, int64_t 
     return outcome;
 }
 
-enum outcome request_read(struct request *request, size_t max_body)
+bool request_begin(struct request *request)
 {
-    int64_t deadline = clock_monotonic_ms() + REQUEST_TIMEOUT_MS;
-
+    request->deadline = clock_monotonic_ms() + REQUEST_TIMEOUT_MS;
     request->must_close = false;
     request->problem = NULL;
     if (!request->cgi) {
@@ -182,13 +279,14 @@ enum outcome request_read(struct request *request, size_t max_body)
          * it does not wait two seconds for the peer. */
         request->fcgi.keepConnection = 1;
         request->fcgi.detached = 1;
+        if (request->gathered.length && !read_from_file(request))
+            return false;
         if (FCGX_Accept_r(&request->fcgi) != 0)
-            return OUTCOME_GONE;
-        /* A read that timed out leaves truncated parameters and no other trace. */
+            return false;
         if (FCGX_GetError(request->fcgi.in) || request->fcgi.role != ROLE_RESPONDER)
-            return OUTCOME_GONE;
+            return false;
     }
-    return read_body(request, max_body, deadline);
+    return true;
 }
 
 char *request_take_body(struct request *request, size_t *length)
@@ -212,14 +310,26 @@ static void write_cgi(const struct text *answer)
     }
 }
 
+static void forget_secrets(struct request *request)
+{
+    static const char *const names[] = {"QUERY_STRING", "REQUEST_URI", "HTTP_AUTHORIZATION"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char *value = request->cgi ? getenv(names[i]) : FCGX_GetParam(names[i], request->fcgi.envp);
+        if (value)
+            explicit_bzero(value, strlen(value));
+    }
+}
+
 bool request_answer(struct request *request, const struct text *answer, bool keep)
 {
     free(request->body);
     request->body = NULL;
+    forget_secrets(request);
     if (request->cgi) {
         write_cgi(answer);
         return false;
     }
+    end_reading(request);
     if (!keep || request->must_close)
         request->fcgi.keepConnection = 0;
     request->fcgi.detached = 1;
@@ -236,6 +346,8 @@ void request_free(struct request *request)
     if (!request)
         return;
     free(request->body);
+    forget_gathered(request);
+    end_reading(request);
     request->fcgi.detached = 1;
     if (!request->cgi)
         FCGX_Free(&request->fcgi, request->fcgi.ipcFd >= 0);

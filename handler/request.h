@@ -12,6 +12,8 @@
 
 struct request;
 
+enum request_state { REQUEST_WHOLE, REQUEST_PART, REQUEST_GONE };
+
 /* Readies libfcgi, once per process. Takes the dispositions of SIGPIPE, SIGTERM and SIGUSR1: set your own afterwards.
  */
 bool request_library_init(void) MUST_USE;
@@ -23,11 +25,24 @@ struct request *request_open(int fd) MUST_USE;
 /* Makes the one request of a CGI process: standard input, the environment, standard output. */
 struct request *request_open_cgi(void) MUST_USE;
 
-/* Reads the parameters and the whole body, at most `max_body` bytes of it.
- * OUTCOME_NONE: read. OUTCOME_TOO_LARGE, OUTCOME_BAD_REQUEST (with request_problem): answer that.
- * OUTCOME_UNAVAILABLE: out of memory. OUTCOME_GONE: nobody to answer, or not a request; close it.
- * Waits for a slow peer for a few seconds at most. */
+/* Looks at what has come of the next request, without waiting. REQUEST_WHOLE: all of it, and nothing is wrong with its
+ * records: request_begin is next. REQUEST_PART: ask again when more has come. REQUEST_GONE: the peer left, or what it
+ * sends is no request; close it.
+ *
+ * What is short stays in the socket until it is whole. What is long is gathered: `max_body` bytes and some more, so
+ * that a body that is too large gets its answer, and no more of all requests together than 64 such bodies and some. */
+enum request_state request_look(struct request *request, size_t max_body) MUST_USE;
+
+/* Reads the parameters of a whole request. False: it is not one, close it. Then comes request_read or
+ * request_discard. */
+bool request_begin(struct request *request) MUST_USE;
+
+/* Reads the whole body, at most `max_body` bytes of it. OUTCOME_NONE: read. OUTCOME_TOO_LARGE, OUTCOME_BAD_REQUEST
+ * (with request_problem): answer that. OUTCOME_UNAVAILABLE: out of memory. */
 enum outcome request_read(struct request *request, size_t max_body) MUST_USE;
+
+/* Reads the body away, so that the connection can carry another request; it is closed where that takes too long. */
+void request_discard(struct request *request);
 
 /* What is wrong with a request that is OUTCOME_BAD_REQUEST. A static string. */
 const char *request_problem(const struct request *request);
@@ -40,8 +55,8 @@ const char *request_parameter(const struct request *request, const char *name);
  * whole. NULL where there is none left to take. */
 char *request_take_body(struct request *request, size_t *length) MUST_USE;
 
-/* Writes an answer and ends the request. True: the connection is kept and can carry another one.
- * False: it is closed. `keep` false closes it in any case. */
+/* Writes an answer and ends the request; overwrites the parameters that may hold a token. True: the connection is kept
+ * and can carry another one. False: it is closed. `keep` false closes it in any case. */
 bool request_answer(struct request *request, const struct text *answer, bool keep) MUST_USE;
 
 /* Closes what is open and frees. NULL is fine. */

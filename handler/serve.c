@@ -68,6 +68,66 @@ static enum outcome answer_places(struct server *server, struct request *request
     return OUTCOME_UNCHANGED;
 }
 
+static bool is_allowed(struct server *server, const struct request *request)
+{
+    return auth_allows(server->auth, request_parameter(request, "QUERY_STRING"),
+                       request_parameter(request, "HTTP_AUTHORIZATION"));
+}
+
+/* An encrypted body is read with the first key that makes it JSON. Whether it was the padding that did not fit or the
+ * JSON, nobody is told: that would open one body after the other to whoever may ask often enough. False: out of
+ * memory. */
+static bool decrypt(struct server *server, const struct request *request, struct event *event)
+{
+    static const char unreadable[] = "cannot be decrypted, or is not JSON";
+    const char *query = request_parameter(request, "QUERY_STRING");
+    const char *wrong = unreadable;
+
+    for (size_t key = 0;; key++) {
+        struct event plain;
+        char *text;
+        size_t length;
+        switch (auth_decrypt(server->auth, key, query, event->body, event->length, &text, &length)) {
+        case DECRYPTED:
+            event_init(&plain, text, length);
+            memcpy(plain.id, event->id, sizeof(plain.id));
+            plain.received_at = event->received_at;
+            bool good = event_decode(&plain), is_json = plain.refusal != OUTCOME_BAD_REQUEST;
+            if (good && !is_json) {
+                event_free(&plain);
+                continue;
+            }
+            event_free(event);
+            *event = plain;
+            return good;
+        case DECRYPT_FAILED:
+            continue;
+        case DECRYPT_BAD_IV:
+            wrong = "the parameter iv must be given once, in pairs of hexadecimal digits";
+            break;
+        case DECRYPT_NO_KEY:
+            break;
+        case DECRYPT_UNAVAILABLE:
+            return false;
+        }
+        break;
+    }
+    event_refuse(event, OUTCOME_BAD_REQUEST, "", wrong);
+    return true;
+}
+
+/* Makes an event of the body, whole or not. False: out of memory. */
+static bool decode(struct server *server, const struct request *request, struct event *event, bool whole)
+{
+    if (!whole)
+        event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
+    else if (auth_encrypted(server->auth))
+        return decrypt(server, request, event);
+    else
+        return event_decode(event);
+    return true;
+}
+
 /* The first half of the path. OUTCOME_NONE: the event was submitted, to be set aside where it is refused; its verdict
  * will come. OUTCOME_GONE: close the connection. Else `answer` is written. */
 static enum outcome receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
@@ -77,31 +137,32 @@ static enum outcome receive(struct server *server, int slot, struct request *req
     size_t length = 0;
 
     event_init(event, NULL, 0);
-    enum outcome outcome = request_read(request, (size_t)server->conf->max_body_kb * 1024);
-    if (outcome == OUTCOME_GONE)
+    if (!request_begin(request))
+        return OUTCOME_GONE;
+    enum outcome outcome = answer_places(server, request, answer);
+    if (outcome != OUTCOME_NONE) {
+        request_discard(request);
         return outcome;
-
-    enum outcome place = answer_places(server, request, answer);
-    if (place != OUTCOME_NONE)
-        return place;
-
+    }
+    if (!is_allowed(server, request)) {
+        outcome = OUTCOME_UNAUTHORIZED;
+        request_discard(request);
+    } else {
+        outcome = request_read(request, (size_t)server->conf->max_body_kb * 1024);
+    }
     if (outcome == OUTCOME_NONE || outcome == OUTCOME_BAD_REQUEST) {
         char *body = request_take_body(request, &length);
         event_init(event, body, length);
         queue_arrive(server->queue, slot, waiter);
-        bool good = true;
-        if (outcome == OUTCOME_BAD_REQUEST)
-            event_refuse(event, outcome, "", request_problem(request));
-        else
-            good = event_decode(event);
+        bool good = decode(server, request, event, outcome == OUTCOME_NONE);
         outcome = good ? queue_submit(server->queue, slot, waiter) : OUTCOME_UNAVAILABLE;
         if (!good)
             queue_withdraw(server->queue, slot);
-        if (outcome == OUTCOME_NONE)
-            return OUTCOME_NONE;
     }
-    event->outcome = outcome;
-    answer_event(answer, event);
+    if (outcome != OUTCOME_NONE) {
+        event->outcome = outcome;
+        answer_event(answer, event);
+    }
     return outcome;
 }
 
@@ -119,7 +180,16 @@ static void answer_and_watch(struct server *server, struct connection *connectio
 static void converse(struct server *server, int slot, struct connection *connection)
 {
     struct text answer = {0};
+    enum request_state state = request_look(connection->request, (size_t)server->conf->max_body_kb * 1024);
 
+    if (state == REQUEST_PART) {
+        connections_wait_for_rest(server->connections, connection);
+        return;
+    }
+    if (state == REQUEST_GONE) {
+        connections_close(server->connections, connection);
+        return;
+    }
     switch (receive(server, slot, connection->request, &connection->waiter, &answer)) {
     case OUTCOME_NONE:
         break;
@@ -159,6 +229,9 @@ static void *work(void *argument)
             break;
         case WAKE_VERDICTS:
             answer_verdicts(server);
+            break;
+        case WAKE_CLOCK:
+            connections_close_stuck(server->connections);
             break;
         case WAKE_CONNECTION:
             converse(server, thread->number, connection);
@@ -285,7 +358,7 @@ static void wait_for_signals(struct server *server, const sigset_t *signals)
     while (signal != SIGTERM && signal != SIGINT) {
         sigwait(signals, &signal);
         if (signal == SIGHUP)
-            log_line(LOG_INFO, "SIGHUP: there are no files to read again");
+            auth_reload(server->auth);
     }
     log_line(LOG_INFO, "stopping: finishing what is in flight");
     atomic_store(&server->stopping, true);
@@ -334,7 +407,7 @@ out:
     return status;
 }
 
-/* A batch of one, through the same functions. */
+/* A batch of one, through the same functions. Fails only where nothing was answered. */
 static int serve_cgi(struct server *server)
 {
     struct request *request = request_open_cgi();
@@ -385,12 +458,29 @@ static bool init_signals(sigset_t *signals)
     return good;
 }
 
+/* Finds or opens the socket. *cgi: there is none, the web server wants one request served. */
+static bool find_socket(struct server *server, bool *cgi)
+{
+    const char *address = server->conf->listen;
+
+    if (*address)
+        return listener_open(&server->listener, address);
+    if (listener_inherit(&server->listener))
+        return true;
+    *cgi = getenv("GATEWAY_INTERFACE");
+    if (!*cgi)
+        log_line(LOG_ERROR,
+                 "no socket to listen on: set TICKETD_LISTEN, or start it by systemd, spawn-fcgi or a web server");
+    return *cgi;
+}
+
 int command_serve(const struct conf *conf, int argc, char **argv)
 {
     sigset_t signals;
     struct server server = {.conf = conf, .listener = {.fd = -1}};
     int status = EXIT_FAILURE;
     struct conf one = *conf;
+    bool cgi = false;
 
     (void)argc;
     (void)argv;
@@ -400,28 +490,24 @@ int command_serve(const struct conf *conf, int argc, char **argv)
     if (!init_signals(&signals))
         return EXIT_FAILURE;
 
-    bool inherited = !*conf->listen && listener_inherit(&server.listener);
-    bool cgi = !inherited && getenv("GATEWAY_INTERFACE");
+    server.auth = auth_open(conf);
+    server.spool = spool_open(conf);
+    if (!server.auth || !server.spool || !find_socket(&server, &cgi))
+        goto out;
+    spool_prepare(server.spool);
     if (cgi) {
         one.batch = one.writers = one.workers = 1;
         pthread_sigmask(SIG_UNBLOCK, &signals, NULL); /* the web server may end it at any time */
         server.conf = &one;
-    } else if (!inherited && !*conf->listen) {
-        log_line(LOG_ERROR,
-                 "no socket to listen on: set TICKETD_LISTEN, or start it by systemd, spawn-fcgi or a web server");
-        return EXIT_FAILURE;
-    } else if (!inherited && !listener_open(&server.listener, conf->listen)) {
-        return EXIT_FAILURE;
     }
-    server.spool = spool_open(conf);
-    if (server.spool)
-        spool_prepare(server.spool);
     server.queue = queue_new(server.conf->writers, server.conf->workers, conf->db_timeout_ms,
                              (size_t)conf->max_body_kb * 1024 * QUEUE_BODIES);
-    if (server.queue && server.spool)
+    if (server.queue)
         status = cgi ? serve_cgi(&server) : serve_fastcgi(&server, &signals);
+out:
     queue_free(server.queue);
     spool_close(server.spool);
+    auth_close(server.auth);
     listener_close(&server.listener);
     return status;
 }

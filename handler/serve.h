@@ -2,6 +2,7 @@
 #ifndef TICKETD_SERVE_H
 #define TICKETD_SERVE_H
 
+#include "auth.h"
 #include "conf.h"
 #include "connections.h"
 #include "listener.h"
@@ -17,6 +18,7 @@ enum readiness { NOT_READY, READY_BY_DATABASE, READY_BY_SPOOL };
 struct server {
     const struct conf *conf;
     struct listener listener;
+    struct auth *auth;
     struct queue *queue;
     struct connections *connections;
     _Atomic bool stopping; /* connections close after their answer */

@@ -204,13 +204,7 @@ def test_half_a_request(handler, database, content):
             start = time.monotonic()
             c.send(fastcgi.request(body(5, "beside")))
             assert "inserted" in c.answer()
-            assert time.monotonic() - start < 2  # the time that a read of the rude one may take
-        try:
-            assert rude.answer().startswith("Status: 400")
-        except EOFError:
-            pass
-        except ConnectionResetError:
-            pass
+            assert time.monotonic() - start < 2
         assert rude.is_closed()
     assert database.query("SELECT ticket_id FROM vcc.tickets") == [(5,)]
 

@@ -1,0 +1,290 @@
+"""Tokens, encrypted bodies from a real PHP, and secrets that stay secret."""
+
+import base64
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import signal
+import subprocess
+
+import fastcgi
+import pytest
+from conftest import LOCATION, TICKETD, Handler, Nginx, environment, fcgiwrap, send, wait_until
+
+TOKEN = "S3cret-t0ken/+ü"
+QUERY = "?secret-key=S3cret-t0ken/%2B%c3%bc"
+KEY = "K3y-of-the-desk!"
+BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"T1tle-of-a-customer"}}'
+
+
+@pytest.fixture
+def start(folder, database):
+    """Starts handlers with settings of their own; they must end well."""
+    handlers = []
+
+    def start(**settings):
+        handlers.append(Handler(folder, database, **{"TICKETD_AUTH": "token", **settings}))
+        return handlers[-1]
+    yield start
+    for handler in handlers:
+        status, log = handler.stop(), handler.log.read_text(errors="replace")
+        assert status == 0, log
+        assert "Sanitizer" not in log, log
+
+
+def status(handler, query="", content=BODY, **more):
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(content, uri=LOCATION + query, **more))
+        return int(re.match(r"Status: (\d+)", c.answer())[1])
+
+
+def run(**settings):
+    return subprocess.run([TICKETD], env=environment(**{"TICKETD_LISTEN": "unix:/nowhere/x", **settings}), text=True,
+                          capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
+
+
+def rotate(handler, lines=1):
+    """SIGHUP, and the wait until it was seen."""
+    before = handler.log.read_text().count("read again")
+    handler.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: handler.log.read_text().count("read again") == before + lines)
+
+
+# Tokens
+
+def test_who_is_let_in(start, database):
+    handler = start(TICKETD_TOKEN=TOKEN)
+    assert status(handler) == 401
+    assert status(handler, "?secret-key=wrong") == 401
+    assert status(handler, QUERY + "&secret-key=x") == 401
+    assert status(handler, HTTP_AUTHORIZATION="Bearer wrong") == 401
+    assert database.value("SELECT count(*) FROM vcc.ticket_events") == 0
+    assert status(handler, QUERY) == 200
+    assert status(handler, "?x=y&" + QUERY[1:] + "&iv=00") == 200
+    assert status(handler, HTTP_AUTHORIZATION="Bearer " + TOKEN) == 200
+    assert database.value("SELECT count(*) FROM vcc.ticket_events") == 3
+
+
+def test_401_before_the_body_and_405_before_401(start, database):
+    handler = start(TICKETD_TOKEN=TOKEN, TICKETD_MAX_BODY_KB=1)
+    assert status(handler, method="GET") == 405
+    assert status(handler, content=b"{") == 401
+    assert status(handler, content=b"x" * 5000) == 401
+    assert status(handler, QUERY, content=b"x" * 5000) == 413
+    assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0  # nobody fills the table without a token
+    for probe in "livez", "readyz":
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(b"", method="GET", uri=f"{LOCATION}/{probe}"))
+            assert c.answer().startswith("Status: 200")
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(b"{}"))
+        head, _, text = c.answer().partition("\r\n\r\n")
+        assert "WWW-Authenticate: Bearer" in head and "application/problem+json" in head
+        assert json.loads(text) == {"type": "about:blank", "title": "A token is missing or wrong", "status": 401}
+        c.send(fastcgi.request(BODY, uri=LOCATION + QUERY))  # the connection is still good
+        assert "inserted" in c.answer()
+
+
+def test_refused_bodies_never_become_requests(start, database):
+    """Body bytes of a request without a token are not read as another request."""
+    handler = start(TICKETD_TOKEN=TOKEN)
+    hidden = fastcgi.request(BODY, uri=LOCATION + QUERY)
+    with fastcgi.Connection(handler.socket) as c:
+        for padding in range(0, 9000, 1000):
+            c.send(fastcgi.request(b"x" * padding + hidden))
+            assert c.answer().startswith("Status: 401")
+    assert database.value("SELECT count(*) FROM vcc.ticket_events") == 0
+
+
+def test_another_parameter_name(start):
+    handler = start(TICKETD_TOKEN=TOKEN, TICKETD_TOKEN_PARAM="t k")
+    assert status(handler, QUERY) == 401
+    assert status(handler, QUERY.replace("secret-key", "t%20k")) == 200
+
+
+def test_rotation_without_a_gap(start, folder):
+    file = folder / "tokens"
+    file.write_text("old\n")
+    file.chmod(0o600)
+    handler = start(TICKETD_TOKEN_FILE=file, TICKETD_TOKEN="other")
+    steps = [("old\nnew\n", {"old", "new", "other"}), ("new\n", {"new", "other"}), ("", {"other"})]
+    assert {t for t in ("old", "new", "other") if status(handler, f"?secret-key={t}") == 200} == {"old", "other"}
+    for content, good in steps:
+        file.write_text(content)
+        rotate(handler)
+        assert {t for t in ("old", "new", "other") if status(handler, f"?secret-key={t}") == 200} == good
+    file.unlink()
+    rotate(handler)
+    assert "stay in force" in handler.log.read_text()
+    assert status(handler, "?secret-key=other") == 200
+    assert "open to every user" not in handler.log.read_text()
+
+
+@pytest.mark.parametrize("mode, warns", [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_file_that_others_may_read(start, folder, mode, warns):
+    file = folder / "tokens"
+    file.write_text("t\n")
+    file.chmod(mode)
+    handler = start(TICKETD_TOKEN_FILE=file)
+    assert ("open to every user" in handler.log.read_text()) == warns
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({}, ["TICKETD_TOKEN", "TICKETD_AUTH=none"]),
+    ({"TICKETD_TOKEN_FILE": "/nonexistent"}, ["TICKETD_TOKEN_FILE", "No such file"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_AUTH": "none"}, ["TICKETD_AUTH=none"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "aes-256-ctr"}, ["TICKETD_CIPHER_KEY"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "aes-256-gcm", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER", "AEAD"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "null", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "rot13", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER", "openssl list"]),
+])
+def test_settings_that_stop_the_start(settings, words):
+    result = run(**settings)
+    assert result.returncode == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_cgi_checks_too(folder, database):
+    settings = {"TICKETD_TOKEN": TOKEN, "TICKETD_DATABASE": database.handler}
+    with fcgiwrap(folder, **settings) as (path, cgi):
+        for query, code in ("", 401), (QUERY, 200):
+            with fastcgi.Connection(path) as c:
+                c.send(fastcgi.request(BODY, uri=LOCATION + query, **cgi))
+                assert c.answer().startswith(f"Status: {code}")
+
+
+# Encrypted bodies
+
+def encrypt(content, cipher, key, iv=None):
+    code = 'echo openssl_encrypt(stream_get_contents(STDIN), $argv[1], $argv[2], 0, $argv[3] ? hex2bin($argv[3]) : "");'
+    return subprocess.run(["php", "-d", "error_reporting=0", "-r", code, "--", cipher, key, iv or ""], input=content,
+                          capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("cipher, iv", [("aes-256-ctr", "00112233445566778899aabbccddeeff"), ("AES-128-CBC", None),
+                                        ("Camellia-192-OFB", "0011"), ("chacha20", "ff" * 16), ("aes-256-ecb", None)])
+def test_encrypted_bodies(start, database, folder, cipher, iv):
+    handler = start(TICKETD_TOKEN=TOKEN, TICKETD_CIPHER=cipher, TICKETD_CIPHER_KEY=KEY)
+    nginx = Nginx(folder, handler.socket)
+    try:
+        path = LOCATION + QUERY + (f"&iv={iv}" if iv else "")
+        answer = send(nginx.port, encrypt(BODY, cipher, KEY, iv), path=path)
+        assert (answer.status, answer.json["result"]) == (200, "inserted")
+        assert send(nginx.port, BODY, path=path).status == 400  # not encrypted
+        assert send(nginx.port, encrypt(BODY, cipher, KEY, iv)).status == 401  # encryption is no token
+        wrong = encrypt(b'{"action":"close"}', cipher, KEY, iv)
+        refused = send(nginx.port, wrong, path=path)
+        assert refused.status == 422 and refused.json["errors"]
+        for bad in "iv=0", "iv=zz", "iv=00&iv=00":
+            assert send(nginx.port, encrypt(BODY, cipher, KEY), path=LOCATION + QUERY + "&" + bad).status == 400
+    finally:
+        nginx.stop()
+    assert database.query("SELECT payload FROM vcc.ticket_events") == [(json.loads(BODY),)]
+    warned = "must carry iv" in handler.log.read_text()
+    assert warned == (cipher not in ("AES-128-CBC", "aes-256-ecb"))
+
+
+def test_bad_padding_and_bad_json_are_one_answer(start, database):
+    """Byte for byte, headers too: else every body could be read by asking often enough."""
+    handler = start(TICKETD_TOKEN=TOKEN, TICKETD_CIPHER="aes-128-cbc", TICKETD_CIPHER_KEY=KEY)
+    good = base64.b64decode(encrypt(BODY, "aes-128-cbc", KEY))
+    rng = random.Random(1)
+    bodies = [encrypt(b"no json", "aes-128-cbc", KEY), encrypt(b"", "aes-128-cbc", KEY), b"", b"*", base64.b64encode(good[:-1])]
+    for _ in range(30):
+        damaged = bytearray(good)
+        damaged[rng.randrange(len(damaged) - 32, len(damaged))] ^= 1 << rng.randrange(8)
+        bodies.append(base64.b64encode(damaged))
+    answers = set()
+    with fastcgi.Connection(handler.socket) as c:
+        for content in bodies:
+            c.send(fastcgi.request(content, uri=LOCATION + QUERY))
+            answers.add(c.answer())
+    assert len(answers) == 1 and "Status: 400" in answers.pop()
+    kept = {bytes(b) for b, in database.query("SELECT body FROM vcc.rejected_events")}
+    assert kept == set(bodies)  # byte for byte, as they came
+
+
+def test_keys_rotate(start, folder):
+    file = folder / "keys"
+    file.write_text("first\n")
+    file.chmod(0o600)
+    handler = start(TICKETD_TOKEN=TOKEN, TICKETD_CIPHER="aes-256-cbc", TICKETD_CIPHER_KEY_FILE=file)
+
+    def accepted():
+        return {k for k in ("first", "second") if status(handler, QUERY, encrypt(BODY, "aes-256-cbc", k)) == 200}
+    assert accepted() == {"first"}
+    file.write_text("second\nfirst\n")
+    rotate(handler)
+    assert accepted() == {"first", "second"}
+    file.write_text("second\n")
+    rotate(handler)
+    assert accepted() == {"second"}
+
+
+# Secrets
+
+def test_no_secret_is_logged_or_answered(folder, start, database):
+    """Good, refused, failed and oversized requests, through nginx with its log as loud as it gets; then every log and
+    every answer is searched."""
+    iv = "00112233445566778899aabbccddeeff"
+    settings = {"TICKETD_CIPHER": "aes-256-ctr", "TICKETD_CIPHER_KEY": KEY, "TICKETD_TOKEN": TOKEN,
+                "TICKETD_LOG_LEVEL": "debug", "TICKETD_SPOOL_DIR": folder / "spool", "TICKETD_DB_TIMEOUT_MS": 200}
+    handler = start(**settings)
+    nginx = Nginx(folder, handler.socket)
+    answers = []
+    path = LOCATION + QUERY + f"&iv={iv}"
+    good = encrypt(BODY, "aes-256-ctr", KEY, iv)
+
+    def ask(content, where=path, **more):
+        answers.append(send(nginx.port, content, path=where, **more))
+        return answers[-1].status
+
+    try:
+        assert ask(good) == 200
+        assert ask(good, headers={"Authorization": "Bearer " + "S3cret-t0ken/+"}) == 200
+        assert ask(BODY) == 400
+        assert ask(encrypt(BODY.replace(b"update", b"close"), "aes-256-ctr", KEY, iv)) == 422
+        assert ask(good, LOCATION + "?secret-key=S3cret-t0ken") == 401
+        assert ask(good, LOCATION, headers={"Authorization": "Bearer S3cret-t0ken"}) == 401
+        assert ask(good, path + "&secret-key=again") == 401
+        assert ask(b"x" * (1 << 21)) == 413
+        assert ask(b"", method="GET") == 405
+        assert ask(b"", LOCATION + "/elsewhere" + QUERY, method="GET") == 404
+        database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'T1tle-of-a-customer') NOT VALID")
+        assert ask(encrypt(BODY.replace(b'"ticketId":2', b'"ticketId":3'), "aes-256-ctr", KEY, iv)) == 422
+        database.query("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer")
+        assert ask(good) == 200  # spooled
+        handler.stop()
+        assert ask(good) == 503  # nobody listens
+        handler.start()
+        rotate(handler)
+    finally:
+        nginx.stop()
+        database.query("GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer")
+    secrets = ["S3cret", KEY, "T1tle", "secret-key", good.decode()[:20], iv]
+    seen = 0
+    for log in pathlib.Path(folder).glob("*.log"):
+        text = log.read_text(errors="replace")
+        seen += len(text)
+        assert not [s for s in secrets if s in text], log
+    assert seen > 1000
+    for answer in answers:
+        text = answer.body.decode(errors="replace") + str(answer.headers)
+        assert not [s for s in secrets[:3] if s in text], text
+    command = pathlib.Path(f"/proc/{handler.process.pid}/cmdline").read_bytes()
+    assert not [s for s in secrets if s.encode() in command]
+
+
+def test_no_core_is_left(start):
+    handler = start(TICKETD_TOKEN=TOKEN)
+    assert resource.prlimit(handler.process.pid, resource.RLIMIT_CORE) == (0, 0)
+    umask = re.search(r"Umask:\s+(\d+)", pathlib.Path(f"/proc/{handler.process.pid}/status").read_text())[1]
+    assert int(umask, 8) == 0o077
+    if os.geteuid() != 0 and "asan" not in TICKETD:
+        with pytest.raises(PermissionError):  # not dumpable: not even its own user looks into it
+            pathlib.Path(f"/proc/{handler.process.pid}/environ").read_bytes()
