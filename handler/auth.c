@@ -17,6 +17,7 @@
 
 struct auth {
     const struct conf *conf;
+    bool bodies_only;      /* there is nobody to be let in */
     EVP_CIPHER *cipher;    /* NULL: bodies are not encrypted */
     pthread_rwlock_t lock; /* for what auth_reload changes */
     uint8_t (*tokens)[TOKEN_DIGEST];
@@ -243,12 +244,16 @@ static bool wanted(bool missing, bool unwanted, const char *name, const char *wh
 }
 
 /* Whether there is what must be there, and nothing that would be ignored. */
-static bool complete(const struct conf *conf, size_t tokens, size_t keys)
+static bool tokens_fit(const struct conf *conf, size_t count)
 {
-    return wanted(conf->auth == AUTH_TOKEN && tokens == 0, conf->auth == AUTH_NONE && tokens > 0, "TICKETD_TOKEN_FILE",
+    return wanted(conf->auth == AUTH_TOKEN && count == 0, conf->auth == AUTH_NONE && count > 0, "TICKETD_TOKEN_FILE",
                   "a file with a token, or TICKETD_TOKEN; TICKETD_AUTH=none lets everyone in who reaches the location",
-                  "no token where TICKETD_AUTH=none lets everyone in") &&
-           wanted(*conf->cipher && keys == 0, !*conf->cipher && keys > 0, "TICKETD_CIPHER_KEY_FILE",
+                  "no token where TICKETD_AUTH=none lets everyone in");
+}
+
+static bool keys_fit(const struct conf *conf, size_t count)
+{
+    return wanted(*conf->cipher && count == 0, !*conf->cipher && count > 0, "TICKETD_CIPHER_KEY_FILE",
                   "a file with the key for TICKETD_CIPHER, or TICKETD_CIPHER_KEY",
                   "TICKETD_CIPHER beside the key: without it bodies are read as they are");
 }
@@ -257,10 +262,12 @@ static bool load(struct auth *auth)
 {
     const struct conf *conf = auth->conf;
     struct secrets tokens = {0}, keys = {0};
-    bool good = secrets_read(&tokens, conf->token, conf->token_file, "TICKETD_TOKEN_FILE") &&
-                secrets_read(&keys, conf->cipher_key, conf->cipher_key_file, "TICKETD_CIPHER_KEY_FILE") &&
-                complete(conf, tokens.count, keys.count);
+    bool good = secrets_read(&keys, conf->cipher_key, conf->cipher_key_file, "TICKETD_CIPHER_KEY_FILE") &&
+                keys_fit(conf, keys.count);
 
+    if (!auth->bodies_only)
+        good = good && secrets_read(&tokens, conf->token, conf->token_file, "TICKETD_TOKEN_FILE") &&
+               tokens_fit(conf, tokens.count);
     if (good) {
         pthread_rwlock_wrlock(&auth->lock);
         good = keep_tokens(auth, &tokens);
@@ -276,18 +283,29 @@ static bool load(struct auth *auth)
     return good;
 }
 
-struct auth *auth_open(const struct conf *conf)
+static struct auth *open_auth(const struct conf *conf, bool bodies_only)
 {
     struct auth *auth = calloc(1, sizeof(*auth));
     if (!auth)
         return NULL;
     auth->conf = conf;
+    auth->bodies_only = bodies_only;
     pthread_rwlock_init(&auth->lock, NULL);
     if (!find_cipher(auth) || !load(auth)) {
         auth_close(auth);
         return NULL;
     }
     return auth;
+}
+
+struct auth *auth_open(const struct conf *conf)
+{
+    return open_auth(conf, false);
+}
+
+struct auth *auth_open_for_bodies(const struct conf *conf)
+{
+    return open_auth(conf, true);
 }
 
 void auth_close(struct auth *auth)

@@ -15,6 +15,10 @@ struct auth;
 /* Reads the tokens and keys that the configuration names, and finds the cipher. NULL: something is missing or wrong; it
  * is logged with what to do. */
 struct auth *auth_open(const struct conf *conf) MUST_USE;
+
+/* The same without the tokens: for who has bodies and no requests. */
+struct auth *auth_open_for_bodies(const struct conf *conf) MUST_USE;
+
 void auth_close(struct auth *auth);
 
 /* Reads the files of tokens and keys again. Where that fails the old ones stay in force; logged either way. */

@@ -2,6 +2,7 @@
  * the store of every event. */
 #include "clock.h"
 #include "commands.h"
+#include "decode.h"
 #include "replay.h"
 #include "report.h"
 #include "text.h"
@@ -127,7 +128,8 @@ static int list(const struct conf *conf, int argc, char **argv)
 struct retry {
     struct range range;
     struct report report;
-    bool failed; /* out of memory */
+    struct auth *auth; /* for bodies that could not be decrypted */
+    bool failed;       /* out of memory */
 };
 
 /* See struct replay. The event is the one that was received last, with its identifier: where that was applied already,
@@ -148,6 +150,11 @@ static bool next(void *source, struct event *event)
     memcpy(body, row.body, row.length);
     body[row.length] = '\0';
     event_init(event, body, row.length);
+    if (!decode_again(retry->auth, row.reason, event)) {
+        event_free(event);
+        retry->failed = true;
+        return false;
+    }
     memcpy(event->id, row.last_event_id, sizeof(event->id));
     event->received_at = row.last_received_at;
     event->was_rejected = true;
@@ -157,10 +164,9 @@ static bool next(void *source, struct event *event)
 static void settled(void *source, const struct event *event)
 {
     struct retry *retry = source;
-    const struct value *project = &event->values[FIELD_project_id];
     struct text where = {0};
 
-    describe(&where, event->received_at, project->presence == PRESENT ? project->number : 0);
+    describe(&where, event->received_at, event_project(event));
     report_event(&retry->report, event, where.failed ? "" : where.bytes);
     text_free(&where);
     progress_update(&retry->report.progress, 0, retry->report.events);
@@ -172,14 +178,16 @@ static int retry(const struct conf *conf, int argc, char **argv)
 
     if (!range_open(&retry.range, conf, argc, argv))
         return EXIT_CANNOT_RUN;
+    retry.auth = auth_open_for_bodies(conf);
     struct store *store = store_open(conf, &retry.range.stop_at);
     const struct replay replay = {.conf = conf, .store = store, .next = next, .settled = settled, .source = &retry};
     report_start(&retry.report, 0, "retrying", UINT64_MAX);
-    bool good = store && replay_run(&replay) && !retry.failed;
+    bool good = store && retry.auth && replay_run(&replay) && !retry.failed;
     report_end(&retry.report);
     report_number("tried", retry.report.events);
     report_numbers(&retry.report, "still refused");
     store_close(store);
+    auth_close(retry.auth);
     if (!range_close(&retry.range) || !good)
         return stopped();
     return retry.report.complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;

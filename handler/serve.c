@@ -8,6 +8,7 @@
 #include "answer.h"
 #include "clock.h"
 #include "commands.h"
+#include "decode.h"
 #include "drain.h"
 #include "log.h"
 #include "store.h"
@@ -74,57 +75,12 @@ static bool is_allowed(struct server *server, const struct request *request)
                        request_parameter(request, "HTTP_AUTHORIZATION"));
 }
 
-/* An encrypted body is read with the first key that makes it JSON. Whether it was the padding that did not fit or the
- * JSON, nobody is told: that would open one body after the other to whoever may ask often enough. False: out of
- * memory. */
-static bool decrypt(struct server *server, const struct request *request, struct event *event)
-{
-    static const char unreadable[] = "cannot be decrypted, or is not JSON";
-    const char *query = request_parameter(request, "QUERY_STRING");
-    const char *wrong = unreadable;
-
-    for (size_t key = 0;; key++) {
-        struct event plain;
-        char *text;
-        size_t length;
-        switch (auth_decrypt(server->auth, key, query, event->body, event->length, &text, &length)) {
-        case DECRYPTED:
-            event_init(&plain, text, length);
-            memcpy(plain.id, event->id, sizeof(plain.id));
-            plain.received_at = event->received_at;
-            bool good = event_decode(&plain), is_json = plain.refusal != OUTCOME_BAD_REQUEST;
-            if (good && !is_json) {
-                event_free(&plain);
-                continue;
-            }
-            event_free(event);
-            *event = plain;
-            return good;
-        case DECRYPT_FAILED:
-            continue;
-        case DECRYPT_BAD_IV:
-            wrong = "the parameter iv must be given once, in pairs of hexadecimal digits";
-            break;
-        case DECRYPT_NO_KEY:
-            break;
-        case DECRYPT_UNAVAILABLE:
-            return false;
-        }
-        break;
-    }
-    event_refuse(event, OUTCOME_BAD_REQUEST, "", wrong);
-    return true;
-}
-
 /* Makes an event of the body, whole or not. False: out of memory. */
 static bool decode(struct server *server, const struct request *request, struct event *event, bool whole)
 {
-    if (!whole)
-        event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
-    else if (auth_encrypted(server->auth))
-        return decrypt(server, request, event);
-    else
-        return event_decode(event);
+    if (whole)
+        return decode_body(server->auth, request_parameter(request, "QUERY_STRING"), event);
+    event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
     return true;
 }
 

@@ -209,6 +209,23 @@ def test_bad_padding_and_bad_json_are_one_answer(start, database):
     assert kept == set(bodies)  # byte for byte, as they came
 
 
+def test_bodies_under_a_wrong_key_are_not_lost(start, database):
+    """The key was wrong for a while; with the right one they are applied after all."""
+    iv = "00112233445566778899aabbccddeeff"
+    settings = {"TICKETD_TOKEN": TOKEN, "TICKETD_CIPHER": "aes-256-ctr"}
+    handler = start(TICKETD_CIPHER_KEY="wrong", **settings)
+    bodies = [BODY.replace(b'"ticketId":2', b'"ticketId":%d' % n) for n in range(20)]
+    for content in bodies:
+        assert status(handler, QUERY + "&iv=" + iv, encrypt(content, "aes-256-ctr", KEY, iv)) == 400
+    assert status(handler, QUERY + "&iv=" + iv, b"never anything") == 400
+    assert database.value("SELECT count(*) FROM vcc.rejected_events") == 21
+    retry = subprocess.run([TICKETD, "rejected", "retry"], text=True, capture_output=True, timeout=60, env=environment(
+        TICKETD_DATABASE=database.handler, TICKETD_CIPHER_KEY=KEY, **settings))
+    assert retry.returncode == 1, retry.stderr
+    assert sorted(t for t, in database.query("SELECT ticket_id FROM vcc.tickets")) == list(range(20))
+    assert [bytes(b) for b, in database.query("SELECT body FROM vcc.rejected_events")] == [b"never anything"]
+
+
 def test_keys_rotate(start, folder):
     file = folder / "keys"
     file.write_text("first\n")
