@@ -61,12 +61,12 @@ SELECT is_empty($$
      WHERE relnamespace = 'vcc'::regnamespace
        AND CASE WHEN relkind = 'S' THEN has_sequence_privilege('vcc_writer', oid, 'USAGE, SELECT, UPDATE') END
 $$, 'nor on a sequence');
-SELECT set_has(
+SELECT set_eq(
     $$ SELECT p.proname::text FROM pg_proc p WHERE p.oid IN (SELECT oid FROM pg_temp.functions
         WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE')) $$,
     $$ VALUES ('upsert_ticket'), ('delete_ticket'), ('schema_version'), ('reject_event'), ('list_rejected'),
               ('forget_rejected'), ('begin_import') $$,
-    'vcc_writer executes the functions of the handler');
+    'vcc_writer executes the functions of the handler and no other');
 SELECT is_empty($$
     SELECT name FROM pg_temp.functions WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE') AND NOT prosecdef
 $$, 'and each of them needs no right of the caller');
