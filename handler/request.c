@@ -79,8 +79,10 @@ static enum request_state gather(struct request *request, size_t max_body)
         if (count <= 0)
             return REQUEST_GONE;
         text_append_bytes(&request->gathered, chunk, (size_t)count);
+        if (request->gathered.failed)
+            return REQUEST_GONE;
         size_t all = atomic_fetch_add(&gathered_bytes, (size_t)count) + (size_t)count;
-        if (request->gathered.failed || all > most || request->gathered.length > max_body + DISCARD_MAX)
+        if (all > most || request->gathered.length > max_body + DISCARD_MAX)
             return REQUEST_GONE;
         enum records_state state = records_look(&request->records, (uint8_t *)chunk, (size_t)count);
         if (state != RECORDS_PART)
@@ -97,7 +99,7 @@ enum request_state request_look(struct request *request, size_t max_body)
         return gather(request, max_body);
     ssize_t count = recv(request->socket, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
-        return REQUEST_PART;
+        return REQUEST_NONE;
     if (count <= 0)
         return REQUEST_GONE;
     switch (records_look(&records, bytes, (size_t)count)) {

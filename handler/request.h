@@ -12,7 +12,7 @@
 
 struct request;
 
-enum request_state { REQUEST_WHOLE, REQUEST_PART, REQUEST_GONE };
+enum request_state { REQUEST_NONE, REQUEST_PART, REQUEST_WHOLE, REQUEST_GONE };
 
 /* Readies libfcgi, once per process. Takes the dispositions of SIGPIPE, SIGTERM and SIGUSR1: set your own afterwards.
  */
@@ -26,7 +26,8 @@ struct request *request_open(int fd) MUST_USE;
 struct request *request_open_cgi(void) MUST_USE;
 
 /* Looks at what has come of the next request, without waiting. REQUEST_WHOLE: all of it, and nothing is wrong with its
- * records: request_begin is next. REQUEST_PART: ask again when more has come. REQUEST_GONE: the peer left, or what it
+ * records: request_begin is next. REQUEST_PART, REQUEST_NONE: ask again when
+ * more has come, or anything. REQUEST_GONE: the peer left, or what it
  * sends is no request; close it.
  *
  * What is short stays in the socket until it is whole. What is long is gathered: `max_body` bytes and some more, so

@@ -138,14 +138,14 @@ static void converse(struct server *server, int slot, struct connection *connect
     struct text answer = {0};
     enum request_state state = request_look(connection->request, (size_t)server->conf->max_body_kb * 1024);
 
-    if (state == REQUEST_PART) {
+    if (state == REQUEST_NONE)
+        connections_watch(server->connections, connection);
+    if (state == REQUEST_PART)
         connections_wait_for_rest(server->connections, connection);
-        return;
-    }
-    if (state == REQUEST_GONE) {
+    if (state == REQUEST_GONE)
         connections_close(server->connections, connection);
+    if (state != REQUEST_WHOLE)
         return;
-    }
     switch (receive(server, slot, connection->request, &connection->waiter, &answer)) {
     case OUTCOME_NONE:
         break;

@@ -230,6 +230,18 @@ def test_other_roles_and_peers_that_leave(handler, database):
     assert handler.process.poll() is None
 
 
+def test_an_idle_connection_stays(handler):
+    """A web server keeps it for later; only a request that stopped in its middle is given up."""
+    with fastcgi.Connection(handler.socket) as c:
+        for _ in range(100):  # in two pieces: now and then the second one is reported when the whole was read
+            c.send(fastcgi.request(BODY)[:-8])
+            c.send(fastcgi.record(fastcgi.STDIN))
+            assert "Status: 200" in c.answer()
+        time.sleep(7)
+        c.send(fastcgi.request(BODY))
+        assert "unchanged" in c.answer()
+
+
 def test_more_connections_than_places(folder, database):
     """An idle connection gives way to a new one; where all are at work the new one waits."""
     handler = Handler(folder, database, TICKETD_CONNECTIONS=8)
