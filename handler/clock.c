@@ -28,7 +28,7 @@ void clock_text(int64_t microseconds, char text[CLOCK_TEXT])
     struct tm utc = {0};
 
     gmtime_r(&seconds, &utc);
-    size_t length = strftime(text, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &utc);
+    size_t length = strftime(text, CLOCK_TEXT, "%04Y-%m-%dT%H:%M:%S", &utc);
     snprintf(text + length, CLOCK_TEXT - length, ".%03dZ", milliseconds);
 }
 

@@ -59,7 +59,8 @@ static enum records_state look_at_header(struct records *r)
     } else {
         fits = fits && id == r->id && h[1] == r->stage;
     }
-    if (!fits)
+    /* Behind the begin and behind the end of a stream libfcgi does not skip padding: it would read it as records. */
+    if (!fits || (r->padding > 0 && (r->stage == BEGIN_REQUEST || r->content == 0)))
         return RECORDS_BAD;
     if (r->stage != BEGIN_REQUEST && r->content == 0) { /* the end of the stream */
         if (r->stage == PARAMS && in_pair(r))
