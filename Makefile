@@ -25,7 +25,7 @@ MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 
-.PHONY: all run check unit bench torture fuzz fuzzers install clean
+.PHONY: all run check unit bench torture coverage fuzz fuzzers install clean
 all:
 	@tools/install build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
@@ -40,6 +40,11 @@ check:
 	@exec tests/check
 
 unit: $(UNITS)
+
+# Lines and branches of handler/ that the tests reach.
+coverage:
+	@tools/install coverage
+	@exec tools/coverage
 
 # FUZZ_S seconds for each target; build/fuzz/corpus grows from run to run.
 fuzz:
