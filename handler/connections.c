@@ -15,7 +15,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define STUCK_MS 5000 /* how long the next piece of a request may take */
+#define STUCK_MS 5000   /* how long the next piece of a request may take */
+#define WHOLE_MS 120000 /* and all of them */
 
 enum state { FREE, IDLE, BUSY };
 
@@ -104,6 +105,20 @@ enum wake connections_wait(struct connections *c, struct connection **connection
     }
 }
 
+/* Closes the connection that is idle longest, for another one. NULL: all are at work. Under the lock. */
+static struct connection *evict(struct connections *c)
+{
+    struct connection *oldest = NULL;
+    for (int i = 0; i < c->most; i++)
+        if (c->all[i].state == IDLE && (!oldest || c->all[i].idle_since < oldest->idle_since))
+            oldest = &c->all[i];
+    if (oldest) {
+        request_free(oldest->request);
+        oldest->request = NULL;
+    }
+    return oldest;
+}
+
 /* A free place, or that of the connection that is idle longest. NULL: all are at work. Under the lock. */
 static struct connection *find_place(struct connections *c)
 {
@@ -112,15 +127,7 @@ static struct connection *find_place(struct connections *c)
         c->first_free = place->next_free;
         return place;
     }
-    struct connection *oldest = NULL;
-    for (int i = 0; i < c->most; i++)
-        if (c->all[i].state == IDLE && (!oldest || c->all[i].idle_since < oldest->idle_since))
-            oldest = &c->all[i];
-    if (!oldest)
-        return NULL;
-    request_free(oldest->request);
-    oldest->request = NULL;
-    return oldest;
+    return evict(c);
 }
 
 static void give_back(struct connections *c, struct connection *place)
@@ -168,8 +175,13 @@ static void accept_waiting(struct connections *c)
             start(c, place, fd);
             continue;
         }
+        bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
         give_back(c, place);
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        if (exhausted && (place = evict(c))) {
+            give_back(c, place); /* its descriptor is free for the next try */
+            continue;
+        }
+        if (exhausted) {
             log_line(LOG_ERROR, "cannot accept a connection", LOG_TEXT("why", strerror(errno)));
             poll(NULL, 0, 10); /* the listener stays readable: do not spin on it */
         }
@@ -198,8 +210,11 @@ static void make_idle(struct connections *c, struct connection *connection, bool
     pthread_mutex_lock(&c->lock);
     if (!part)
         connection->idle_since = ++c->turn;
+    int64_t now = clock_monotonic_ms();
+    if (!connection->part)
+        connection->part_began = now;
+    connection->part_since = now;
     connection->part = part;
-    connection->part_since = clock_monotonic_ms();
     connection->state = IDLE;
     if (connection->more) /* what came while it was busy is reported now */
         watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag);
@@ -238,14 +253,17 @@ void connections_close(struct connections *c, struct connection *connection)
 
 void connections_close_stuck(struct connections *c)
 {
-    int64_t before = clock_monotonic_ms() - STUCK_MS;
+    int64_t now = clock_monotonic_ms();
     uint64_t ignored;
 
     (void)!read(c->clock_fd, &ignored, sizeof(ignored));
     pthread_mutex_lock(&c->lock);
-    for (int i = 0; i < c->most; i++)
-        if (c->all[i].state == IDLE && c->all[i].part && c->all[i].part_since < before)
-            end_connection(c, &c->all[i]);
+    for (int i = 0; i < c->most; i++) {
+        struct connection *connection = &c->all[i];
+        if (connection->state == IDLE && connection->part &&
+            (now - connection->part_since > STUCK_MS || now - connection->part_began > WHOLE_MS))
+            end_connection(c, connection);
+    }
     pthread_mutex_unlock(&c->lock);
 }
 

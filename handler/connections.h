@@ -17,11 +17,11 @@ struct connection {
     struct waiter waiter; /* the event under way; its owner is the connection */
     int fd;
     int state;
-    bool more;           /* bytes arrived while it was busy */
-    bool part;           /* idle with a part of a request */
-    int64_t part_since;  /* monotonic milliseconds: when the last of it came */
-    uint32_t generation; /* tells a late report about the connection that was here before */
-    uint64_t idle_since; /* the turn at which it became idle: the least is idle longest */
+    bool more;                      /* bytes arrived while it was busy */
+    bool part;                      /* idle with a part of a request */
+    int64_t part_began, part_since; /* monotonic milliseconds: when the first and the last of it came */
+    uint32_t generation;            /* tells a late report about the connection that was here before */
+    uint64_t idle_since;            /* the turn at which it became idle: the least is idle longest */
     int next_free;
 };
 

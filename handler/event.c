@@ -221,9 +221,9 @@ static char *mark_nuls(const struct event *event)
     return copy;
 }
 
-/* The tree of the body, NULL where it is refused; the caller deletes it. *has_nul: its strings may hold NUL_MARK.
+/* The tree of the body, NULL where it is refused; the caller deletes it. notes->has_nul: its strings may hold NUL_MARK.
  * False: out of memory. */
-static bool read_tree(struct event *event, cJSON **root, bool *has_nul)
+static bool read_tree(struct event *event, cJSON **root, struct json_notes *notes)
 {
     size_t offset;
     const char *end = NULL;
@@ -233,12 +233,12 @@ static bool read_tree(struct event *event, cJSON **root, bool *has_nul)
         event_refuse(event, OUTCOME_BAD_REQUEST, "", "is empty");
         return true;
     }
-    const char *wrong = json_check(event->body, event->length, has_nul, &offset);
+    const char *wrong = json_check(event->body, event->length, notes, &offset);
     if (wrong) {
         refuse_text(event, wrong, offset);
         return true;
     }
-    if (*has_nul) {
+    if (notes->has_nul) {
         marked = mark_nuls(event);
         if (!marked)
             return false;
@@ -440,17 +440,20 @@ bool event_decode(struct event *event)
 {
     static const char bom[] = "\ufeff";
     cJSON *root = NULL;
-    bool has_nul = false, good = false;
+    struct json_notes notes = {0};
+    bool good = false;
     struct ticket ticket = {0};
 
     if (event->length >= sizeof(bom) - 1 && memcmp(event->body, bom, sizeof(bom) - 1) == 0) {
         event->body += sizeof(bom) - 1;
         event->length -= sizeof(bom) - 1;
     }
-    if (!read_tree(event, &root, &has_nul))
+    if (!read_tree(event, &root, &notes))
         goto out;
-    if (root && has_nul)
+    if (root && notes.has_nul)
         refuse_nuls(event, root, NULL);
+    if (root && notes.has_giant_numbers)
+        refuse(event, NULL, "holds numbers with exponents of over a million digits in all");
     if (root && decode_envelope(event, root, &ticket))
         decode_ticket(event, &ticket);
     good = event->refusal != OUTCOME_NONE || keep_texts(event, &ticket);

@@ -5,13 +5,15 @@
 #include <string.h>
 
 /* cJSON's own limit (CJSON_NESTING_LIMIT): reached here first, it can be named in the answer. */
-#define DEPTH_MAX 1000
+#define DEPTH_MAX     1000
+#define EXPONENTS_MAX 1000000
 
 struct scan {
     const unsigned char *at; /* after a failure: the byte that is wrong */
     const unsigned char *end;
     int depth;
     bool has_nul;
+    long exponents; /* of all numbers, added up */
 };
 
 static bool is_digit(const struct scan *s)
@@ -95,6 +97,16 @@ static bool skip_digits(struct scan *s)
     return true;
 }
 
+/* numeric, which jsonb holds, has as many digits as the exponent says. */
+static void add_exponent(struct scan *s, const unsigned char *digits)
+{
+    long exponent = 0;
+    for (; digits < s->at && exponent <= EXPONENTS_MAX; digits++)
+        exponent = exponent * 10 + (*digits - '0');
+    if (s->exponents <= EXPONENTS_MAX)
+        s->exponents += exponent;
+}
+
 /* RFC 8259 section 6. */
 static const char *check_number(struct scan *s)
 {
@@ -118,8 +130,10 @@ static const char *check_number(struct scan *s)
         s->at++;
         if (s->at < s->end && (*s->at == '+' || *s->at == '-'))
             s->at++;
+        const unsigned char *digits = s->at;
         if (!skip_digits(s))
             return malformed;
+        add_exponent(s, digits);
     }
     return NULL;
 }
@@ -153,7 +167,7 @@ static const char *check_between(struct scan *s)
     return NULL;
 }
 
-const char *json_check(const char *bytes, size_t length, bool *has_nul, size_t *offset)
+const char *json_check(const char *bytes, size_t length, struct json_notes *notes, size_t *offset)
 {
     const unsigned char *start = (const unsigned char *)bytes;
     struct scan s = {.at = start, .end = start + length};
@@ -167,7 +181,7 @@ const char *json_check(const char *bytes, size_t length, bool *has_nul, size_t *
         else
             wrong = check_between(&s);
     }
-    *has_nul = s.has_nul;
+    *notes = (struct json_notes){.has_nul = s.has_nul, .has_giant_numbers = s.exponents > EXPONENTS_MAX};
     *offset = (size_t)(s.at - start);
     return wrong;
 }

@@ -5,19 +5,22 @@
 
 #include <errno.h>
 #include <fcgiapp.h>
+#include <linux/sockios.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #define ROLE_RESPONDER     1       /* FastCGI specification 1.0, section 8 */
-#define WRITE_TIMEOUT_S    2       /* for a peer that does not read its answer */
+#define WRITE_TIMEOUT_MS   200     /* for a peer that does not read its answer */
 #define REQUEST_TIMEOUT_MS 10000   /* for the body of a CGI request */
-#define SHORT              32768   /* bytes of a request that may wait in the socket: every system's holds them */
+#define SHORT              16384   /* bytes of a request that is looked at in the socket */
+#define UNREAD_MAX         65536   /* bytes of answers that a peer may leave unread */
 #define CHUNK              16384   /* bytes read at once where the length is unknown */
 #define DISCARD_MAX        8388608 /* bytes of a too large body read away so that the answer arrives */
 #define GATHERED_BODIES    64      /* bodies of the largest size that are gathered at once */
@@ -32,8 +35,8 @@ struct request {
     int64_t deadline; /* of a CGI request, monotonic milliseconds */
 
     int socket;             /* the connection */
-    bool from_file;         /* libfcgi reads a long request from a file in memory, not from the socket */
-    struct text gathered;   /* a long request, as far as it has come */
+    bool from_file;         /* libfcgi reads a gathered request from a file in memory, not from the socket */
+    struct text gathered;   /* a request that did not come at once, as far as it has come */
     struct records records; /* what it looks like */
 };
 
@@ -50,7 +53,7 @@ struct request *request_open(int fd)
     if (!request)
         return NULL;
 
-    struct timeval timeout = {.tv_sec = WRITE_TIMEOUT_S};
+    struct timeval timeout = {.tv_usec = WRITE_TIMEOUT_MS * 1000};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
     FCGX_InitRequest(&request->fcgi, -1, 0);
@@ -66,7 +69,14 @@ static void forget_gathered(struct request *request)
     request->records = (struct records){0};
 }
 
-/* Takes what has come of a long request out of the socket. */
+/* Whether the peer sends requests and does not read the answers: a thread would wait for it in the end. */
+static bool leaves_unread(const struct request *request)
+{
+    int unread = 0;
+    return ioctl(request->socket, SIOCOUTQ, &unread) == 0 && unread > UNREAD_MAX;
+}
+
+/* Takes what has come of a request out of the socket. */
 static enum request_state gather(struct request *request, size_t max_body)
 {
     const size_t most = max_body * GATHERED_BODIES + 4 * DISCARD_MAX;
@@ -100,20 +110,19 @@ enum request_state request_look(struct request *request, size_t max_body)
     ssize_t count = recv(request->socket, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
         return REQUEST_NONE;
-    if (count <= 0)
+    if (count <= 0 || leaves_unread(request))
         return REQUEST_GONE;
     switch (records_look(&records, bytes, (size_t)count)) {
     case RECORDS_WHOLE:
         return REQUEST_WHOLE;
-    case RECORDS_BAD:
-        return REQUEST_GONE;
     case RECORDS_PART:
-        break;
+        return gather(request, max_body);
+    default:
+        return REQUEST_GONE;
     }
-    return count < SHORT ? REQUEST_PART : gather(request, max_body);
 }
 
-/* libfcgi reads from a descriptor: a long request, which was taken from the socket, becomes a file in memory. */
+/* libfcgi reads from a descriptor: a request that was taken from the socket becomes a file in memory. */
 static bool read_from_file(struct request *request)
 {
     int file = memfd_create("request", MFD_CLOEXEC);

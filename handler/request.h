@@ -30,8 +30,9 @@ struct request *request_open_cgi(void) MUST_USE;
  * more has come, or anything. REQUEST_GONE: the peer left, or what it
  * sends is no request; close it.
  *
- * What is short stays in the socket until it is whole. What is long is gathered: `max_body` bytes and some more, so
- * that a body that is too large gets its answer, and no more of all requests together than 64 such bodies and some. */
+ * What is whole at the first look stays in the socket for libfcgi. All else is gathered: `max_body` bytes and some
+ * more, so that a body that is too large gets its answer, and no more of all requests together than 64 such bodies and
+ * some. A peer that leaves many answers unread is gone. */
 enum request_state request_look(struct request *request, size_t max_body) MUST_USE;
 
 /* Reads the parameters of a whole request. False: it is not one, close it. Then comes request_read or

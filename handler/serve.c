@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -330,12 +331,29 @@ static void wait_for_signals(struct server *server, const sigset_t *signals)
     queue_wake(server->queue);
 }
 
+/* As many descriptors as the connections need, and some for the rest, as far as the system lets us. */
+static void raise_descriptors(const struct conf *conf)
+{
+    const rlim_t wanted = (rlim_t)conf->connections + 128;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        log_line(LOG_WARNING,
+                 "too few descriptors for TICKETD_CONNECTIONS: idle connections will be closed for new ones",
+                 LOG_NUMBER("limit", (int64_t)limit.rlim_cur), LOG_NUMBER("wanted", (int64_t)wanted));
+}
+
 static int serve_fastcgi(struct server *server, const sigset_t *signals)
 {
     const struct conf *conf = server->conf;
     struct thread threads[64 + 32 + 1]; /* the most that conf.def allows */
     int count = 0, wanted = conf->writers + conf->workers + (*conf->spool_dir != '\0'), status = EXIT_FAILURE;
 
+    raise_descriptors(conf);
     server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
     if (!server->connections)
         goto out;

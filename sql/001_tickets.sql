@@ -145,6 +145,8 @@ AS $$
 DECLARE
     body      jsonb := payload;
     sent      jsonb := '{}';     -- the event's share of extra
+    names     jsonb;             -- extra_names as an object, in which a name is found at once
+    kept      jsonb;             -- the row's share of it
     old       vcc.tickets;       -- the row as it is; all NULL where there is none
     over      vcc.tickets;       -- what the event may not overwrite
     under     vcc.tickets;       -- what stays where the event says nothing
@@ -232,12 +234,18 @@ BEGIN
         new.first_event_at    := coalesce(old.first_event_at, received_at);
         new.last_event_at     := coalesce(old.last_event_at, received_at);
 
+        kept := coalesce(under.extra, '{}');
         IF extra_names IS NOT NULL THEN
+            names := jsonb_object(extra_names, extra_names);
             SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO sent
               FROM jsonb_each(body -> 'ticket') a
-             WHERE a.key = ANY (extra_names) AND jsonb_typeof(a.value) <> 'null';
+             WHERE names ? a.key AND jsonb_typeof(a.value) <> 'null';
+            IF kept <> '{}' THEN
+                SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO kept
+                  FROM jsonb_each(kept) a WHERE NOT names ? a.key;
+            END IF;
         END IF;
-        new.extra := coalesce(under.extra - coalesce(extra_names, '{}'), '{}') || sent || coalesce(over.extra, '{}');
+        new.extra := kept || sent || coalesce(over.extra, '{}');
 
         IF exists THEN
             IF new IS NOT DISTINCT FROM old THEN

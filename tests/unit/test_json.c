@@ -186,12 +186,12 @@ static struct row rows[] = {
 static void check_row(void **state)
 {
     const struct row *row = *state;
-    bool has_nul = !row->has_nul;
+    struct json_notes notes = {.has_nul = !row->has_nul};
     size_t offset = 12345;
     /* A copy of just this length: the sanitizer sees a look past the end. */
     char *bytes = malloc(row->length ? row->length : 1);
     memcpy(bytes, row->bytes, row->length);
-    const char *wrong = json_check(bytes, row->length, &has_nul, &offset);
+    const char *wrong = json_check(bytes, row->length, &notes, &offset);
     free(bytes);
 
     if (!row->wrong)
@@ -200,7 +200,7 @@ static void check_row(void **state)
         fail_msg("\"%s\" does not say \"%s\"", wrong ? wrong : "(nothing)", row->wrong);
     assert_int_equal(offset, row->offset);
     if (!row->wrong)
-        assert_int_equal(has_nul, row->has_nul);
+        assert_int_equal(notes.has_nul, row->has_nul);
 }
 
 /* Every byte that may not stand in a string, and every one that may. */
@@ -209,10 +209,10 @@ static void test_bytes_in_string(void **state)
     (void)state;
     for (int c = 0; c < 256; c++) {
         char bytes[] = {'"', (char)c, '"'};
-        bool has_nul;
+        struct json_notes notes;
         size_t offset;
         bool good = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-        if ((json_check(bytes, 3, &has_nul, &offset) == NULL) != good)
+        if ((json_check(bytes, 3, &notes, &offset) == NULL) != good)
             fail_msg("byte %02x", (unsigned)c);
     }
 }
@@ -220,12 +220,12 @@ static void test_bytes_in_string(void **state)
 static void check_depth(size_t depth, bool good)
 {
     char *bytes = malloc(2 * depth + 1);
-    bool has_nul;
+    struct json_notes notes;
     size_t offset;
 
     memset(bytes, '[', depth);
     memset(bytes + depth, ']', depth);
-    const char *wrong = json_check(bytes, 2 * depth, &has_nul, &offset);
+    const char *wrong = json_check(bytes, 2 * depth, &notes, &offset);
     free(bytes);
     if (good)
         assert_null(wrong);
@@ -245,11 +245,11 @@ static void test_brackets_side_by_side(void **state)
 {
     (void)state;
     char bytes[3 * 2000];
-    bool has_nul;
+    struct json_notes notes;
     size_t offset;
     for (size_t i = 0; i < sizeof(bytes); i += 3)
         memcpy(bytes + i, i % 2 ? "[]," : "{},", 3);
-    assert_null(json_check(bytes, sizeof(bytes), &has_nul, &offset));
+    assert_null(json_check(bytes, sizeof(bytes), &notes, &offset));
 }
 
 int main(void)
