@@ -43,10 +43,14 @@ def request(body, flags=KEEP, **values):
 
 
 class Connection:
-    def __init__(self, path, timeout=15):
+    def __init__(self, address, timeout=15):
+        """To a unix socket's path, or a host and a port."""
+        if isinstance(address, tuple):
+            self.socket = socket.create_connection(address, timeout)
+            return
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
-        self.socket.connect(path)
+        self.socket.connect(address)
 
     def __enter__(self):
         return self

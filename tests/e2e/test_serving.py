@@ -12,7 +12,7 @@ import time
 
 import fastcgi
 import pytest
-from conftest import TICKETD, Handler, environment, fcgiwrap, send, stop, wait_until
+from conftest import TICKETD, Handler, environment, fcgiwrap, free_port, send, stop, wait_until
 
 BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"x"}}'
 
@@ -38,6 +38,9 @@ def run(*arguments, **settings):
     ({"TICKETD_AUTH": "token"}, ["TICKETD_AUTH=none"]),
     ({"TICKETD_LISTEN": ":9000"}, ["0.0.0.0:PORT"]),
     ({"TICKETD_LISTEN": ""}, ["TICKETD_LISTEN"]),
+    ({"TICKETD_LISTEN": "host.invalid:9000"}, ["host.invalid"]),
+    ({"TICKETD_LISTEN": "unix:" + "x" * 108}, ["107 bytes"]),
+    ({"TICKETD_LISTEN": "unix:/nowhere/x"}, ["/nowhere/x", "No such file"]),
 ])
 def test_a_bad_setting_stops_the_start(settings, words):
     result = run(**{"TICKETD_AUTH": "none", "TICKETD_LISTEN": "unix:/nowhere/x", **settings})
@@ -54,11 +57,16 @@ def test_commands():
     assert "subStatus\tsub_status\ttext" in run("fields").stdout
 
 
-def test_check_says_what_is_wrong(cluster, database):
+def test_check_says_what_is_wrong(cluster, database, folder):
     good = run("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
     assert good.returncode == 0 and "database" in good.stdout
     cluster.createdb("empty")
     assert run("check", TICKETD_DATABASE=database.handler).returncode == 1
+    spool = run("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", TICKETD_SPOOL_DIR=folder / "spool")
+    assert spool.returncode == 0 and "spool" in spool.stdout
+    (folder / "spool").write_text("a file")
+    spool = run("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", TICKETD_SPOOL_DIR=folder / "spool")
+    assert spool.returncode == 1 and "Not a directory" in spool.stderr
     bad = run("check", TICKETD_DATABASE=cluster.conninfo("empty"), TICKETD_AUTH="none")
     assert bad.returncode == 1 and "vcc" in bad.stderr
 
@@ -95,6 +103,33 @@ def test_a_file_in_the_way_is_left_alone(folder, database):
     path.write_text("data")
     result = run(TICKETD_LISTEN=f"unix:{path}", TICKETD_AUTH="none", TICKETD_DATABASE=database.handler)
     assert result.returncode == 1 and path.read_text() == "data"
+
+
+@pytest.mark.parametrize("host, address", [("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("[::1]", "::1"),
+                                           ("0.0.0.0", "127.0.0.1")])
+def test_tcp(database, host, address):
+    port = free_port()
+    settings = environment(TICKETD_LISTEN=f"{host}:{port}", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
+    process = subprocess.Popen([TICKETD], env=settings, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        wait_until(lambda: connects((address, port)), what="the handler's port")
+        with fastcgi.Connection((address, port)) as c:
+            for content in BODY, body(3, "y" * 300000), BODY:
+                c.send(fastcgi.request(content))
+                assert "Status: 200" in c.answer()
+        second = run(TICKETD_LISTEN=f"{host}:{port}", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
+        assert second.returncode == 1 and "in use" in second.stderr
+    finally:
+        assert stop(process) == 0
+    assert ("firewall" in process.stderr.read()) == (host == "0.0.0.0")
+
+
+def connects(address):
+    try:
+        socket.create_connection(address, 1).close()
+        return True
+    except OSError:
+        return False
 
 
 def test_inherited_from_spawn_fcgi(folder, database):
