@@ -99,6 +99,7 @@ $(BUILD):
 install: all
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/nginx nginx/*.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/apache apache/*
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/sql sql/*.sql
 
 clean:

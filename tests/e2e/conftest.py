@@ -210,6 +210,92 @@ http {{
         return stop(self.process)
 
 
+class Apache:
+    """A real Apache with one of the files that users install. `replace` holds what an installation would change in it.
+    As root it serves as www-data, which gets the folder; a handler's socket needs admit()."""
+
+    USER = "www-data"
+    MODULES = "/usr/lib/apache2/modules"
+    CONF = ROOT / "apache"
+
+    def __init__(self, folder, conf, replace, mpm="event", workers=256, server="", location=""):
+        self.port = free_port()
+        self.folder = folder
+        self.mpm = mpm
+        modules = [f"mpm_{mpm}", "authz_core", "authz_host", "alias", "asis", "env", "remoteip", "setenvif", "reqtimeout",
+                   "proxy", "proxy_fcgi", "fcgid", "cgi" if mpm == "prefork" else "cgid"]
+        loads = "\n".join(f"LoadModule {m}_module {self.MODULES}/mod_{m}.so" for m in modules)
+        shipped = (self.CONF / conf).read_text()
+        for what, by in {**replace, "/usr/local/share/ticketd/apache": str(folder)}.items():
+            assert what in shipped, what
+            shipped = shipped.replace(what, by)
+        (folder / "ticketd.conf").write_text(shipped)
+        for file in self.CONF / "ticketd-away.asis", TICKETD:
+            shutil.copy(file, folder)
+        user = f"User {self.USER}\nGroup {self.USER}" if os.geteuid() == 0 else ""
+        threads = "" if mpm == "prefork" else "ThreadsPerChild 16\nServerLimit 64"
+        if os.geteuid() == 0:
+            shutil.chown(folder, self.USER)
+        self.conf = folder / "apache.conf"
+        self.conf.write_text(f"""
+ServerRoot {folder}
+DefaultRuntimeDir {folder}
+PidFile {folder}/apache.pid
+ServerName localhost
+Listen 127.0.0.1:{self.port}
+{loads}
+{user}
+{threads}
+MaxRequestWorkers {workers}
+ListenBacklog 4096
+<IfModule cgid_module>
+    ScriptSock {folder}/cgid.sock
+</IfModule>
+FcgidIPCDir {folder}/fcgid
+FcgidProcessTableFile {folder}/fcgid.shm
+RemoteIPHeader X-Client
+LogLevel debug proxy_fcgi:trace8 fcgid:trace8
+ErrorLog {folder}/apache-error.log
+CustomLog {folder}/apache-access.log ticketd
+LogFormat "%h %l %u %t \\"%r\\" %>s %O" combined
+CustomLog {folder}/apache-others.log combined "expr=%{{THE_REQUEST}} !~ m#/vcc/tickets|secret-key#"
+<Directory />
+    Require all denied
+</Directory>
+{server}
+Include {folder}/ticketd.conf
+{location}
+""")
+        self.process = subprocess.Popen(["apache2", "-D", "FOREGROUND", "-f", str(self.conf)], start_new_session=True,
+                                        stdin=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: self.process.poll() is not None or self.accepts(), what="apache2")
+            assert self.process.poll() is None, (folder / "apache-error.log").read_text(errors="replace")
+        except BaseException:
+            self.stop()
+            raise
+
+    def accepts(self):
+        """The daemon of mod_cgid starts beside the server, and its socket becomes the user's a moment later: until then
+        a request is 503."""
+        daemon = list(self.folder.glob("cgid.sock*"))
+        if self.mpm != "prefork" and not (daemon and daemon[0].owner() == self.folder.owner()):
+            return False
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @classmethod
+    def admit(cls, path):
+        if os.geteuid() == 0:
+            shutil.chown(path, group=cls.USER)
+
+    def stop(self):
+        status = stop(self.process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # what has not ended with it
+        return status
+
+
 @pytest.fixture
 def nginx(folder, handler):
     nginx = Nginx(folder, handler.socket)
