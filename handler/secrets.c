@@ -17,12 +17,14 @@ static bool add(struct secrets *secrets, const char *bytes, size_t length)
     if (!all)
         return false;
     secrets->all = all;
-    char *copy = malloc(length + 1);
-    if (!copy)
+    struct secret *last = &all[secrets->count];
+    last->length = length;
+    last->bytes = malloc(length + 1);
+    if (!last->bytes)
         return false;
-    memcpy(copy, bytes, length);
-    copy[length] = '\0';
-    all[secrets->count++] = (struct secret){copy, length};
+    memcpy(last->bytes, bytes, length);
+    last->bytes[length] = '\0';
+    secrets->count++;
     return true;
 }
 
