@@ -9,6 +9,7 @@
 #include "lines.h"
 #include "replay.h"
 #include "report.h"
+#include "text.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -78,20 +79,6 @@ static int temporary_file(void)
     return fd;
 }
 
-static bool write_all(int fd, const char *bytes, size_t length)
-{
-    while (length > 0) {
-        ssize_t written = write(fd, bytes, length);
-        if (written < 0 && errno != EINTR)
-            return false;
-        if (written > 0) {
-            bytes += written;
-            length -= (size_t)written;
-        }
-    }
-    return true;
-}
-
 /* The first reading: size and digest, and a copy of what cannot be read twice, where `copy` is not -1. */
 static bool read_first(struct import *import, int copy, uint64_t total)
 {
@@ -103,7 +90,7 @@ static bool read_first(struct import *import, int copy, uint64_t total)
     while ((got = read(import->fd, buffer, sizeof(buffer))) != 0) {
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0 || (copy >= 0 && !write_all(copy, buffer, (size_t)got)))
+        if (got < 0 || (copy >= 0 && !text_write(copy, buffer, (size_t)got)))
             break;
         digest_add(import->digest, buffer, (size_t)got);
         import->size += (uint64_t)got;

@@ -309,18 +309,6 @@ char *request_take_body(struct request *request, size_t *length)
     return body;
 }
 
-static void write_cgi(const struct text *answer)
-{
-    for (size_t done = 0; done < answer->length;) {
-        ssize_t count = write(STDOUT_FILENO, answer->bytes + done, answer->length - done);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0)
-            return;
-        done += (size_t)count;
-    }
-}
-
 static void forget_secrets(struct request *request)
 {
     static const char *const names[] = {"QUERY_STRING", "REQUEST_URI", "HTTP_AUTHORIZATION"};
@@ -337,7 +325,7 @@ bool request_answer(struct request *request, const struct text *answer, bool kee
     request->body = NULL;
     forget_secrets(request);
     if (request->cgi) {
-        write_cgi(answer);
+        (void)!text_write(STDOUT_FILENO, answer->bytes, answer->length); /* or there is nobody to read it */
         return false;
     }
     end_reading(request);

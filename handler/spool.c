@@ -97,20 +97,6 @@ static bool make_directory(const char *path)
     return good;
 }
 
-static bool write_all(int fd, const char *bytes, size_t length)
-{
-    while (length > 0) {
-        ssize_t count = write(fd, bytes, length);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return false;
-        bytes += count;
-        length -= (size_t)count;
-    }
-    return true;
-}
-
 /* A segment that events are appended to. */
 struct tail {
     int fd;
@@ -145,7 +131,7 @@ static bool create_segment(int directory, uint64_t highest, struct tail *tail)
     bool good = tail->fd >= 0;
     if (good && head.failed)
         errno = ENOMEM;
-    good = good && !head.failed && write_all(tail->fd, head.bytes, head.length) && fdatasync(tail->fd) == 0 &&
+    good = good && !head.failed && text_write(tail->fd, head.bytes, head.length) && fdatasync(tail->fd) == 0 &&
            fsync(directory) == 0;
     if (!good && tail->fd >= 0) {
         int saved = errno;
@@ -235,7 +221,7 @@ static bool write_records(struct append *append)
     if (!good)
         append->why = records.failed ? "out of memory" : is_full;
     note_end(append, append->tail.size);
-    good = good && write_all(append->tail.fd, records.bytes, records.length);
+    good = good && text_write(append->tail.fd, records.bytes, records.length);
     if (good)
         note_end(append, append->tail.size + (int64_t)records.length);
     else

@@ -2,10 +2,12 @@
 #include "text.h"
 #include "utf8.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool text_reserve(struct text *text, size_t more)
 {
@@ -110,6 +112,20 @@ void text_append_visible(struct text *text, const char *bytes, size_t length)
         }
         bytes += size;
     }
+}
+
+bool text_write(int fd, const char *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t count = write(fd, bytes, length);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            return false;
+        bytes += count;
+        length -= (size_t)count;
+    }
+    return true;
 }
 
 void text_free(struct text *text)

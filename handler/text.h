@@ -24,6 +24,9 @@ void text_append_json(struct text *text, const char *string);
  * is not UTF-8, controls and invisible characters become \n, \t, \r or \xNN, a byte each. */
 void text_append_visible(struct text *text, const char *bytes, size_t length);
 
+/* Writes all of the bytes to a descriptor (write(2)). False: errno. */
+bool text_write(int fd, const char *bytes, size_t length) __attribute__((warn_unused_result));
+
 /* Frees the bytes and makes the text empty again. */
 void text_free(struct text *text);
 
