@@ -473,9 +473,9 @@ def spooled(spool, titles):
     ends = []
     for title in titles:
         assert result(handler, body(1, title)) == "spooled"
-        ends.append(spool.segments()[0].stat().st_size)
+        ends.append(spool.segments()[-1].stat().st_size)
     handler.stop()
-    return spool.segments()[0], ends
+    return spool.segments()[-1], ends
 
 
 @pytest.mark.parametrize("left", [1, 8, 55, 56, 60, 100])
@@ -543,7 +543,8 @@ def test_a_body_cannot_pose_as_a_record(spool):
     assert spool.database.value("SELECT count(*) FROM vcc.rejected_events") == 0
 
 
-@pytest.mark.parametrize("content, kept", [(b"", 0), (b"ticketd spo", 0), (b"x" * 1000, 1)])
+@pytest.mark.parametrize("content, kept", [(b"", 0), (b"ticketd spo", 0), (b"x" * 1000, 1)],
+                         ids=["empty", "half a head", "something else"])
 def test_a_file_that_is_no_segment(spool, content, kept):
     spool.path.mkdir(0o700)
     (spool.path / "17.segment").write_bytes(content)
