@@ -5,6 +5,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -15,8 +16,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define STUCK_MS 5000   /* how long the next piece of a request may take */
-#define WHOLE_MS 120000 /* and all of them */
+#define ACCEPT_AT_ONCE 16     /* then others have their turn: who has left gives his place before one that stays must */
+#define STUCK_MS       5000   /* how long the next piece of a request may take */
+#define WHOLE_MS       120000 /* and all of them */
 
 enum state { FREE, IDLE, BUSY };
 
@@ -157,11 +159,11 @@ static void start(struct connections *c, struct connection *place, int fd)
 }
 
 /* Under the lock. */
-static void accept_waiting(struct connections *c)
+static void accept_waiting(struct connections *c, int most)
 {
     struct pollfd listener = {.fd = c->listener_fd, .events = POLLIN};
 
-    while (c->listening && poll(&listener, 1, 0) > 0) {
+    while (most-- > 0 && c->listening && poll(&listener, 1, 0) > 0) {
         struct connection *place = find_place(c);
         if (!place) {
             log_line(LOG_WARNING, "all connections are at work: new ones wait (TICKETD_CONNECTIONS)",
@@ -192,7 +194,7 @@ static void accept_waiting(struct connections *c)
 void connections_accept(struct connections *c)
 {
     pthread_mutex_lock(&c->lock);
-    accept_waiting(c);
+    accept_waiting(c, ACCEPT_AT_ONCE);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -270,7 +272,7 @@ void connections_close_stuck(struct connections *c)
 void connections_stop_listening(struct connections *c)
 {
     pthread_mutex_lock(&c->lock);
-    accept_waiting(c);
+    accept_waiting(c, INT_MAX);
     c->listening = false;
     epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->listener_fd, NULL);
     c->listener_fd = -1;
