@@ -1,6 +1,7 @@
 /* Environment variables in, struct conf out. */
 #include "conf.h"
 #include "log.h"
+#include "text.h"
 #include "timestamp.h"
 
 #include <errno.h>
@@ -54,18 +55,9 @@ static bool parse_number(const struct setting *setting, const char *value, int *
 
 static bool parse_choice(const struct setting *setting, const char *value, int *field)
 {
-    size_t length = strlen(value);
-    int index = 0;
-    for (const char *choice = setting->choices;; index++) {
-        size_t choice_length = strcspn(choice, "|");
-        if (length == choice_length && memcmp(choice, value, length) == 0) {
-            *field = index;
-            return true;
-        }
-        if (choice[choice_length] == '\0')
-            break;
-        choice += choice_length + 1;
-    }
+    *field = text_choice(setting->choices, value);
+    if (*field >= 0)
+        return true;
     log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", setting->name), LOG_TEXT("value", value),
              LOG_TEXT("expected", setting->choices));
     return false;

@@ -65,20 +65,6 @@ static void help(void)
         "1 some are set aside or still refused, 2 could not run, or stopped half-way");
 }
 
-/* Whether `word` is one of `words`, which are separated by |. */
-static bool is_one_of(const char *word, const char *words)
-{
-    size_t length = strlen(word);
-    for (;; words++) {
-        size_t size = strcspn(words, "|");
-        if (size == length && memcmp(word, words, size) == 0)
-            return true;
-        words += size;
-        if (*words == '\0')
-            return false;
-    }
-}
-
 /* The command that is meant; NULL: said what is wrong. */
 static const struct command *find_command(int argc, char **argv)
 {
@@ -90,7 +76,7 @@ static const struct command *find_command(int argc, char **argv)
         if (strcmp(command->name, name) != 0)
             continue;
         if (count >= command->least && count <= command->most &&
-            (!command->words || is_one_of(argv[2], command->words)))
+            (!command->words || text_choice(command->words, argv[2]) >= 0))
             return command;
         char line[64];
         usage(command, line, sizeof(line));

@@ -114,6 +114,19 @@ void text_append_visible(struct text *text, const char *bytes, size_t length)
     }
 }
 
+int text_choice(const char *choices, const char *word)
+{
+    size_t length = strlen(word);
+    for (int index = 0;; index++) {
+        size_t size = strcspn(choices, "|");
+        if (size == length && memcmp(word, choices, size) == 0)
+            return index;
+        choices += size;
+        if (*choices++ == '\0')
+            return -1;
+    }
+}
+
 bool text_write(int fd, const char *bytes, size_t length)
 {
     while (length > 0) {

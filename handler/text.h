@@ -24,6 +24,9 @@ void text_append_json(struct text *text, const char *string);
  * is not UTF-8, controls and invisible characters become \n, \t, \r or \xNN, a byte each. */
 void text_append_visible(struct text *text, const char *bytes, size_t length);
 
+/* Which of `choices`, separated by |, `word` is, from 0; below 0: none. */
+int text_choice(const char *choices, const char *word);
+
 /* Writes all of the bytes to a descriptor (write(2)). False: errno. */
 bool text_write(int fd, const char *bytes, size_t length) __attribute__((warn_unused_result));
 
