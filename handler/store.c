@@ -242,14 +242,6 @@ struct range {
     size_t from, to, count;
 };
 
-static const char *reason(const struct store *store, const struct run *run)
-{
-    const char *message = run->error ? PQresultErrorField(run->error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    if (!message)
-        message = PQerrorMessage(store->connection);
-    return *message ? message : "no answer in time";
-}
-
 /* Draws the conclusion from a failed run: what to try next, and whether with the same connection. */
 static void conclude(struct store *store, struct event **events, struct range *range, const struct run *run)
 {
@@ -265,14 +257,14 @@ static void conclude(struct store *store, struct event **events, struct range *r
             refuse(events[culprit], run->error);
             range->to = culprit + 1; /* all before it are good: it is set aside with them, then come all behind it */
         } else {
-            connection_failed(store, reason(store, run), state); /* not even set aside: vcc.rejected_events is broken */
+            connection_failed_by(store, run->error); /* not even set aside: vcc.rejected_events is broken */
         }
     } else if (!run->broken && state && sqlstate_classify(state) == SQLSTATE_TRY_AGAIN) {
         log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", state));
         store->next_try = clock_monotonic_ms() + 1 + clock_realtime_us() % 20;
     } else {
         store->batch = length > 1 ? length / 2 : 1;
-        connection_failed(store, reason(store, run), state);
+        connection_failed_by(store, run->error);
     }
 }
 

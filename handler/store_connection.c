@@ -95,6 +95,15 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
     store->next_try = clock_monotonic_ms() + half + clock_realtime_us() % (half + 1);
 }
 
+void connection_failed_by(struct store *store, const PGresult *error)
+{
+    const char *message = error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    if (!message)
+        message = PQerrorMessage(store->connection);
+    connection_failed(store, *message ? message : "no answer in time",
+                      error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL);
+}
+
 void connection_healthy(struct store *store)
 {
     if (store->complained)
@@ -156,8 +165,7 @@ static bool prepare(struct store *store, const char *name, const char *sql, int6
     bool good = !broken && !error;
 
     if (!good)
-        connection_failed(store, error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : "no answer in time",
-                          error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL);
+        connection_failed_by(store, error);
     PQclear(error);
     return good;
 }
@@ -170,11 +178,8 @@ static bool schema_fits(struct store *store, int64_t deadline)
                           sizeof(version), &broken);
     bool good = !broken && !error && atoi(version) >= sql_schema_version;
 
-    if (broken)
-        connection_failed(store, "no answer in time", NULL);
-    else if (error)
-        connection_failed(store, PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY),
-                          PQresultErrorField(error, PG_DIAG_SQLSTATE));
+    if (broken || error)
+        connection_failed_by(store, error);
     else if (!good)
         connection_failed(store, "the schema is too old: run ticketd migrate", "3F000");
     PQclear(error);

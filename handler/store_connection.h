@@ -30,6 +30,9 @@ void connection_close(struct store *store);
  * time. */
 void connection_failed(struct store *store, const char *why, const char *sqlstate);
 
+/* The same for a statement: `error` is what the server said, NULL where it said nothing. Its caller still clears it. */
+void connection_failed_by(struct store *store, const PGresult *error);
+
 /* Notes that the database does its work: connecting alone does not show that, the rights may be missing. */
 void connection_healthy(struct store *store);
 

@@ -40,16 +40,6 @@ static int64_t deadline_of(const struct store *store)
     return clock_monotonic_ms() + store->conf->db_timeout_ms;
 }
 
-/* Notes the failure of a statement; `result` is its error, or NULL where the connection broke. */
-static void failed(struct store *store, const PGresult *result)
-{
-    const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    if (!message)
-        message = PQerrorMessage(store->connection);
-    connection_failed(store, *message ? message : "no answer in time",
-                      result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL);
-}
-
 bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t now, int64_t *began)
 {
     int64_t deadline = deadline_of(store);
@@ -66,7 +56,7 @@ bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t n
     if (good)
         *began = get_time(result, 0);
     else
-        failed(store, result);
+        connection_failed_by(store, result);
     PQclear(result);
     while (good && (result = connection_result(store, deadline, &broken))) /* the end of the statement */
         PQclear(result);
@@ -147,7 +137,7 @@ bool store_list_next(struct store_list *list, struct rejected *row)
             list->failed = broken || list->result;
         }
         if (list->failed)
-            failed(store, list->result);
+            connection_failed_by(store, list->result);
     }
     return false;
 }
