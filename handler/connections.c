@@ -31,7 +31,7 @@ struct connections {
     bool listening; /* the listener is watched */
 };
 
-/* An epoll report holds the index and the generation, or one of the first three wakes in the index. */
+/* An epoll report holds the index and the generation, or one of the other wakes in the index. */
 #define CONNECTION_TAG(index, generation) ((uint64_t)(generation) << 32 | ((uint32_t)(index) + WAKE_CONNECTION))
 
 static bool watch(int epoll_fd, int operation, int fd, uint32_t events, uint64_t tag)
@@ -236,7 +236,7 @@ void connections_wait_for_rest(struct connections *c, struct connection *connect
     make_idle(c, connection, true);
 }
 
-/* Under the lock, or busy: nobody else has it. */
+/* Under the lock. */
 static void end_connection(struct connections *c, struct connection *connection)
 {
     request_free(connection->request);
@@ -248,6 +248,8 @@ static void end_connection(struct connections *c, struct connection *connection)
 
 void connections_close(struct connections *c, struct connection *connection)
 {
+    request_free(connection->request); /* busy, so nobody else has it: others need not wait for its end */
+    connection->request = NULL;
     pthread_mutex_lock(&c->lock);
     end_connection(c, connection);
     pthread_mutex_unlock(&c->lock);
