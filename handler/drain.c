@@ -116,13 +116,14 @@ static bool skip_settled(struct drain *drain)
     return true;
 }
 
-/* How long the segment is now, with nothing in it half written by a living process. Below 0: errno. */
+/* Below 0: errno. */
 static int64_t size_of(int fd)
 {
     struct stat stat;
     return fstat(fd, &stat) == 0 ? stat.st_size : -1;
 }
 
+/* How long the segment is now, with nothing in it half written by a living process. False: drain->error. */
 static bool read_size(struct drain *drain, int fd)
 {
     int lock = spool_lock(drain->directory, SPOOL_APPEND_SHARED);
@@ -130,8 +131,7 @@ static bool read_size(struct drain *drain, int fd)
 
     if (size < 0)
         drain->error = spool_reason();
-    if (lock >= 0)
-        close(lock);
+    spool_close_file(lock);
     drain->reader.size = size;
     return size >= 0;
 }
@@ -146,8 +146,7 @@ static bool finish(struct drain *drain, bool *grown)
     bool removed = size >= 0 && !*grown && spool_remove(drain->directory, drain->segment, drain->bad);
     if (!removed && !*grown)
         drain->error = spool_reason();
-    if (lock >= 0)
-        close(lock);
+    spool_close_file(lock);
     if (removed && drain->bad)
         log_line(LOG_ERROR, "a spool segment is kept aside: what could be read in it is drained",
                  LOG_NUMBER("segment", (int64_t)drain->segment));
@@ -183,6 +182,7 @@ static enum drained drain_segment(struct drain *drain, uint64_t number)
     enum segment_found found = open_segment(drain, fd);
     if (found == SEGMENT_ERROR)
         goto out;
+    drain->bytes_left -= drain->reader.size;
     if (found == SEGMENT_BAD) {
         drain->bad = true;
         log_line(LOG_ERROR, "not a spool segment", LOG_NUMBER("segment", (int64_t)number));
@@ -272,9 +272,7 @@ enum drained drain_run(struct drain *drain)
         result = drain_all(drain);
     }
     conclude(drain, result);
-    if (drain->lock >= 0)
-        close(drain->lock);
-    if (drain->directory >= 0)
-        close(drain->directory);
+    spool_close_file(drain->lock);
+    spool_close_file(drain->directory);
     return result;
 }
