@@ -64,6 +64,9 @@ PGresult *connection_result(struct store *store, int64_t deadline, bool *broken)
         else if (unsent > 0)
             unsent = PQflush(connection);
     }
+    /* PQflush may have found it lost. There are results for ever then, or NULLs, but never what was waited for. */
+    if (PQstatus(connection) == CONNECTION_BAD)
+        *broken = true;
     return *broken ? NULL : PQgetResult(connection);
 }
 

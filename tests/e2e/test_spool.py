@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import threading
 import time
@@ -360,15 +361,20 @@ class Cutter:
         self.listener.close()
 
 
+def through(folder, database):
+    """The connection string by way of a Cutter in the folder, and where that passes on to."""
+    host = re.search(r"host=(\S+)", database.handler)[1].strip("'")
+    return re.sub(r"host=\S+", f"host={folder}", database.handler), f"{host}/.s.PGSQL.5432"
+
+
 @pytest.mark.parametrize("with_spool", [True, False])
 @pytest.mark.parametrize("cuts", [1, 50])
 def test_a_commit_in_doubt_is_applied_once(cluster, folder, database, with_spool, cuts):
     """Cut once, the same events are sent again; cut every time, they are spooled and drained, or answered 503."""
-    host = re.search(r"host=(\S+)", database.handler)[1].strip("'")
-    cutter = Cutter(folder, f"{host}/.s.PGSQL.5432")
-    through = re.sub(r"host=\S+", f"host={folder}", database.handler)
+    conninfo, target = through(folder, database)
+    cutter = Cutter(folder, target)
     settings = {"TICKETD_SPOOL_DIR": folder / "spool"} if with_spool else {}
-    handler = Handler(folder, database, TICKETD_DATABASE=through, TICKETD_DB_TIMEOUT_MS=600, **settings)
+    handler = Handler(folder, database, TICKETD_DATABASE=conninfo, TICKETD_DB_TIMEOUT_MS=600, **settings)
     try:
         assert result(handler, body(1, "0")) == "inserted"
         cutter.armed = cuts
@@ -385,6 +391,50 @@ def test_a_commit_in_doubt_is_applied_once(cluster, folder, database, with_spool
     finally:
         cutter.close()
         assert handler.stop() == 0
+
+
+class Ender(Cutter):
+    """Ends connections as a server that shuts down does, in the middle of a batch that is being sent: it says why and
+    closes a moment later. libpq may notice the one while it reads and the other while it writes."""
+
+    FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    FATAL = struct.pack(">ci", b"E", 4 + len(FIELDS)) + FIELDS
+    moment = 0
+
+    def copy(self, source, sink, down):
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(16384):
+                passed += len(data)
+                if not down and self.armed and passed > 20000:
+                    self.armed -= 1
+                    time.sleep(0.02)  # the socket's buffer is full
+                    source.sendall(self.FATAL)
+                    closing = time.perf_counter() + self.moment
+                    while time.perf_counter() < closing:
+                        pass
+                    break
+                sink.sendall(data)
+        for s in source, sink:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_shuts_down_in_a_batch(folder, database):
+    conninfo, target = through(folder, database)
+    ender = Ender(folder, target)
+    file = folder / "events.jsonl"
+    file.write_bytes(b"".join(body(n, "x" * 8000) + b"\n" for n in range(600)))
+    try:
+        for n in range(24):  # the moment is met by chance, in one of ten
+            ender.armed, ender.moment = 1, 0.0001 + n * 0.000025
+            done = subprocess.run([TICKETD, "import", str(file)], env=environment(TICKETD_DATABASE=conninfo),
+                                  capture_output=True, timeout=20)  # fmt: skip
+            assert (done.returncode, ender.armed) == (0, 0), done.stderr
+            assert database.query("SELECT count(*), count(DISTINCT event_id) FROM vcc.ticket_events") == [(600, 600)]
+            database.query("TRUNCATE vcc.tickets, vcc.ticket_events, vcc.ticket_adds, vcc.imports")
+    finally:
+        ender.close()
 
 
 # Faults of the directory
