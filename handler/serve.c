@@ -9,11 +9,10 @@
 #include "clock.h"
 #include "commands.h"
 #include "decode.h"
-#include "drain.h"
 #include "log.h"
 #include "store.h"
+#include "writers.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,16 +21,8 @@
 #include <unistd.h>
 
 #define QUEUE_BODIES   64   /* bodies of the largest size that may wait for their commit */
-#define IDLE_MS        1000 /* how often an idle writer looks at its connection, and the drain into the spool */
 #define STOP_MS        8000 /* after SIGTERM: for what is in flight */
 #define STOP_FORCED_MS 1000 /* then, for what is left to be answered 503 */
-
-/* A thread and the number that tells it from its like. */
-struct thread {
-    pthread_t id;
-    int number;
-    struct server *server;
-};
 
 /* Answers a request that is no event. OUTCOME_NONE: it is one. `path` is REQUEST_URI, or what CGI has in its place. */
 static enum outcome answer_places(struct server *server, struct request *request, struct text *answer)
@@ -199,107 +190,6 @@ static void *work(void *argument)
     }
 }
 
-/* To the database or, where that does not take them, to the spool. While events wait there the others join them: none
- * overtakes one of its own ticket. */
-static enum readiness settle(struct server *server, struct store *store, struct event **events, size_t count,
-                             int64_t deadline)
-{
-    enum readiness readiness = READY_BY_SPOOL;
-
-    if (!spool_holds(server->spool)) {
-        readiness = READY_BY_DATABASE;
-        store_settle(store, events, count, deadline);
-    }
-    spool_append(server->spool, events, count);
-    for (size_t i = 0; i < count; i++) {
-        if (events[i]->outcome == OUTCOME_UNAVAILABLE)
-            return NOT_READY;
-        if (events[i]->outcome == OUTCOME_SPOOLED)
-            readiness = READY_BY_SPOOL;
-    }
-    return readiness;
-}
-
-static enum readiness look(struct server *server, struct store *store)
-{
-    if (!spool_holds(server->spool) && store_idle(store))
-        return READY_BY_DATABASE;
-    return spool_problem(server->spool) ? NOT_READY : READY_BY_SPOOL;
-}
-
-/* Takes what waits in a lane and gives it verdicts. Returns how many events that were. */
-static size_t write_batch(struct server *server, int lane, struct store *store, struct waiter **batch,
-                          struct event **events, int wait_ms)
-{
-    size_t count = queue_take(server->queue, lane, batch, store_batch(store), wait_ms);
-    if (count == 0)
-        return 0;
-
-    /* The oldest event sets the limit, and even that gets one try. */
-    int64_t deadline = clock_monotonic_ms() + server->conf->db_timeout_ms / 5;
-    if (batch[0]->deadline > deadline)
-        deadline = batch[0]->deadline;
-    for (size_t i = 0; i < count; i++)
-        events[i] = &batch[i]->event;
-    atomic_store(&server->readiness, settle(server, store, events, count, deadline));
-    queue_finish(server->queue, batch, count);
-    return count;
-}
-
-static void *write_batches(void *argument)
-{
-    struct thread *thread = argument;
-    struct server *server = thread->server;
-    struct store *store = store_open(server->conf, &server->stop_at);
-    struct waiter **batch = calloc((size_t)server->conf->batch, sizeof(*batch));
-    struct event **events = calloc((size_t)server->conf->batch, sizeof(*events));
-
-    if (!store || !batch || !events) {
-        log_line(LOG_ERROR, "out of memory");
-        abort();
-    }
-    int wait_ms = 0;
-    while (!atomic_load(&server->stopped)) {
-        if (write_batch(server, thread->number, store, batch, events, wait_ms) == 0)
-            atomic_store(&server->readiness, look(server, store));
-        wait_ms = IDLE_MS;
-    }
-    store_close(store);
-    free(batch);
-    free(events);
-    return NULL;
-}
-
-/* Brings back what is in the spool, by a connection of its own that is there only as long as it is needed. */
-static void *drain_spool(void *argument)
-{
-    struct server *server = ((struct thread *)argument)->server;
-    struct store *store = NULL;
-    struct drain *drain = NULL;
-    struct timespec next;
-
-    do {
-        if (!spool_holds(server->spool)) {
-            drain_close(drain);
-            store_close(store);
-            drain = NULL;
-            store = NULL;
-        } else {
-            if (!store)
-                store = store_open(server->conf, &server->stop_drain_at);
-            if (store && !drain)
-                drain = drain_open(server->conf, store, NULL, NULL);
-            if (drain)
-                (void)!drain_run(drain); /* whatever comes of it: once more in a second */
-        }
-        clock_gettime(CLOCK_MONOTONIC, &next);
-        next.tv_sec += IDLE_MS / 1000;
-    } while (sem_clockwait(&server->stop_drain, CLOCK_MONOTONIC, &next) != 0);
-    drain_close(drain);
-    store_close(store);
-    return NULL;
-}
-
 /* Waits until nothing is in flight, at most `milliseconds`. */
 static void wait_for_answers(struct server *server, int milliseconds)
 {
@@ -361,9 +251,9 @@ static int serve_fastcgi(struct server *server, const sigset_t *signals)
         bool writer = i < conf->writers, worker = !writer && i < conf->writers + conf->workers;
         threads[i] = (struct thread){.number = writer ? i : i - conf->writers, .server = server};
         if (pthread_create(&threads[i].id, NULL,
-                           writer   ? write_batches
+                           writer   ? writers_run
                            : worker ? work
-                                    : drain_spool,
+                                    : writers_drain,
                            &threads[i]) != 0) {
             log_line(LOG_ERROR, "cannot start a thread");
             exit(EXIT_FAILURE);
@@ -394,10 +284,10 @@ static int serve_cgi(struct server *server)
     if (!request || !store)
         goto out;
     if (strcmp(request_parameter(request, "REQUEST_METHOD"), "GET") == 0)
-        atomic_store(&server->readiness, look(server, store));
+        atomic_store(&server->readiness, writers_look(server, store));
     switch (receive(server, 0, request, &waiter, &answer)) {
     case OUTCOME_NONE:
-        if (write_batch(server, 0, store, batch, events, 0) != 1)
+        if (writers_write(server, 0, store, batch, events, 0) != 1)
             goto out;
         answer_event(&answer, &waiter.event);
         break;

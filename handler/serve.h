@@ -1,4 +1,4 @@
-/* What serve.c shares with the connections that it serves. */
+/* What the threads of a serving process share. */
 #ifndef TICKETD_SERVE_H
 #define TICKETD_SERVE_H
 
@@ -9,6 +9,7 @@
 #include "queue.h"
 #include "spool.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 
@@ -28,6 +29,13 @@ struct server {
     _Atomic int readiness;         /* enum readiness, as of the last batch or idle second */
     _Atomic int64_t stop_at;       /* monotonic milliseconds: no wait for the database goes beyond this */
     _Atomic int64_t stop_drain_at; /* the same for the drain, which may stop at once: what it leaves is kept */
+};
+
+/* A thread and the number that tells it from its like. */
+struct thread {
+    pthread_t id;
+    int number;
+    struct server *server;
 };
 
 #endif
