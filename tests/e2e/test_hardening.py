@@ -3,11 +3,14 @@
 import os
 import platform
 import re
+import resource
+import shutil
+import signal
 import stat
 import subprocess
 
 import pytest
-from conftest import TICKETD
+from conftest import TICKETD, accepts, environment, wait_until
 
 pytestmark = pytest.mark.skipif(bool(re.search("san|coverage", TICKETD)), reason="this build is not what is installed")
 
@@ -55,3 +58,28 @@ def test_it_needs_little_and_nobody_lends_it_rights():
     assert needed <= {"libfcgi", "libcjson", "libpq", "libcrypto", "libz", "libc", "libpthread"}, needed
     assert not os.stat(TICKETD).st_mode & (stat.S_ISUID | stat.S_ISGID)
     assert "RPATH" not in readelf("-d") and "RUNPATH" not in readelf("-d")
+
+
+def crash(folder, *command, ready=lambda: True, **settings):
+    """Lets a program crash where it may leave as large a core as the system allows. Returns the files that it left."""
+    cwd = folder / "cwd"
+    cwd.mkdir()
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    process = subprocess.Popen(command, cwd=cwd, env=environment(**settings), stderr=subprocess.DEVNULL,
+                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (most, most)))  # fmt: skip
+    try:
+        wait_until(ready)
+    finally:
+        process.send_signal(signal.SIGSEGV)
+        process.wait()
+    left = [f.name for f in cwd.iterdir()]
+    shutil.rmtree(cwd)
+    return left
+
+
+def test_a_crash_leaves_no_core(folder):
+    if not crash(folder, "sleep", "60"):
+        pytest.skip("this system leaves no core of any program in its folder")
+    socket = str(folder / "s")
+    settings = {"TICKETD_LISTEN": f"unix:{socket}", "TICKETD_TOKEN": "t" * 40, "TICKETD_DATABASE": f"host={folder}"}
+    assert crash(folder, TICKETD, ready=lambda: accepts(socket), **settings) == []
