@@ -240,7 +240,7 @@ static void conclude(struct drain *drain, enum drained result)
                  LOG_NUMBER("milliseconds", clock_monotonic_ms() - drain->began_at));
     if (result == DRAINED)
         drain->events = 0;
-    if (result == DRAIN_STOPPED)
+    if (result == DRAIN_STOPPED && !store_must_stop(drain->replay.store))
         spool_note_error(drain->lock, "the database does not take its events: see the log, and ticketd check");
     if (result == DRAIN_FAILED) {
         log_line(LOG_ERROR, "the spool cannot be drained: its events stay there, new ones join them",

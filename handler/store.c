@@ -300,7 +300,7 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
     qsort(events, count, sizeof(*events), by_ticket);
     while (results && range.from < count) {
         int64_t now = clock_monotonic_ms();
-        if (now >= atomic_load(store->stop_at) || (tried && now >= deadline))
+        if (store_must_stop(store) || (tried && now >= deadline))
             break;
         if (now < store->next_try && (tried || !store->connection)) {
             if (now >= deadline)

@@ -36,6 +36,9 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
  * that a slow database gets on too. */
 size_t store_batch(const struct store *store);
 
+/* Whether stop_at has come. */
+bool store_must_stop(const struct store *store);
+
 /* To be called about once a second while there is nothing to do: notices a lost connection and connects again.
  * Returns whether the database would take an event now. */
 bool store_idle(struct store *store);

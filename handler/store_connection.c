@@ -34,6 +34,11 @@ void store_close(struct store *store)
     free(store);
 }
 
+bool store_must_stop(const struct store *store)
+{
+    return clock_monotonic_ms() >= atomic_load(store->stop_at);
+}
+
 static int64_t earlier(int64_t a, int64_t b)
 {
     return a < b ? a : b;
