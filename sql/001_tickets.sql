@@ -62,11 +62,10 @@ CREATE TABLE vcc.ticket_events (
     received_at  timestamptz NOT NULL,
     result       text NOT NULL,
     payload      jsonb NOT NULL,
-    PRIMARY KEY (project_id, event_id)
+    PRIMARY KEY (project_id, ticket_id, event_id)  -- a repeat conflicts; and one ticket's history is together
 );
 
--- One ticket's history, and any day's events: rows arrive nearly in the order of received_at, which is what BRIN is for.
-CREATE INDEX ticket_events_ticket ON vcc.ticket_events (project_id, ticket_id, event_id);
+-- Any day's events: rows arrive nearly in the order of received_at, which is what BRIN is for.
 CREATE INDEX ticket_events_received ON vcc.ticket_events USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
 
 COMMENT ON TABLE  vcc.ticket_events IS 'The journal: one row for each event that was received and understood; only ever appended to';
@@ -176,7 +175,7 @@ BEGIN
         END IF;
 
         SELECT e.result INTO result FROM vcc.ticket_events e
-         WHERE e.project_id = project_id AND e.event_id = event_id;
+         WHERE e.project_id = project_id AND e.ticket_id = ticket_id AND e.event_id = event_id;
         IF FOUND THEN
             RETURN result;
         END IF;
@@ -352,7 +351,7 @@ BEGIN
         END IF;
 
         SELECT e.result INTO result FROM vcc.ticket_events e
-         WHERE e.project_id = project_id AND e.event_id = event_id;
+         WHERE e.project_id = project_id AND e.ticket_id = ticket_id AND e.event_id = event_id;
         IF FOUND THEN
             RETURN result;
         END IF;
