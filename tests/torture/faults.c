@@ -1,4 +1,5 @@
-/* Makes a libc call fail at its Nth use on files under a directory. Put before a program with LD_PRELOAD.
+/* Makes a libc call fail at its Nth use on files under a directory. Put before a program with LD_PRELOAD. The file of a
+ * unix socket is that of its peer.
  *
  *   FAULT_DIR     the directory: an absolute path without symbolic links
  *   FAULT         CALL:N:WHAT for the Nth use, CALL:N+:WHAT for the Nth and all later; several with commas between them
@@ -10,6 +11,7 @@
  *   HALF   (write) half of the bytes are written, and that is all
  *   TORN   (write) half of the bytes are written and the process is killed
  *   KILL   the process is killed before the call
+ *   CUT    (send, recv) the connection is shut down before the call: only what has arrived can still be received
  *
  * What passes goes to the kernel by syscall(2), and so does all that is done here: nothing of it is counted. */
 #include <dirent.h>
@@ -24,21 +26,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-enum what { FAIL, SHORT, HALF, TORN, KILL };
+enum what { FAIL, SHORT, HALF, TORN, KILL, CUT };
 
 static const struct {
     const char *name;
     enum what what;
     int error;
 } whats[] = {
-    {"ENOSPC", FAIL, ENOSPC}, {"EIO", FAIL, EIO},       {"EACCES", FAIL, EACCES}, {"EMFILE", FAIL, EMFILE},
-    {"EINTR", FAIL, EINTR},   {"ENOLCK", FAIL, ENOLCK}, {"ENOENT", FAIL, ENOENT}, {"EROFS", FAIL, EROFS},
-    {"SHORT", SHORT, ENOSPC}, {"HALF", HALF, 0},        {"TORN", TORN, 0},        {"KILL", KILL, 0},
+    {"ENOSPC", FAIL, ENOSPC}, {"EIO", FAIL, EIO},     {"EACCES", FAIL, EACCES},
+    {"EMFILE", FAIL, EMFILE}, {"EINTR", FAIL, EINTR}, {"ENOLCK", FAIL, ENOLCK},
+    {"ENOENT", FAIL, ENOENT}, {"EROFS", FAIL, EROFS}, {"SHORT", SHORT, ENOSPC},
+    {"HALF", HALF, 0},        {"TORN", TORN, 0},      {"KILL", KILL, 0},
+    {"CUT", CUT, 0},          {"EPIPE", FAIL, EPIPE}, {"ECONNRESET", FAIL, ECONNRESET},
 };
 
 struct fault {
@@ -262,6 +268,43 @@ ssize_t writev(int fd, const struct iovec *pieces, int count)
 ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t to)
 {
     return write_it(fd, pieces, count, to);
+}
+
+/* False: the call fails now. */
+static bool may_pass(const char *call, int fd)
+{
+    struct sockaddr_un peer = {0};
+    socklen_t size = sizeof(peer) - 1;
+    int before = errno;
+    bool has_file =
+        getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sun_family == AF_UNIX && *peer.sun_path;
+
+    errno = before;
+    const struct fault *fault = has_file ? find(call, AT_FDCWD, peer.sun_path) : NULL;
+    if (!fault || fault->what != CUT)
+        return !fault;
+    shutdown(fd, SHUT_RDWR);
+    return true;
+}
+
+ssize_t send(int fd, const void *bytes, size_t size, int flags)
+{
+    return may_pass("send", fd) ? syscall(SYS_sendto, fd, bytes, size, flags, NULL, 0) : -1;
+}
+
+static ssize_t recv_it(int fd, void *bytes, size_t size, int flags)
+{
+    return may_pass("recv", fd) ? syscall(SYS_recvfrom, fd, bytes, size, flags, NULL, NULL) : -1;
+}
+
+ssize_t recv(int fd, void *bytes, size_t size, int flags)
+{
+    return recv_it(fd, bytes, size, flags);
+}
+
+ssize_t __recv_chk(int fd, void *bytes, size_t size, size_t room __attribute__((unused)), int flags)
+{
+    return recv_it(fd, bytes, size, flags);
 }
 
 DIR *opendir(const char *path)

@@ -655,6 +655,28 @@ class Torture:
         self.sweep("background", functools.partial(self.background_case, *spool), calls, 1 if self.options.short else 24)
         self.background_case(*spool, "opendir", "1+", "EMFILE")
 
+    # -- lost connections -----------------------------------------------------------------------------------------
+
+    def connection_case(self, call, n, what):
+        """The handler's connection to the database ends before its Nth send or recv; what was sent may be committed."""
+        self.doing = f"connection {call}:{n}:{what}"
+        self.new_spool()
+        fault, happened = self.fault(call, n, what)
+        fault["FAULT_DIR"] = re.search(r"host=(\S+)", self.database.handler)[1].strip("'")
+        daemon = self.daemon("c", TICKETD_DB_TIMEOUT_MS=1000, **fault)
+        requests = [new_event(self.rng, (1, 1 + i % 2)) for i in range(8)]
+        requests.insert(4, new_refused(self.rng))
+        self.send_each(daemon, requests)
+        self.end(daemon, "SIGTERM")
+        self.tally["lost connections"] += happened()
+        self.drain_and_verify(requests)
+        return happened()
+
+    def lost_connections(self):
+        self.new_database("connections")
+        calls = {"send": ["CUT", "EPIPE"], "recv": ["CUT", "ECONNRESET"]}
+        self.sweep("connection", self.connection_case, calls, 4 if self.options.short else 60)
+
     # -- power cut ------------------------------------------------------------------------------------------------
 
     def power_cuts(self):
@@ -701,7 +723,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=130, help="rounds of load (130 are about ten minutes)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--short", action="store_true", help="a little of everything")
-    phases = ["rounds", "disk_full", "call_faults", "power_cuts"]
+    phases = ["rounds", "disk_full", "call_faults", "lost_connections", "power_cuts"]
     parser.add_argument("--only", choices=phases, action="append", help="phases to run")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
