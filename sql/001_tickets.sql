@@ -108,6 +108,9 @@ COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 --   extra_names  attributes that have no column and are merged into extra
 --
 -- An event applied before (the answer to its commit was lost) changes nothing and returns what it did then.
+-- enable_seqscan: a connection plans once and keeps the plan for days. Were the table empty then, and vacuumed, that plan
+-- would read all of it for every event, however large it has become.
+--
 -- Events of one ticket wait for each other on the ticket's key. Two rare meetings of hosts cannot be settled here;
 -- they raise serialization_failure, the caller's transaction is undone, and its next try sees what the other did.
 CREATE FUNCTION vcc.upsert_ticket(
@@ -138,7 +141,7 @@ CREATE FUNCTION vcc.upsert_ticket(
     last_open_time     timestamptz,
     soft_deadline      timestamptz
 ) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -326,7 +329,7 @@ CREATE FUNCTION vcc.delete_ticket(
     project_id   bigint,
     ticket_id    bigint
 ) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 #variable_conflict use_variable
 DECLARE
