@@ -701,3 +701,22 @@ def test_another_isolation_level(connect, admin, level):
     assert titles(admin) == []
     assert_consistent(admin)
     assert refused == (query(admin, "SELECT * FROM vcc.ticket_events") == [])
+
+
+# -- plans ----------------------------------------------------------------------------------------------------------
+
+
+def test_plans_made_while_the_tables_are_empty(connect, admin):
+    """Vacuumed, they are best read whole then; the connection keeps its plans while they grow."""
+    execute(admin, "VACUUM vcc.tickets, vcc.deleted_tickets, vcc.ticket_adds, vcc.ticket_events")
+    execute(admin, "SELECT pg_stat_reset()")
+    connection = connect(autocommit=True)
+    for body in random_events(random.Random(5), 200, [(1, n) for n in range(20)]):
+        apply(connection, Arrival(body))
+    connection.close()
+    deadline = time.monotonic() + 10
+    while not query(admin, "SELECT FROM pg_stat_user_tables WHERE relname = 'ticket_events' AND n_tup_ins = 200"):
+        assert time.monotonic() < deadline, "no statistics"
+        time.sleep(0.02)
+    read = query(admin, "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'vcc' AND seq_tup_read > 0")
+    assert read == []
