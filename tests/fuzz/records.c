@@ -92,7 +92,8 @@ struct made {
 static void check_made(struct request *request, const struct made *made, enum outcome outcome)
 {
     for (size_t i = 0; i < made->pairs; i++)
-        require(strcmp(request_parameter(request, made->names[i]), made->values[i]) == 0);
+        if (strcmp(made->names[i], "FCGI_ROLE") != 0) /* libfcgi puts its own before the peer's */
+            require(strcmp(request_parameter(request, made->names[i]), made->values[i]) == 0);
     if (outcome == OUTCOME_NONE) {
         size_t length;
         char *body = request_take_body(request, &length);
