@@ -164,6 +164,21 @@ def test_sigterm_spools_what_the_database_did_not_settle(spool, database):
     assert spool.journal() == ["held"]
 
 
+def test_a_drain_that_is_told_to_stop_is_no_error(spool, database):
+    away = spool.handler(reachable=False)
+    assert result(away, body(1, "1")) == "spooled"
+    away.stop()
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    draining = spool.handler(name="two", TICKETD_DB_TIMEOUT_MS=25000)
+    wait_until(database.handler_waits_for_a_lock)
+    draining.process.send_signal(signal.SIGTERM)
+    assert draining.process.wait(10) == 0
+    database.query("ROLLBACK")
+    status = spool.command("spool", "status").stdout
+    assert re.search("^events +1$", status, re.MULTILINE) and re.search("^last error +none$", status, re.MULTILINE), status
+    spool.drain()
+
+
 @pytest.mark.parametrize("break_it, mend_it", [
     ("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer",
      "GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer"),
@@ -248,13 +263,10 @@ def test_a_refused_body_in_doubt_is_kept_once(spool, database):
         "SELECT body, project_id, attempts FROM vcc.rejected_events")] == [(bad, 7, 1)]
 
 
-def test_a_refused_body_is_503_where_it_cannot_be_kept(folder, database):
-    handler = Handler(folder, database, TICKETD_DATABASE="host=/nonexistent dbname=x", TICKETD_DB_TIMEOUT_MS=100)
-    try:
-        status, _, head = ask(handler.socket, b"{")
-        assert status == 503 and "Retry-After" in head
-    finally:
-        assert handler.stop() == 0
+def test_a_refused_body_is_503_where_it_cannot_be_kept(start):
+    handler = start(TICKETD_DATABASE="host=/nonexistent dbname=x", TICKETD_DB_TIMEOUT_MS=100)
+    status, _, head = ask(handler.socket, b"{")
+    assert status == 503 and "Retry-After" in head
 
 
 def test_cgi_spools_and_leaves_draining_to_others(spool, folder):
@@ -301,8 +313,10 @@ def test_a_drain_is_not_outrun(spool):
                 assert "Status: 200" in c.answer()
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         clients = [pool.submit(send, away, n) for n in range(32)]
-        time.sleep(3)
-        stop.set()
+        try:
+            time.sleep(3)
+        finally:
+            stop.set()
         [c.result() for c in clients]
     away.stop()
     stop.clear()
@@ -369,12 +383,12 @@ def through(folder, database):
 
 @pytest.mark.parametrize("with_spool", [True, False])
 @pytest.mark.parametrize("cuts", [1, 50])
-def test_a_commit_in_doubt_is_applied_once(cluster, folder, database, with_spool, cuts):
+def test_a_commit_in_doubt_is_applied_once(start, folder, database, with_spool, cuts):
     """Cut once, the same events are sent again; cut every time, they are spooled and drained, or answered 503."""
     conninfo, target = through(folder, database)
     cutter = Cutter(folder, target)
     settings = {"TICKETD_SPOOL_DIR": folder / "spool"} if with_spool else {}
-    handler = Handler(folder, database, TICKETD_DATABASE=conninfo, TICKETD_DB_TIMEOUT_MS=600, **settings)
+    handler = start(TICKETD_DATABASE=conninfo, TICKETD_DB_TIMEOUT_MS=600, **settings)
     try:
         assert result(handler, body(1, "0")) == "inserted"
         cutter.armed = cuts
@@ -390,7 +404,6 @@ def test_a_commit_in_doubt_is_applied_once(cluster, folder, database, with_spool
         assert database.query("SELECT title FROM vcc.tickets") == [("1",)]
     finally:
         cutter.close()
-        assert handler.stop() == 0
 
 
 class Ender(Cutter):
