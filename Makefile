@@ -54,10 +54,11 @@ fuzz:
 
 fuzzers: $(FUZZERS)
 
+# Half an hour or so; BENCH_S=2 BENCH_ROUNDS=1 for a look. Results go to build/bench/.
 bench:
-	@tools/install check
-	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
-	@exec $(PYTHON) tests/bench/bench.py
+	@tools/install bench
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd $(BUILD)/bench/empty
+	@exec env TICKETD="$(abspath $(BUILD))/ticketd" BENCH_DIR="$(abspath $(BUILD))/bench" $(PYTHON) tests/bench/bench.py
 
 # ROUNDS=130 are about ten minutes.
 torture:
@@ -76,6 +77,11 @@ $(BUILD)/test_%: tests/unit/test_%.c $(MODULES)
 $(BUILD)/fuzz_%: tests/fuzz/%.c tests/fuzz/fuzz.h $(MODULES)
 	@echo '  CC $@'
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter-out %.h,$^) $(LIBS)
+
+$(BUILD)/bench/%: tests/bench/%.c
+	@echo '  CC $@'
+	@mkdir -p $(@D)
+	@$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -o $@ $<
 
 $(BUILD)/faults.so: tests/torture/faults.c | $(BUILD)
 	@echo '  CC $@'

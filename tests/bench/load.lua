@@ -1,23 +1,63 @@
--- The load of wrk: updates over 50,000 tickets, each body another one.
-local id = 0
+-- The load of wrk: bodies by their shares, each with a ticket and a number of its own.
+--
+--   wrk ... -s load.lua URL -- FILE SEED      FILE: lines of a share, a tab and a body with @ticket, @project and @n
+local PROJECTS, FIRST_PROJECT, TICKETS = 20, 101, 50000
+local threads = 0
+local templates = {} -- one entry for each part of a share
+local head
 local n = 0
 
 function setup(thread)
-    thread:set("tid", id)
-    id = id + 1
+    thread:set("id", threads)
+    threads = threads + 1
 end
 
-function init()
-    math.randomseed(os.time() + tid * 7919)
+-- Cuts a body at its placeholders: every second part is the name of one.
+local function cut(body)
+    local parts, from = {}, 1
+    for before, name, after in body:gmatch("()@(%l+)()") do
+        if name == "ticket" or name == "project" or name == "n" then
+            parts[#parts + 1] = body:sub(from, before - 1)
+            parts[#parts + 1] = name
+            from = after
+        end
+    end
+    parts[#parts + 1] = body:sub(from)
+    return parts
 end
+
+function init(arguments)
+    for line in io.lines(arguments[1]) do
+        local share, body = line:match("^(%d+)\t(.*)$")
+        local parts = cut(body)
+        for _ = 1, tonumber(share) do
+            templates[#templates + 1] = parts
+        end
+    end
+    math.randomseed(tonumber(arguments[2]) + id * 7919)
+    head = string.format("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: ",
+        wrk.path, wrk.headers["Host"])
+end
+
+local values, filled = {}, {}
 
 function request()
+    local parts = templates[math.random(#templates)]
+    local k = math.random(0, TICKETS - 1)
     n = n + 1
-    local ticket = math.random(50000)
-    return wrk.format("POST", nil, nil, string.format('{"action":"update","ticket":{"ticketId":%d,"projectId":130,' ..
-        '"entityId":1814,"contactId":1220,"ticketNo":"130-20240215-%d","title":"bug %d.%d","type":"complaint",' ..
-        '"description":"Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor","status":"park",' ..
-        '"subStatus":"waiting4agent","createdUserId":6,"createdUserName":"John Smith","projectName":"Manual",' ..
-        '"agentName":"John Smith","agentUserName":"john_smith","userId":8,"firstOpenTime":"2024-02-15T15:46:46+01:00",' ..
-        '"lastOpenTime":"2024-02-15T15:46:46+01:00","softDeadline":"2024-02-15T15:46:00+01:00"}}', ticket, ticket, tid, n))
+    values.ticket = math.floor(k / PROJECTS) + 1
+    values.project = FIRST_PROJECT + k % PROJECTS
+    values.n = n * 2 + id
+    for i = 1, #parts do
+        filled[i] = i % 2 == 0 and values[parts[i]] or parts[i]
+    end
+    local body = table.concat(filled, "", 1, #parts)
+    return head .. #body .. "\r\n\r\n" .. body
+end
+
+function done(summary, latency)
+    local errors = summary.errors
+    io.write(string.format('{"us":%d,"answers":%d,"refused":%d,"broken":%d,"p50":%d,"p99":%d}\n', summary.duration,
+        summary.requests, errors.status, errors.connect + errors.read + errors.write + errors.timeout,
+        latency:percentile(50), latency:percentile(99)))
 end
