@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import pathlib
+import random
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +22,13 @@ from cluster import Cluster
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TICKETD = os.environ.get("TICKETD", str(ROOT / "build/ticketd"))
 LOCATION = "/vcc/tickets"
+COMPLAINTS = re.compile(r"Sanitizer|runtime error:|stack smashing|Assertion|free\(\)|malloc\(\)")
+
+
+def pytest_configure():
+    """A kill ends the tests as Ctrl-C does: what they started is stopped, and their folders are removed."""
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, signal.default_int_handler)
 
 
 def wait_until(condition, seconds=10, what="the condition"):
@@ -133,13 +142,14 @@ def database(cluster, request):
 
 
 class Handler:
-    """ticketd on a unix socket."""
+    """ticketd on a unix socket. Without a token in its settings it asks for none."""
 
     def __init__(self, folder, database, **settings):
         self.socket = str(folder / "ticketd.sock")
         self.log = folder / "ticketd.log"
+        auth = "token" if settings.keys() & {"TICKETD_TOKEN", "TICKETD_TOKEN_FILE"} else "none"
         self.settings = {"TICKETD_LISTEN": f"unix:{self.socket}", "TICKETD_DATABASE": database.handler,
-                         "TICKETD_AUTH": "none", **settings}
+                         "TICKETD_AUTH": auth, **settings}
         self.start()
 
     def start(self):
@@ -156,19 +166,34 @@ class Handler:
 
 
 @pytest.fixture
-def handler(folder, database):
-    handler = Handler(folder, database)
-    yield handler
-    status = handler.stop()
-    log = handler.log.read_text(errors="replace")
-    assert status == 0, log
-    assert "Sanitizer" not in log, log
+def start(folder, database):
+    """Starts handlers with settings of their own. Each must end well: exit status 0, and nothing that a sanitizer or the C
+    library had to say."""
+    handlers = []
+
+    def start(**settings):
+        handlers.append(Handler(folder, database, **settings))
+        return handlers[-1]
+    yield start
+    ends = [(handler.stop(), handler.log.read_text(errors="replace")) for handler in handlers]
+    for status, log in ends:
+        assert status == 0, log
+        assert not COMPLAINTS.search(log), log
+
+
+@pytest.fixture
+def handler(start):
+    return start()
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports that the kernel gives to clients: else a connection of another suite might take it before its server
+    does."""
+    while True:
+        port = random.randrange(10000, 32768)
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 class Nginx:

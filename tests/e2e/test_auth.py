@@ -12,27 +12,12 @@ import subprocess
 
 import fastcgi
 import pytest
-from conftest import LOCATION, TICKETD, Handler, Nginx, environment, fcgiwrap, send, wait_until
+from conftest import LOCATION, TICKETD, Nginx, environment, fcgiwrap, send, wait_until
 
 TOKEN = "S3cret-t0ken/+ü"
 QUERY = "?secret-key=S3cret-t0ken/%2B%c3%bc"
 KEY = "K3y-of-the-desk!"
 BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"T1tle-of-a-customer"}}'
-
-
-@pytest.fixture
-def start(folder, database):
-    """Starts handlers with settings of their own; they must end well."""
-    handlers = []
-
-    def start(**settings):
-        handlers.append(Handler(folder, database, **{"TICKETD_AUTH": "token", **settings}))
-        return handlers[-1]
-    yield start
-    for handler in handlers:
-        status, log = handler.stop(), handler.log.read_text(errors="replace")
-        assert status == 0, log
-        assert "Sanitizer" not in log, log
 
 
 def status(handler, query="", content=BODY, **more):

@@ -59,27 +59,20 @@ def descriptors(handler):
 
 
 @pytest.fixture
-def start(folder, database):
-    """Starts a handler, and looks at the end: the same process, no descriptor left open, exit status 0, and nothing that a
-    sanitizer or the C library had to say."""
+def start(start):
+    """Looks at the end for more: the same process, and no descriptor left open."""
     started = []
 
-    def start(**settings):
-        handler = Handler(folder, database, **settings)
+    def start_and_look(**settings):
+        handler = start(**settings)
         ask(handler.socket, b"")  # connected to the database
         started.append((handler, handler.process.pid, descriptors(handler)))
         return handler
-    yield start
+    yield start_and_look
     for handler, pid, files in started:
-        alive = handler.process.poll() is None
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: descriptors(handler) <= files + 2, 7)
-        left = descriptors(handler) if alive else 0
-        code, log = handler.stop(), handler.log.read_text(errors="replace")
-        assert alive and handler.process.pid == pid, log
-        assert code == 0, log
-        assert not re.search(r"Sanitizer|runtime error:|stack smashing|Assertion|free\(\)|malloc\(\)", log), log
-        assert left <= files + 2  # a connection to the database may be new
+        assert handler.process.poll() is None and handler.process.pid == pid, handler.log.read_text(errors="replace")
+        # a connection to the database may be new
+        wait_until(lambda: descriptors(handler) <= files + 2, 7, "the end of its connections")
 
 
 class Honest:
@@ -428,7 +421,7 @@ def hidden_at(offset, secret, **values):
     ("a probe", 200, {"method": "GET", "uri": f"{LOCATION}/livez"}),
 ])
 def test_a_request_in_a_body_is_never_served(start, database, what, code, values):
-    handler = start(TICKETD_AUTH="token", TICKETD_TOKEN=TOKEN)
+    handler = start(TICKETD_TOKEN=TOKEN)
     good = f"{LOCATION}?secret-key={TOKEN}"
     secret = fastcgi.request(body(66), uri=good)
     served = 0
@@ -468,7 +461,7 @@ def test_a_request_in_a_body_that_is_too_large(start, database):
 
 
 def test_a_request_in_a_body_through_nginx(start, database, folder):
-    handler = start(TICKETD_AUTH="token", TICKETD_TOKEN=TOKEN)
+    handler = start(TICKETD_TOKEN=TOKEN)
     nginx = Nginx(folder, handler.socket)
     good = f"{LOCATION}?secret-key={TOKEN}"
     secret = fastcgi.request(body(66), uri=good)

@@ -94,6 +94,8 @@ def test_refusals(nginx, database, body, status, pointers):
 
 
 def test_other_methods_and_places(nginx):
+    # Not ready before the first look at the database, which may come a moment after the socket.
+    wait_until(lambda: send(nginx.port, method="GET", path=LOCATION + "/readyz").status == 200)
     for method, path, status, allow in [
             ("GET", LOCATION, 405, "POST, PUT"), ("DELETE", LOCATION, 405, "POST, PUT"),
             ("POST", LOCATION + "/livez", 405, "GET, HEAD"), ("GET", LOCATION + "/livez", 200, None),
