@@ -15,6 +15,8 @@
 
 #include "auth.h"
 #include "base64.h"
+#include "decode.h"
+#include "failing_malloc.h"
 #include "log.h"
 #include "query.h"
 #include "secrets.h"
@@ -311,13 +313,85 @@ static void test_iv(void **state)
     auth_close(auth);
 }
 
+/* ---- memory that runs out */
+
+/* At whichever allocation: opened, or not at all. Tokens that are read again stay the old ones or become the new. */
+static void test_opening_without_memory(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/ticketd-test-XXXXXX";
+    close(mkstemp(path));
+    write_file(path, "one\ntwo\n", 0600);
+    struct conf conf = nothing;
+    conf.auth = AUTH_TOKEN;
+    conf.token = "always";
+    conf.token_file = path;
+    conf.cipher = "AES-256-CBC";
+    conf.cipher_key = "a\nb\n";
+    struct auth *auth = auth_open(&conf);
+    bool failed = true;
+
+    assert_non_null(auth);
+    for (long n = 0; failed; n++) {
+        fail_allocations_after(n);
+        struct auth *other = auth_open(&conf);
+        failed = stop_failing_allocations();
+        assert_true(other || failed);
+        if (other)
+            assert_true(auth_allows(other, "secret-key=two", "") && auth_allows(other, "secret-key=always", ""));
+        auth_close(other);
+        assert_true(n < 1000);
+    }
+    write_file(path, "three\n", 0600);
+    failed = true;
+    for (long n = 0; failed; n++) {
+        fail_allocations_after(n);
+        auth_reload(auth);
+        failed = stop_failing_allocations();
+        bool new = auth_allows(auth, "secret-key=three", "");
+        assert_int_not_equal(auth_allows(auth, "secret-key=two", ""), new);
+        assert_true(auth_allows(auth, "secret-key=always", "") && (new || failed));
+        assert_true(n < 1000);
+    }
+    assert_true(auth_allows(auth, "secret-key=three", ""));
+    auth_close(auth);
+    unlink(path);
+}
+
+/* Nobody gets in who should not, and whose token is right gets in or is told to come again. */
+static void test_tokens_without_memory(void **state)
+{
+    (void)state;
+    struct conf conf = nothing;
+    conf.auth = AUTH_TOKEN;
+    conf.token = "alpha";
+    struct auth *auth = auth_open(&conf);
+    bool failed = true;
+
+    for (long n = 0; failed; n++) {
+        fail_allocations_after(n);
+        bool wrong = auth_allows(auth, "secret-key=beta", "Bearer gamma");
+        bool right = auth_allows(auth, "secret-key=alpha", "");
+        failed = stop_failing_allocations();
+        assert_false(wrong);
+        assert_true(right || failed);
+        assert_true(n < 1000);
+    }
+    auth_close(auth);
+}
+
 int main(void)
 {
     log_setup(LOG_ERROR, LOG_LOGFMT);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_query),    cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_rotation), cmocka_unit_test(test_settings_that_make_no_sense),
-        cmocka_unit_test(test_php),      cmocka_unit_test(test_iv),
+        cmocka_unit_test(test_query),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_settings_that_make_no_sense),
+        cmocka_unit_test(test_php),
+        cmocka_unit_test(test_iv),
+        cmocka_unit_test(test_opening_without_memory),
+        cmocka_unit_test(test_tokens_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "clock.h"
+#include "failing_malloc.h"
 #include "queue.h"
+#include "store.h"
 
 #define SLOTS 3
 
@@ -75,6 +77,44 @@ static void test_bounds(void **state)
     queue_free(queue);
 }
 
+/* A batch ends before the event that would make it too large; one that is too large by itself is a batch. */
+static void test_bytes_of_a_batch(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {STORE_BATCH_BYTES - 1, 1, 1, STORE_BATCH_BYTES + 1, 1};
+    enum { COUNT = sizeof(lengths) / sizeof(lengths[0]) };
+    struct queue *queue = queue_new(1, SLOTS, 1000, SIZE_MAX);
+    struct waiter waiters[COUNT] = {0}, *batch[COUNT];
+
+    for (int i = 0; i < COUNT; i++) {
+        set_ticket(&waiters[i], 1);
+        waiters[i].event.length = lengths[i];
+        queue_arrive(queue, 0, &waiters[i]);
+        assert_int_equal(queue_submit(queue, 0, &waiters[i]), OUTCOME_NONE);
+    }
+    assert_int_equal(queue_take(queue, 0, batch, COUNT, 0), 2);
+    assert_int_equal(queue_take(queue, 0, batch, COUNT, 0), 1);
+    assert_int_equal(queue_take(queue, 0, batch, COUNT, 0), 1);
+    assert_ptr_equal(batch[0], &waiters[3]);
+    assert_int_equal(queue_take(queue, 0, batch, COUNT, 0), 1);
+    queue_free(queue);
+}
+
+static void test_without_memory(void **state)
+{
+    (void)state;
+    bool failed = true;
+
+    for (long n = 0; failed; n++) {
+        fail_allocations_after(n);
+        struct queue *queue = queue_new(4, SLOTS, 1000, 1000);
+        failed = stop_failing_allocations();
+        assert_int_equal(!queue, failed);
+        queue_free(queue);
+        assert_true(n < 100);
+    }
+}
+
 static void test_a_ticket_keeps_its_lane(void **state)
 {
     (void)state;
@@ -104,9 +144,12 @@ static void test_wake_ends_the_wait(void **state)
     struct queue *queue = queue_new(1, SLOTS, 1000, 1000);
     struct waiter *batch[1];
 
-    int64_t start = clock_monotonic_ms();
-    assert_int_equal(queue_take(queue, 0, batch, 1, 50), 0);
-    assert_true(clock_monotonic_ms() - start >= 49);
+    int64_t start;
+    for (int i = 0; i < 4; i++) { /* one of them goes over the end of a second */
+        start = clock_monotonic_ms();
+        assert_int_equal(queue_take(queue, 0, batch, 1, 260), 0);
+        assert_true(clock_monotonic_ms() - start >= 259);
+    }
     queue_wake(queue);
     start = clock_monotonic_ms();
     assert_int_equal(queue_take(queue, 0, batch, 1, 60000), 0);
@@ -170,6 +213,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_later_events_wait_for_earlier_ones),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_bytes_of_a_batch),
+        cmocka_unit_test(test_without_memory),
         cmocka_unit_test(test_a_ticket_keeps_its_lane),
         cmocka_unit_test(test_wake_ends_the_wait),
         cmocka_unit_test(test_threads),

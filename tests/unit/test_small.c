@@ -1,15 +1,29 @@
-/* The small modules: text, clock, outcome, sqlstate, answer. */
+/* The small modules: text, clock, outcome, sqlstate, answer, lines, digest,
+ * log, progress. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pty.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "answer.h"
 #include "clock.h"
+#include "digest.h"
+#include "failing_malloc.h"
+#include "lines.h"
+#include "log.h"
 #include "outcome.h"
+#include "progress.h"
 #include "sqlstate.h"
 #include "text.h"
 
@@ -26,6 +40,33 @@ static void test_json_strings(void **state)
     assert_int_equal(strlen(text.bytes), 30000);
     text_free(&text);
     assert_null(text.bytes);
+}
+
+/* What does not fit into a format is missing, and said to be: no half of it goes out. */
+static void test_text_that_fails(void **state)
+{
+    (void)state;
+    struct text text = {0};
+    char end[600];
+
+    memset(end, 'x', sizeof(end) - 1);
+    end[sizeof(end) - 1] = '\0';
+    text_append(&text, "begin ");
+    text_append_format(&text, "%.505s ", end);
+    assert_false(text.failed);
+    text_append_format(&text, "%s", end);
+    assert_true(text.failed);
+    text_append(&text, "more");
+    assert_int_equal(text.length, 512);
+    assert_int_equal(strlen(text.bytes), 512);
+    text_free(&text);
+    assert_false(text.failed);
+
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    assert_false(text_write(full, "x", 1));
+    assert_int_equal(errno, ENOSPC);
+    assert_true(text_write(full, "", 0));
+    close(full);
 }
 
 static void test_visible_text(void **state)
@@ -133,11 +174,174 @@ static void test_answers(void **state)
     text_free(&answer);
 }
 
+static int file_of(const char *content)
+{
+    int fd = memfd_create("lines", MFD_CLOEXEC);
+    assert_int_equal(write(fd, content, strlen(content)), strlen(content));
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    return fd;
+}
+
+/* No line is cut: where reading fails or memory runs out there is none. */
+static void test_lines_that_cannot_be_read(void **state)
+{
+    (void)state;
+    static const char content[] = "first\r\nsecond, which is longer\n";
+    struct lines *lines = calloc(1, sizeof(*lines));
+    struct line line;
+    bool failed = true;
+
+    *lines = (struct lines){.fd = -1, .left = 10, .most = 100};
+    assert_false(lines_next(lines, &line));
+    assert_int_equal(lines->error, EBADF);
+    assert_null(line.bytes);
+
+    for (long n = 0; failed; n++) {
+        *lines = (struct lines){.fd = file_of(content), .left = strlen(content), .most = 100};
+        int count = 0;
+        fail_allocations_after(n);
+        while (lines_next(lines, &line)) {
+            assert_string_equal(line.bytes, count++ ? "second, which is longer" : "first");
+            free(line.bytes);
+        }
+        failed = stop_failing_allocations();
+        assert_null(line.bytes);
+        assert_int_equal(count == 2, !failed);
+        assert_int_equal(lines->error, failed ? ENOMEM : 0);
+        close(lines->fd);
+        assert_true(n < 100);
+    }
+    free(lines);
+}
+
+/* Right, or said to be wrong; and what failed once does not spoil the next. */
+static void test_digests_without_memory(void **state)
+{
+    (void)state;
+    uint8_t right[DIGEST_SIZE], value[DIGEST_SIZE];
+    struct digest *digest = digest_new();
+    bool failed = true;
+
+    digest_add(digest, "abc", 3);
+    assert_true(digest_end(digest, right));
+    assert_memory_equal(right, "\xba\x78\x16\xbf\x8f\x01\xcf\xea", 8); /* FIPS 180-2, appendix B.1 */
+    digest_free(digest);
+    for (long n = 0; failed; n++) {
+        fail_allocations_after(n);
+        digest = digest_new();
+        bool good = false;
+        if (digest) {
+            digest_add(digest, "abc", 3);
+            good = digest_end(digest, value);
+        }
+        failed = stop_failing_allocations();
+        assert_true(good || failed);
+        if (good)
+            assert_memory_equal(value, right, sizeof(right));
+        digest_free(digest);
+        assert_true(n < 100);
+    }
+}
+
+/* Standard error goes to `fd` until the descriptor that this returns is put back. */
+static int redirect(int fd)
+{
+    int before = dup(STDERR_FILENO);
+    fflush(stderr);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    return before;
+}
+
+static void put_back(int before)
+{
+    fflush(stderr);
+    dup2(before, STDERR_FILENO);
+    close(before);
+}
+
+/* A line is a line whatever is in it; behind the time: */
+static void test_log_lines(void **state)
+{
+    (void)state;
+    static const char expected[] =
+        "\"level\":\"error\",\"msg\":\"it is \\\"so\\\"\",\"why\":\"a\\u000ab\",\"n\":-5,\"none\":\"\"}\n"
+        "level=error msg=\"it is \\\"so\\\"\" why=\"a\\u000ab\" n=-5 none=\"\" bare=a/b\n";
+    int file = memfd_create("log", MFD_CLOEXEC), before = redirect(file);
+    char text[1000] = "", *second;
+
+    log_setup(LOG_ERROR, LOG_JSON);
+    log_line(LOG_ERROR, "it is \"so\"", LOG_TEXT("why", "a\nb"), LOG_NUMBER("n", -5), LOG_TEXT("none", ""));
+    log_line(LOG_WARNING, "nobody wants to know");
+    log_setup(LOG_ERROR, LOG_LOGFMT);
+    log_line(LOG_ERROR, "it is \"so\"", LOG_TEXT("why", "a\nb"), LOG_NUMBER("n", -5), LOG_TEXT("none", ""),
+             LOG_TEXT("bare", "a/b"));
+    put_back(before);
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    before = redirect(full);
+    errno = EDOM;
+    log_line(LOG_ERROR, "there is no room for it");
+    int kept = errno;
+    put_back(before);
+    close(full);
+    assert_int_equal(kept, EDOM);
+    assert_true(pread(file, text, sizeof(text) - 1, 0) > 0);
+    close(file);
+    assert_memory_equal(text, "{\"time\":\"20", 11);
+    second = strstr(text, "\ntime=20");
+    assert_non_null(second);
+    memmove(second + 1, strstr(second, "level="), strlen(strstr(second, "level=")) + 1);
+    assert_string_equal(strstr(text, "\"level\""), expected);
+}
+
+/* How long it takes, by the rate of the last seconds. */
+static void test_time_that_is_left(void **state)
+{
+    (void)state;
+    static const uint64_t done[] = {1, 1000};
+    int terminal, end;
+    struct progress progress;
+    struct winsize size = {.ws_col = 100};
+
+    setenv("TERM", "xterm", 1);
+    for (size_t i = 0; i < 2; i++) {
+        char text[1000] = "";
+        assert_int_equal(openpty(&terminal, &end, NULL, NULL, &size), 0);
+        int before = redirect(end);
+        progress_start(&progress, 100000, "reading");
+        nanosleep(&(struct timespec){.tv_nsec = 120000000}, NULL);
+        progress_update(&progress, done[i], 7);
+        progress_end(&progress);
+        put_back(before);
+        assert_true(read(terminal, text, sizeof(text) - 1) > 0);
+        close(terminal);
+        close(end);
+        /* 100,000 at 1 in 0.12 s or a little more: 3 h 20 min and more; at 1,000 in it: 12 s and more */
+        const char *left = strstr(text, "/s  ");
+        assert_non_null(left);
+        int hours = 0, minutes = 0, seconds = 0;
+        if (i == 0)
+            assert_int_equal(sscanf(left, "/s  %d:%2d:%2d left", &hours, &minutes, &seconds), 3);
+        else
+            assert_int_equal(sscanf(left, "/s  %d:%2d left", &minutes, &seconds), 2);
+        int total = hours * 3600 + minutes * 60 + seconds;
+        assert_in_range(total, i == 0 ? 11900 : 11, i == 0 ? 1000000 : 1000);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json_strings), cmocka_unit_test(test_visible_text), cmocka_unit_test(test_uuid),
-        cmocka_unit_test(test_outcomes),     cmocka_unit_test(test_sqlstates),    cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_json_strings),
+        cmocka_unit_test(test_visible_text),
+        cmocka_unit_test(test_uuid),
+        cmocka_unit_test(test_outcomes),
+        cmocka_unit_test(test_sqlstates),
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_text_that_fails),
+        cmocka_unit_test(test_lines_that_cannot_be_read),
+        cmocka_unit_test(test_digests_without_memory),
+        cmocka_unit_test(test_log_lines),
+        cmocka_unit_test(test_time_that_is_left),
     };
     return cmocka_run_group_tests_name("small", tests, NULL, NULL);
 }

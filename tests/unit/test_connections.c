@@ -1,0 +1,277 @@
+/* The places for connections: who waits, who gives way, and what happens when the system has no more to give. Whole
+ * requests over many connections are in tests/e2e. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "connections.h"
+#include "failing_malloc.h"
+#include "log.h"
+
+/* A listening socket with an address of the kernel's choice, and what connects to it. */
+struct fixture {
+    int listener, verdicts;
+    struct sockaddr_un address;
+    socklen_t size;
+    struct connections *connections;
+};
+
+static void begin(struct fixture *f, int places)
+{
+    *f = (struct fixture){.address.sun_family = AF_UNIX, .size = sizeof(f->address)};
+    f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    assert_int_equal(bind(f->listener, (struct sockaddr *)&f->address, sizeof(sa_family_t)), 0);
+    assert_int_equal(listen(f->listener, 64), 0);
+    assert_int_equal(getsockname(f->listener, (struct sockaddr *)&f->address, &f->size), 0);
+    f->verdicts = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    f->connections = connections_new(places, f->listener, f->verdicts);
+    assert_non_null(f->connections);
+}
+
+static void end(struct fixture *f)
+{
+    connections_free(f->connections);
+    close(f->listener);
+    close(f->verdicts);
+}
+
+/* A peer that has sent something. */
+static int join(const struct fixture *f)
+{
+    int peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(peer, (const struct sockaddr *)&f->address, f->size), 0);
+    assert_int_equal(write(peer, "x", 1), 1);
+    return peer;
+}
+
+static bool was_closed(int peer)
+{
+    char byte;
+    ssize_t count = recv(peer, &byte, 1, MSG_DONTWAIT);
+    return count == 0 || (count < 0 && errno == ECONNRESET); /* reset: it left something unread */
+}
+
+/* What there is to do next but for the clock; WAKE_CLOCK: nothing, for as long as that takes. */
+static enum wake next_wake(struct fixture *f, struct connection **connection)
+{
+    enum wake wake = WAKE_CLOCK;
+    for (int ticks = 0; wake == WAKE_CLOCK && ticks < 2; ticks++) {
+        wake = connections_wait(f->connections, connection);
+        if (wake == WAKE_CLOCK)
+            connections_close_stuck(f->connections);
+    }
+    return wake;
+}
+
+/* Accepts who waits; the one connection that has sent something is busy then. */
+static struct connection *take_one(struct fixture *f)
+{
+    struct connection *connection = NULL;
+    assert_int_equal(next_wake(f, &connection), WAKE_LISTENER);
+    connections_accept(f->connections);
+    assert_int_equal(next_wake(f, &connection), WAKE_CONNECTION);
+    return connection;
+}
+
+/* Where all are at work the next one waits, without a thread turning round it, and comes in as soon as one ends or has
+ * nothing to do. */
+static void test_all_at_work(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct connection *connection;
+
+    for (int closes = 0; closes < 2; closes++) {
+        begin(&f, 1);
+        int first = join(&f);
+        connection = take_one(&f);
+        int second = join(&f);
+        assert_int_equal(next_wake(&f, &connection), WAKE_LISTENER);
+        connections_accept(f.connections);
+        assert_int_equal(next_wake(&f, &connection), WAKE_CLOCK);
+        assert_int_equal(connections_in_flight(f.connections), 1);
+        assert_false(was_closed(first));
+
+        if (closes)
+            connections_close(f.connections, connection);
+        else
+            connections_watch(f.connections, connection);
+        take_one(&f);
+        assert_true(was_closed(first));
+        assert_false(was_closed(second));
+        end(&f);
+        close(first);
+        close(second);
+    }
+}
+
+/* Without descriptors an idle connection makes room, as often as it takes; where none is idle the new one waits. */
+static void test_descriptors_run_out(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct rlimit before;
+    struct connection *connection, *busy;
+
+    begin(&f, 10);
+    int first = join(&f);
+    busy = take_one(&f);
+    int second = join(&f), lowest = dup(f.listener);
+    close(lowest);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit none_left = {(rlim_t)lowest, before.rlim_max};
+
+    assert_int_equal(next_wake(&f, &connection), WAKE_LISTENER);
+    setrlimit(RLIMIT_NOFILE, &none_left);
+    connections_accept(f.connections);
+    assert_int_equal(connections_in_flight(f.connections), 1);
+    connections_watch(f.connections, busy);
+    connections_accept(f.connections);
+    setrlimit(RLIMIT_NOFILE, &before);
+
+    assert_true(was_closed(first));
+    assert_false(was_closed(second));
+    assert_int_equal(next_wake(&f, &connection), WAKE_CONNECTION);
+    assert_int_equal(connections_in_flight(f.connections), 1);
+
+    /* No place was lost on the way. */
+    int peers[9];
+    for (int i = 0; i < 9; i++)
+        peers[i] = join(&f);
+    connections_accept(f.connections);
+    assert_int_equal(connections_in_flight(f.connections), 10);
+    for (int i = 0; i < 9; i++) {
+        assert_false(was_closed(peers[i]));
+        close(peers[i]);
+    }
+    end(&f);
+    close(first);
+    close(second);
+}
+
+/* Who waits at the listener when it closes is served; who comes later is not. */
+static void test_stop_listening(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct connection *connection;
+    int peers[40];
+
+    begin(&f, 40);
+    for (int i = 0; i < 40; i++)
+        peers[i] = join(&f);
+    connections_stop_listening(f.connections);
+    assert_int_equal(connections_in_flight(f.connections), 40);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(next_wake(&f, &connection), WAKE_CONNECTION);
+        connections_close(f.connections, connection);
+    }
+    int late = join(&f);
+    assert_int_equal(next_wake(&f, &connection), WAKE_CLOCK);
+    connections_stop(f.connections);
+    assert_int_equal(next_wake(&f, &connection), WAKE_STOP);
+    assert_int_equal(next_wake(&f, &connection), WAKE_STOP);
+    end(&f);
+    for (int i = 0; i < 40; i++)
+        close(peers[i]);
+    close(late);
+}
+
+static int open_descriptors(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1000; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static void test_what_cannot_be_watched(void **state)
+{
+    (void)state;
+    int count = open_descriptors();
+    assert_null(connections_new(1, -1, -1));
+    assert_int_equal(open_descriptors(), count);
+    connections_free(NULL);
+}
+
+/* At whichever allocation: the connection is there, or closed and its place free. */
+static void test_without_memory(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct connection *connection;
+    bool failed = true;
+
+    begin(&f, 1);
+    for (long n = 0; failed; n++) {
+        fail_allocations_after(n);
+        struct connections *other = connections_new(3, f.listener, f.verdicts);
+        failed = stop_failing_allocations();
+        assert_int_equal(!other, failed);
+        connections_free(other);
+    }
+    failed = true;
+    for (long n = 0; failed; n++) {
+        int count = open_descriptors(), peer = join(&f);
+        assert_int_equal(next_wake(&f, &connection), WAKE_LISTENER);
+        fail_allocations_after(n);
+        connections_accept(f.connections);
+        failed = stop_failing_allocations();
+        assert_int_equal(was_closed(peer), failed);
+        assert_int_equal(connections_in_flight(f.connections), !failed);
+        close(peer);
+        if (failed)
+            assert_int_equal(open_descriptors(), count);
+    }
+    end(&f);
+}
+
+/* A request in two pieces is kept in memory meanwhile: where there is none the peer is sent away. */
+static void test_a_part_without_memory(void **state)
+{
+    (void)state;
+    bool failed = true;
+
+    for (long n = 0; failed; n++) {
+        int ends[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        struct request *request = request_open(ends[0]);
+        assert_int_equal(request_look(request, 1024), REQUEST_NONE);
+        assert_int_equal(write(ends[1], "\1\1\0", 3), 3); /* a version and a type */
+        fail_allocations_after(n);
+        enum request_state found = request_look(request, 1024);
+        failed = stop_failing_allocations();
+        assert_int_equal(found, failed ? REQUEST_GONE : REQUEST_PART);
+        if (!failed) {
+            assert_int_equal(request_look(request, 1024), REQUEST_PART);
+            assert_int_equal(write(ends[1], "\0\0\0", 3), 3); /* no identifier */
+            assert_int_equal(write(ends[1], "\0\0", 2), 2);
+            assert_int_equal(request_look(request, 1024), REQUEST_GONE);
+        }
+        request_free(request);
+        assert_true(was_closed(ends[1]));
+        close(ends[1]);
+    }
+}
+
+int main(void)
+{
+    log_setup(LOG_ERROR, LOG_LOGFMT);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_at_work),    cmocka_unit_test(test_descriptors_run_out),
+        cmocka_unit_test(test_stop_listening), cmocka_unit_test(test_what_cannot_be_watched),
+        cmocka_unit_test(test_without_memory), cmocka_unit_test(test_a_part_without_memory),
+    };
+    return cmocka_run_group_tests_name("connections", tests, NULL, NULL);
+}
