@@ -25,10 +25,27 @@ LOCATION = "/vcc/tickets"
 COMPLAINTS = re.compile(r"Sanitizer|runtime error:|stack smashing|Assertion|free\(\)|malloc\(\)")
 
 
-def pytest_configure():
-    """A kill ends the tests as Ctrl-C does: what they started is stopped, and their folders are removed."""
+def pytest_sessionstart(session):
+    """A kill breaks off the test at hand; what it has started is stopped, and its folders are removed. Only the first
+    counts, and none breaks off a fixture: something would be left."""
+    session.breakable = False
+
+    def end(*_):
+        session.shouldstop = "told to end"
+        if session.breakable:
+            session.breakable = False
+            raise KeyboardInterrupt
     for number in signal.SIGTERM, signal.SIGHUP:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, end)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    item.session.breakable = not item.session.shouldstop
+    if item.session.shouldstop:
+        raise KeyboardInterrupt
+    yield
+    item.session.breakable = False
 
 
 def wait_until(condition, seconds=10, what="the condition"):
