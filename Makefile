@@ -70,9 +70,9 @@ $(BUILD)/ticketd: $(OBJECTS)
 	@echo '  LD $@'
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-$(BUILD)/test_%: tests/unit/test_%.c $(MODULES)
+$(BUILD)/test_%: tests/unit/test_%.c $(wildcard tests/unit/*.h) $(MODULES)
 	@echo '  CC $@'
-	@$(CC) $(ALL_CFLAGS) -DTEST_DATA='"$(CURDIR)/tests/data"' $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+	@$(CC) $(ALL_CFLAGS) -DTEST_DATA='"$(CURDIR)/tests/data"' $(ALL_LDFLAGS) -o $@ $(filter-out %.h,$^) $(LIBS) -lcmocka
 
 $(BUILD)/fuzz_%: tests/fuzz/%.c tests/fuzz/fuzz.h $(MODULES)
 	@echo '  CC $@'

@@ -1,5 +1,4 @@
-/* The small modules: text, clock, outcome, sqlstate, answer, lines, digest,
- * log, progress. */
+/* The small modules: text, clock, outcome, sqlstate, answer, lines, digest, log, progress. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
