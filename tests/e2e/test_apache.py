@@ -10,13 +10,12 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
 from cluster import children_of
-from conftest import LOCATION, TICKETD, Apache, Handler, environment, send, wait_until
+from conftest import LOCATION, Apache, Handler, send, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("apache2"), reason="apache2 is not installed"),

@@ -1,6 +1,5 @@
 """What is written once in a .def file agrees with everything that must follow it."""
 
-import json
 import re
 import subprocess
 
