@@ -22,7 +22,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +40,7 @@ import measure  # noqa: E402
 import picture  # noqa: E402
 import report  # noqa: E402
 from cluster import Cluster  # noqa: E402
-from conftest import LOCATION, TICKETD, Database, environment  # noqa: E402
+from conftest import LOCATION, TICKETD, Database, environment, temporary_folder  # noqa: E402
 
 
 def setting(name, default):
@@ -100,16 +99,6 @@ def observe(contender, cluster, clients, seconds):
         good = seen["events"]
     result["surplus"] = None if isinstance(contender, contenders.Empty) else database.rows() - before_rows - good
     return result
-
-
-@contextlib.contextmanager
-def temporary_folder():
-    """A short path: a unix socket's has room for 107 bytes."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="ticketd-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def run(kind, cluster, template, clients, seconds):
@@ -196,10 +185,7 @@ def make_templates(cluster):
         load.seed(database)
         if name == "grown":
             load.seed_growth(database, *GROWTH)
-        # Not the journal where it is empty: PostgreSQL would believe that it stays so and plan to read all of it, until
-        # autovacuum comes.
-        for table in ["tickets", "deleted_tickets", "ticket_adds"] + (["ticket_events"] if name == "grown" else []):
-            database.query(f"VACUUM ANALYZE vcc.{table}")
+        database.query("VACUUM ANALYZE")
         database.connection.close()  # a database that is in use is no template
         print(f"database {name}: made in {time.monotonic() - begun:.0f} s", flush=True)
 

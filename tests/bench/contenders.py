@@ -6,14 +6,14 @@ import os
 import pathlib
 import re
 import resource
-import socket
 import subprocess
 import time
 
 import psycopg2
 
+import conftest
 import load
-from conftest import LOCATION, Handler, accepts, environment, free_port, stop, wait_until
+from conftest import LOCATION, Handler, accepts, environment, stop, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -60,54 +60,18 @@ class Copy:
         self.administer(f'DROP DATABASE "{self.name}" WITH (FORCE)')
 
 
-class Nginx:
-    """nginx as Debian sets it up, a worker for each processor, with the location and the upstream that users install;
-    or with another location. What differs is its log: see AccessLog."""
+class Nginx(conftest.Nginx):
+    """With a worker for each processor, as Debian sets it up, and another log: see AccessLog."""
 
     def __init__(self, folder, upstream, location=None):
-        self.port = free_port()
         self.log = folder / "access.log"
-        log = f"access_log {self.log} bench buffer=64k flush=200ms;"
-        shipped = (ROOT / "nginx/ticketd.conf").read_text()
-        upstreams = (ROOT / "nginx/upstream.conf").read_text()
-        assert "access_log off;" in shipped and "unix:/run/ticketd/ticketd.sock" in upstreams
-        location = location or shipped
-        (folder / "location.conf").write_text(location.replace("access_log off;", log))
-        (folder / "upstream.conf").write_text(upstreams.replace("unix:/run/ticketd/ticketd.sock", f"unix:{upstream}"))
-        temporary = "\n".join(f"    {kind}_temp_path {folder}/{kind};"
-                              for kind in ("client_body", "fastcgi", "proxy", "uwsgi", "scgi"))  # fmt: skip
-        conf = folder / "nginx.conf"
-        conf.write_text(f"""
-{"user root;" if IS_ROOT else ""}
-worker_processes auto;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx-error.log;
-events {{ worker_connections 4096; }}
-http {{
-{temporary}
-    access_log off;
+        location = location or self.installed_location()
+        assert "access_log off;" in location
+        location = location.replace("access_log off;", f"access_log {self.log} bench buffer=64k flush=200ms;")
+        super().__init__(folder, upstream, location, main="worker_processes auto;", http="""
     log_format bench '$connection $status $args';
-    include {folder}/upstream.conf;
     fastcgi_ignore_client_abort on;  # the load generator leaves before its last answers: they count too
-    keepalive_requests 1000000000;
-    server {{
-        listen 127.0.0.1:{self.port} backlog=4096;
-        include {folder}/location.conf;
-    }}
-}}
-""")
-        command = ["nginx", "-e", f"{folder}/nginx-error.log", "-p", str(folder), "-c", str(conf)]
-        self.process = subprocess.Popen(command)
-        wait_until(lambda: self.accepts() or self.process.poll() is not None, what="nginx")
-        assert self.process.poll() is None, (folder / "nginx-error.log").read_text()
-
-    def accepts(self):
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self):
-        stop(self.process)
+    keepalive_requests 1000000000;""")
 
 
 class Served:

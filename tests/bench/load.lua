@@ -1,7 +1,9 @@
 -- The load of wrk: bodies by their shares, each with a ticket and a number of its own.
 --
---   wrk ... -s load.lua URL -- FILE SEED      FILE: lines of a share, a tab and a body with @ticket, @project and @n
-local PROJECTS, FIRST_PROJECT, TICKETS = 20, 101, 50000
+--   wrk ... -s load.lua URL -- FILE SEED PROJECTS FIRST_PROJECT TICKETS
+--
+-- FILE has lines of a share, a tab and a body with @ticket, @project and @n.
+local projects, first_project, tickets
 local threads = 0
 local templates = {} -- one entry for each part of a share
 local head
@@ -35,6 +37,7 @@ function init(arguments)
         end
     end
     math.randomseed(tonumber(arguments[2]) + id * 7919)
+    projects, first_project, tickets = tonumber(arguments[3]), tonumber(arguments[4]), tonumber(arguments[5])
     head = string.format("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: ",
         wrk.path, wrk.headers["Host"])
 end
@@ -43,10 +46,10 @@ local values, filled = {}, {}
 
 function request()
     local parts = templates[math.random(#templates)]
-    local k = math.random(0, TICKETS - 1)
+    local k = math.random(0, tickets - 1)
     n = n + 1
-    values.ticket = math.floor(k / PROJECTS) + 1
-    values.project = FIRST_PROJECT + k % PROJECTS
+    values.ticket = math.floor(k / projects) + 1
+    values.project = first_project + k % projects
     values.n = n * 2 + id
     for i = 1, #parts do
         filled[i] = i % 2 == 0 and values[parts[i]] or parts[i]

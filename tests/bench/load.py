@@ -11,6 +11,8 @@ import subprocess
 import threading
 import time
 
+from model import FIELDS
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROJECTS = 20
@@ -57,6 +59,14 @@ def fill(template, ticket, n):
     return re.sub("@(ticket|project|n)", lambda found: str(values[found[0]]), template)
 
 
+def formatted(event, ticket, project, n):
+    """The body as an expression in SQL, of expressions for what differs."""
+    body = text(event)
+    for before, after in ("@ticket", "%1$s"), ("@project", "%2$s"), ("@n", "%3$s"):
+        body = body.replace(before, after)
+    return f"format('{body}', {ticket}, {project}, {n})"
+
+
 def write_mix(path, mix):
     """The file that load.lua reads: the share, a tab, the body."""
     path.write_text("".join(f"{share}\t{text(event)}\n" for share, event in mix))
@@ -95,13 +105,10 @@ def seed_growth(database, tickets, events):
         {insert_tickets("older")};
         INSERT INTO vcc.ticket_adds SELECT project, ticket, sha256(format('%s %s', project, ticket)::bytea) FROM older;
         DROP TABLE older""")
-    body = text(MIX[3][1])
-    for before, after in ("@ticket", "%2$s"), ("@project", "%1$s"), ("@n", "%3$s"):
-        body = body.replace(before, after)
     database.query(f"""
         INSERT INTO vcc.ticket_events
         SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || lpad(to_hex(k), 20, '78'))::uuid,
-               project, ticket, 'update', at, 'updated', format('{body}', project, ticket, k)::jsonb
+               project, ticket, 'update', at, 'updated', {formatted(MIX[3][1], "ticket", "project", "k")}::jsonb
           FROM (SELECT k, {FIRST_PROJECT} + k % {PROJECTS} AS project,
                        1 + k / {PROJECTS} % {tickets // PROJECTS} AS ticket,
                        now() - interval '30 days' + k * (interval '29 days' / {events}) AS at
@@ -132,7 +139,8 @@ def wrk(port, path, clients, seconds, mix):
     being sent. What was under way when it ends is not in its figures; nginx answers it nevertheless."""
     done = subprocess.run(
         ["wrk", f"-t{min(2, clients)}", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
-         "-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}{path}", "--", str(mix), str(time.time_ns() % 2**31)],
+         "-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}{path}", "--", str(mix),
+         *map(str, (time.time_ns() % 2**31, PROJECTS, FIRST_PROJECT, TICKETS))],
         capture_output=True, text=True, check=False)  # fmt: skip
     found = re.search(r"^\{.*\}$", done.stdout, re.M)
     if done.returncode or not found:
@@ -200,10 +208,6 @@ PREPARE = rf"""\set k random(0, {TICKETS - 1})
 """
 
 
-def column(name):
-    return re.sub("([A-Z])", lambda found: "_" + found[1].lower(), name)
-
-
 def expression(value):
     """The value of an attribute in SQL. A number of pgbench's is a parameter of the prepared statement."""
     if not isinstance(value, str):
@@ -217,17 +221,15 @@ def pgbench_call(event):
     """The statement that ticketd sends for the event, from the same file, with expressions for its parameters. Events
     get ascending ids, as ticketd's are: random ones would cost PostgreSQL more."""
     statement = "delete_ticket" if event["action"] == "delete" else "upsert_ticket"
-    values = {column(name): expression(value) for name, value in event["ticket"].items()}
-    if event["action"] == "delete":
-        values = {name: values[name] for name in ("project_id", "ticket_id")}
-    body = text(event)
-    for before, after in ("@ticket", "%1$s"), ("@project", "%2$s"), ("@n", "%3$s"):
-        body = body.replace(before, after)
+    values = {"project_id": expression(KEY["projectId"]), "ticket_id": expression(KEY["ticketId"])}
+    if event["action"] != "delete":
+        values.update({column: expression(event["ticket"][name])
+                       for name, (column, _) in FIELDS.items() if name in event["ticket"]})  # fmt: skip
     values.update({
         "event_id": "lpad(to_hex(:base::bigint + :n::bigint), 32, '0')::uuid",
         "received_at": "clock_timestamp()",
         "action": f"'{event['action']}'",
-        "payload": f"format('{body}', :ticket::bigint, :project::bigint, :n::bigint)",
+        "payload": formatted(event, ":ticket::bigint", ":project::bigint", ":n::bigint"),
     })
     sql = (ROOT / f"sql/{statement}.sql").read_text()
     sql = re.sub(r"(\w+) => \$\d+", lambda found: f"{found[1]} => {values.get(found[1], 'NULL')}", sql)

@@ -6,26 +6,16 @@ import threading
 import time
 
 import psycopg2
+from cluster import every_process, process_stat
 
 TICK = os.sysconf("SC_CLK_TCK")
-
-
-def stat(pid):
-    """The fields of /proc/PID/stat behind the name, or None: state, ppid, …"""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 def tree(root):
     """A process and all that descends from it."""
     children = collections.defaultdict(list)
-    for name in os.listdir("/proc"):
-        fields = stat(name) if name.isdigit() else None
-        if fields:
-            children[int(fields[1])].append(int(name))
+    for pid, fields in every_process():
+        children[int(fields[1])].append(pid)
     found = [root]
     for pid in found:
         found += children[pid]
@@ -35,7 +25,7 @@ def tree(root):
 def cpu(root):
     """CPU-seconds that a process and its descendants used so far, those that ended included, as their parent inherits
     them."""
-    every = [stat(pid) for pid in tree(root)]
+    every = [process_stat(pid) for pid in tree(root)]
     return sum(sum(int(ticks) for ticks in fields[11:15]) for fields in every if fields) / TICK
 
 

@@ -48,29 +48,30 @@ def find_bindir():
     raise RuntimeError("PostgreSQL's server programs were not found: install the package postgresql")
 
 
+def process_stat(pid):
+    """The fields of /proc/PID/stat behind the name, which may hold anything: state, ppid, … None: it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def every_process():
+    """(pid, fields of process_stat) of each."""
+    found = [(int(name), process_stat(name)) for name in os.listdir("/proc") if name.isdigit()]
+    return [(pid, fields) for pid, fields in found if fields]
+
+
 def children_of(parent):
     """The pids of the live children of a process."""
-    found = []
-    for path in glob.glob("/proc/[0-9]*/stat"):
-        try:
-            with open(path, encoding="ascii", errors="replace") as file:
-                text = file.read()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
-        pid = int(text.split(" ", 1)[0])
-        state, ppid = text.rpartition(") ")[2].split()[:2]  # the name before it may hold anything
-        if int(ppid) == parent and state != "Z":
-            found.append(pid)
-    return found
+    return [pid for pid, (state, ppid, *_) in every_process() if int(ppid) == parent and state != "Z"]
 
 
 def is_running(pid):
     """Whether a process still holds resources: a zombie does not."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(") ")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    fields = process_stat(pid)
+    return fields is not None and fields[0] not in "ZX"
 
 
 # Runs beside us and reads from a pipe that only we can write to: when it ends without a word, we were killed.

@@ -98,12 +98,20 @@ def accepts(path):
         return s.connect_ex(path) == 0
 
 
-@pytest.fixture
-def folder():
+@contextlib.contextmanager
+def temporary_folder():
     """A short path: a unix socket's has room for 107 bytes."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="ticketd-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def folder():
+    with temporary_folder() as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
@@ -214,15 +222,21 @@ def free_port():
 
 
 class Nginx:
-    """A real nginx with the location that users install, in front of a FastCGI socket."""
+    """A real nginx with the location and the upstream that users install, in front of a FastCGI socket. `location` is the
+    text of another location; `main` and `http` are further directives."""
 
-    def __init__(self, folder, upstream):
+    def __init__(self, folder, upstream, location=None, main="", http=""):
         self.port = free_port()
         self.folder = folder
         user = "user root;" if os.geteuid() == 0 else ""
+        installed = (ROOT / "nginx/upstream.conf").read_text()
+        assert "unix:/run/ticketd/ticketd.sock" in installed
+        (folder / "upstream.conf").write_text(installed.replace("unix:/run/ticketd/ticketd.sock", f"unix:{upstream}"))
+        (folder / "location.conf").write_text(location or self.installed_location())
         conf = folder / "nginx.conf"
         conf.write_text(f"""
 {user}
+{main}
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log info;
@@ -234,15 +248,21 @@ http {{
     proxy_temp_path {folder}/proxy;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    upstream ticketd {{ server unix:{upstream}; keepalive 64; }}
+    include {folder}/upstream.conf;
+    {http}
     server {{
         listen 127.0.0.1:{self.port} backlog=4096;
-        include {ROOT}/nginx/ticketd.conf;
+        include {folder}/location.conf;
     }}
 }}
 """)
         self.process = subprocess.Popen(["nginx", "-e", f"{folder}/nginx-error.log", "-p", str(folder), "-c", str(conf)])
-        wait_until(self.accepts, what="nginx")
+        wait_until(lambda: self.accepts() or self.process.poll() is not None, what="nginx")
+        assert self.process.poll() is None, (folder / "nginx-error.log").read_text()
+
+    @staticmethod
+    def installed_location():
+        return (ROOT / "nginx/ticketd.conf").read_text()
 
     def accepts(self):
         with socket.socket() as s:

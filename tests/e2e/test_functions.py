@@ -20,6 +20,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import SQL_DIR, Cluster  # noqa: E402
+from conftest import wait_until  # noqa: E402
 from model import COLUMNS, Model, compare, decode, random_body, random_events  # noqa: E402
 
 # A failing run prints its seed; SEED=… repeats it.
@@ -714,9 +715,7 @@ def test_plans_made_while_the_tables_are_empty(connect, admin):
     for body in random_events(random.Random(5), 200, [(1, n) for n in range(20)]):
         apply(connection, Arrival(body))
     connection.close()
-    deadline = time.monotonic() + 10
-    while not query(admin, "SELECT FROM pg_stat_user_tables WHERE relname = 'ticket_events' AND n_tup_ins = 200"):
-        assert time.monotonic() < deadline, "no statistics"
-        time.sleep(0.02)
+    all_counted = "SELECT FROM pg_stat_user_tables WHERE relname = 'ticket_events' AND n_tup_ins = 200"
+    wait_until(lambda: query(admin, all_counted), what="the statistics")
     read = query(admin, "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'vcc' AND seq_tup_read > 0")
     assert read == []

@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +11,7 @@ import time
 
 import fastcgi
 import pytest
-from conftest import TICKETD, environment, fcgiwrap, free_port, send, stop, wait_until
+from conftest import TICKETD, environment, fcgiwrap, free_port, stop, wait_until
 
 BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"x"}}'
 

@@ -356,19 +356,22 @@ class Cutter:
                 threading.Thread(target=self.copy, args=(a, b, down), daemon=True).start()
 
     def copy(self, source, sink, down):
-        try:
-            while data := source.recv(1 << 20):
-                if down and self.armed:
-                    # The whole answer, the commit before it, is in: it is never passed on.
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 14):
+                if self.armed and self.ends_here(source, down, passed + len(data)):
                     self.armed -= 1
                     self.cuts += 1
                     break
                 sink.sendall(data)
-        except OSError:
-            pass
+                passed += len(data)
         for s in source, sink:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
+
+    def ends_here(self, _source, down, _received):
+        """Whether to cut: the whole answer, the commit before it, is in, and is never passed on."""
+        return down
 
     def close(self):
         self.open = False
@@ -377,8 +380,8 @@ class Cutter:
 
 def through(folder, database):
     """The connection string by way of a Cutter in the folder, and where that passes on to."""
-    host = re.search(r"host=(\S+)", database.handler)[1].strip("'")
-    return re.sub(r"host=\S+", f"host={folder}", database.handler), f"{host}/.s.PGSQL.5432"
+    host = database.cluster.directory
+    return database.handler.replace(host, str(folder)), f"{host}/.s.PGSQL.5432"
 
 
 @pytest.mark.parametrize("with_spool", [True, False])
@@ -414,23 +417,15 @@ class Ender(Cutter):
     FATAL = struct.pack(">ci", b"E", 4 + len(FIELDS)) + FIELDS
     moment = 0
 
-    def copy(self, source, sink, down):
-        passed = 0
-        with contextlib.suppress(OSError):
-            while data := source.recv(16384):
-                passed += len(data)
-                if not down and self.armed and passed > 20000:
-                    self.armed -= 1
-                    time.sleep(0.02)  # the socket's buffer is full
-                    source.sendall(self.FATAL)
-                    closing = time.perf_counter() + self.moment
-                    while time.perf_counter() < closing:
-                        pass
-                    break
-                sink.sendall(data)
-        for s in source, sink:
-            with contextlib.suppress(OSError):
-                s.shutdown(socket.SHUT_RDWR)
+    def ends_here(self, source, down, received):
+        if down or received <= 20000:
+            return False
+        time.sleep(0.02)  # the socket's buffer is full
+        source.sendall(self.FATAL)
+        closing = time.perf_counter() + self.moment
+        while time.perf_counter() < closing:
+            pass
+        return True
 
 
 def test_a_server_that_shuts_down_in_a_batch(folder, database):

@@ -515,14 +515,15 @@ class Torture:
 
     # -- failing calls --------------------------------------------------------------------------------------------
 
-    def fault(self, call, n, what):
-        """The environment that makes a call fail, and a question whether it did. `call` may hold several, with %d for n."""
+    def fault(self, call, n, what, folder=None):
+        """The environment that makes a call fail on the spool's files or those of another folder, and a question whether it
+        did. `call` may hold several, with %d for n."""
         report = self.folder / "report"
         report.unlink(missing_ok=True)
         fault = call % n if "%d" in call else f"{call}:{n}:{what}"
         if what == "HALF":
             fault += f",write:{n + 1}:ENOSPC"  # there is no space for the rest, and then there is again
-        return {"LD_PRELOAD": FAULTS, "FAULT_DIR": self.spool, "FAULT": fault, "FAULT_REPORT": report}, report.exists
+        return {"LD_PRELOAD": FAULTS, "FAULT_DIR": folder or self.spool, "FAULT": fault, "FAULT_REPORT": report}, report.exists
 
     def send_each(self, daemon, requests):
         """Sends requests one after the other. A daemon that has died is started again, without the fault."""
@@ -661,8 +662,7 @@ class Torture:
         """The handler's connection to the database ends before its Nth send or recv; what was sent may be committed."""
         self.doing = f"connection {call}:{n}:{what}"
         self.new_spool()
-        fault, happened = self.fault(call, n, what)
-        fault["FAULT_DIR"] = re.search(r"host=(\S+)", self.database.handler)[1].strip("'")
+        fault, happened = self.fault(call, n, what, self.database.cluster.directory)
         daemon = self.daemon("c", TICKETD_DB_TIMEOUT_MS=1000, **fault)
         requests = [new_event(self.rng, (1, 1 + i % 2)) for i in range(8)]
         requests.insert(4, new_refused(self.rng))
