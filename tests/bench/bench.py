@@ -74,6 +74,8 @@ def observe(contender, cluster, clients, seconds):
     ended = contenders.ended_cpu()
     try:
         seen = contender.run(clients, seconds)
+        if not nginx:
+            time.sleep(0.3)  # the sessions of pgbench end, and the server inherits what they used
         ended = contenders.ended_cpu() - ended
         cpu = {name: measure.cpu(pid) - before[name] for name, pid in pids.items()}
         switches = "handler" in pids and measure.switches(pids["handler"]) - switches
