@@ -6,7 +6,7 @@
 #include "conf.h"
 
 /* Beside EXIT_SUCCESS, of the commands that work through many events. */
-#define EXIT_SOME_LEFT  1 /* all were seen, some are not applied */
+#define EXIT_SOME_LEFT  1 /* all were seen, some are not applied; never of spool */
 #define EXIT_CANNOT_RUN 2 /* could not begin, or stopped half-way */
 
 int command_serve(const struct conf *conf, int argc, char **argv);

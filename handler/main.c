@@ -60,9 +60,8 @@ static void help(void)
     }
     puts("  --help, --version\n\nsettings (environment variables):");
     conf_describe(stdout);
-    puts(
-        "\nexit status: 0 well, 1 not, 2 wrong command line; of import, rejected and spool: 0 all events are applied,\n"
-        "1 some are set aside or still refused, 2 could not run, or stopped half-way");
+    puts("\nexit status: 0 well, 1 not, 2 wrong command line; of import and rejected: 0 all events are applied,\n"
+         "1 some are set aside or still refused, 2 could not run, or stopped half-way; of spool: 0 well, 2 likewise");
 }
 
 /* The command that is meant; NULL: said what is wrong. */

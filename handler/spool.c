@@ -102,6 +102,7 @@ struct tail {
     int fd;
     uint64_t number;
     int64_t size;
+    bool is_new; /* made by this append */
     uint8_t marker[SEGMENT_MARKER];
 };
 
@@ -125,6 +126,7 @@ static bool create_segment(int directory, uint64_t highest, struct tail *tail)
     /* The time, so that a number is never used again, not even when the directory was emptied in between. */
     tail->number = now > highest ? now : highest + 1;
     tail->size = SEGMENT_HEAD;
+    tail->is_new = true;
     spool_name(name, tail->number);
     segment_begin(&head, tail->marker);
     tail->fd = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
@@ -183,13 +185,13 @@ static void retire(struct spool *spool, uint64_t number)
         ;
 }
 
-/* Takes back what was written in part, so that nothing unfinished stands before what others append. */
+/* Takes back what was written in part, so that nothing unfinished stands before what others append. An empty segment
+ * of another append stays: it may keep others from one whose fsync failed. */
 static void take_back(struct append *append)
 {
     const struct tail *tail = &append->tail;
     int saved = errno;
-    if (tail->size == SEGMENT_HEAD ? !spool_remove(append->directory, tail->number, false)
-                                   : ftruncate(tail->fd, tail->size) != 0)
+    if (tail->is_new ? !spool_remove(append->directory, tail->number, false) : ftruncate(tail->fd, tail->size) != 0)
         retire(append->spool, tail->number);
     errno = saved;
 }

@@ -104,7 +104,7 @@ static int status(const struct conf *conf, struct spool *spool)
     if (directory < 0 || !spool_list(directory, &contents)) {
         fprintf(stderr, "ticketd: %s cannot be read: %s\n", conf->spool_dir, directory < 0 ? why : spool_reason());
         spool_close_file(directory);
-        return EXIT_FAILURE;
+        return EXIT_CANNOT_RUN;
     }
     struct survey survey = survey_all(directory, &contents);
     const char *problem = spool_problem(spool);
@@ -150,7 +150,7 @@ static int drain(const struct conf *conf)
     _Atomic int64_t stop_at = INT64_MAX;
     struct watched watched = {0};
     struct spool_contents contents;
-    const char *why;
+    const char *why, *ending = "out of memory";
     enum drained result = DRAIN_FAILED;
     struct store *store = store_open(conf, &stop_at);
     struct drain *drain = store ? drain_open(conf, store, report, &watched) : NULL;
@@ -166,11 +166,12 @@ static int drain(const struct conf *conf)
         result = drain_run(drain);
         double seconds = progress_end(&watched.progress);
         printf("%" PRIu64 " events drained in %.1f s\n", watched.events, seconds);
+        ending = endings[result];
     }
-    fprintf(stderr, "ticketd: %s\n", endings[result]);
+    fprintf(stderr, "ticketd: %s\n", ending);
     drain_close(drain);
     store_close(store);
-    return result == DRAINED ? EXIT_SUCCESS : EXIT_FAILURE;
+    return result == DRAINED ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
 }
 
 int command_spool(const struct conf *conf, int argc, char **argv)
@@ -185,8 +186,10 @@ int command_spool(const struct conf *conf, int argc, char **argv)
         return EXIT_SUCCESS;
     }
     struct spool *spool = spool_open(conf);
-    if (!spool)
-        return EXIT_FAILURE;
+    if (!spool) {
+        fprintf(stderr, "ticketd: out of memory\n");
+        return EXIT_CANNOT_RUN;
+    }
     int result = strcmp(argv[0], "status") == 0 ? status(conf, spool) : drain(conf);
     spool_close(spool);
     return result;

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -647,12 +648,17 @@ def test_status_and_drain(spool):
     status = spool.command("spool", "status").stdout
     assert re.search(r"segments +1\b", status) and re.search(r"events +2\b", status)
     away = spool.command("spool", "drain", TICKETD_DATABASE="host=/nonexistent dbname=x")
-    assert away.returncode == 1 and spool.segments()
+    assert away.returncode == 2 and spool.segments()
     assert "does not take" in spool.command("spool", "status").stdout
     with spool.drain_lock():
         busy = spool.command("spool", "drain")
-        assert busy.returncode == 1 and "another process" in busy.stderr
+        assert busy.returncode == 2 and "another process" in busy.stderr
         assert "another process" in spool.command("spool", "status").stdout
     assert "2 events" in spool.drain().stdout
     assert spool.command("spool", "empty").returncode == 2
     assert spool.command("spool", "drain", TICKETD_SPOOL_DIR="").returncode == 2
+    shutil.rmtree(spool.path)
+    spool.path.write_text("a file")
+    for what in "status", "drain":
+        done = spool.command("spool", what)
+        assert done.returncode == 2 and "Not a directory" in done.stderr

@@ -1,4 +1,4 @@
-/* Memory that runs out at the Nth allocation, of this program and of the libraries under it.
+/* Memory that runs out at the Nth allocation, for good or for once, of this program and of the libraries under it.
  *
  * Include in one file of a test; it takes the place of malloc(3) and its like for the whole process (glibc
  * manual, 3.2.5 "Replacing malloc"). The sanitizers bring their own: there it never fails, and the tests see only that
@@ -9,13 +9,21 @@
 #include <stddef.h>
 
 static atomic_long allocations_left = -1; /* below 0: it never fails */
-static atomic_bool allocation_failed;
+static atomic_bool allocation_failed, only_one_fails;
 
 /* From now on `n` allocations go well and all later ones fail. */
 static inline void fail_allocations_after(long n)
 {
     atomic_store(&allocation_failed, false);
+    atomic_store(&only_one_fails, false);
     atomic_store(&allocations_left, n);
+}
+
+/* From now on `n` allocations go well, one fails, and all later ones go well. */
+static inline void fail_one_allocation_after(long n)
+{
+    fail_allocations_after(n);
+    atomic_store(&only_one_fails, true);
 }
 
 /* Ends that. Returns whether one did fail. */
@@ -40,6 +48,8 @@ static bool may_allocate(void)
         return true;
     }
     atomic_store(&allocation_failed, true);
+    if (atomic_load(&only_one_fails))
+        atomic_store(&allocations_left, -1);
     errno = ENOMEM;
     return false;
 }

@@ -24,6 +24,7 @@
 #include "outcome.h"
 #include "progress.h"
 #include "sqlstate.h"
+#include "standard_error.h"
 #include "text.h"
 
 static void test_json_strings(void **state)
@@ -242,22 +243,6 @@ static void test_digests_without_memory(void **state)
     }
 }
 
-/* Standard error goes to `fd` until the descriptor that this returns is put back. */
-static int redirect(int fd)
-{
-    int before = dup(STDERR_FILENO);
-    fflush(stderr);
-    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
-    return before;
-}
-
-static void put_back(int before)
-{
-    fflush(stderr);
-    dup2(before, STDERR_FILENO);
-    close(before);
-}
-
 /* A line is a line whatever is in it; behind the time: */
 static void test_log_lines(void **state)
 {
@@ -266,7 +251,7 @@ static void test_log_lines(void **state)
         "\"level\":\"error\",\"msg\":\"it is \\\"so\\\"\",\"why\":\"a\\u000ab\",\"n\":-5,\"none\":\"\"}\n"
         "level=error msg=\"it is \\\"so\\\"\" why=\"a\\u000ab\" n=-5 none=\"\" bare=a/b\n";
     int file = memfd_create("log", MFD_CLOEXEC), before = redirect(file);
-    char text[1000] = "", *second;
+    char text[1000], *second;
 
     log_setup(LOG_ERROR, LOG_JSON);
     log_line(LOG_ERROR, "it is \"so\"", LOG_TEXT("why", "a\nb"), LOG_NUMBER("n", -5), LOG_TEXT("none", ""));
@@ -283,8 +268,7 @@ static void test_log_lines(void **state)
     put_back(before);
     close(full);
     assert_int_equal(kept, EDOM);
-    assert_true(pread(file, text, sizeof(text) - 1, 0) > 0);
-    close(file);
+    read_back(file, text, sizeof(text));
     assert_memory_equal(text, "{\"time\":\"20", 11);
     second = strstr(text, "\ntime=20");
     assert_non_null(second);

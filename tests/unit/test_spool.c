@@ -13,15 +13,18 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "commands.h"
 #include "drain.h"
 #include "failing_malloc.h"
 #include "log.h"
 #include "sample_segment.h"
 #include "spool.h"
 #include "spool_files.h"
+#include "standard_error.h"
 #include "store.h"
 
 /* ---- memory that runs out */
@@ -140,6 +143,19 @@ static void append_without_memory(bool prepared)
     remove_spool(folder);
 }
 
+/* By a process that ends then. */
+static enum outcome append_one(const struct conf *conf, const char *body)
+{
+    struct spool *spool = spool_open(conf);
+    struct event event, *events[1] = {&event};
+    make_event(&event, body);
+    spool_append(spool, events, 1);
+    enum outcome outcome = event.outcome;
+    event_free(&event);
+    spool_close(spool);
+    return outcome;
+}
+
 static void last_error(const char *path, enum spool_lock lock, struct spool_note *note)
 {
     const char *why;
@@ -205,6 +221,105 @@ static void test_appending_without_memory(void **state)
     (void)state;
     append_without_memory(false);
     append_without_memory(true);
+}
+
+/* At whichever allocation: the command says that it could not do its work, and its status says so too. */
+static void test_commands_without_memory(void **state)
+{
+    (void)state;
+    static char status[] = "status", drain[] = "drain";
+    char path[] = "/tmp/ticketd-test-XXXXXX", database[64];
+    assert_non_null(mkdtemp(path));
+    snprintf(database, sizeof(database), "host=%s dbname=x user=x", path);
+    struct conf conf = {.spool_dir = path, .spool_max_mb = 1, .batch = 1, .db_timeout_ms = 1, .database = database};
+
+    assert_int_equal(append_one(&conf, "{}"), OUTCOME_SPOOLED);
+    fflush(stdout);
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC), output = dup(STDOUT_FILENO);
+    for (int drains = 0; drains < 2; drains++) {
+        bool failed = true;
+        for (long n = 0; failed; n++) {
+            char *word = drains ? drain : status, text[4096];
+            int file = memfd_create("errors", MFD_CLOEXEC), before = redirect(file);
+            dup2(nowhere, STDOUT_FILENO);
+            fail_allocations_after(n);
+            int result = command_spool(&conf, 1, &word);
+            failed = stop_failing_allocations();
+            fflush(stdout);
+            dup2(output, STDOUT_FILENO);
+            put_back(before);
+            read_back(file, text, sizeof(text));
+            assert_int_equal(result, drains || *text ? EXIT_CANNOT_RUN : EXIT_SUCCESS);
+            if (failed && n < (drains ? 3 : 1)) /* nothing is open yet */
+                assert_string_equal(text, "ticketd: out of memory\n");
+            assert_true(n < 5000);
+        }
+    }
+    close(nowhere);
+    close(output);
+    remove_spool(path);
+}
+
+/* ---- a disk that fails */
+
+static int good_syncs = -1; /* fdatasync(2) goes well so often and then fails once; below 0: it never fails */
+
+int fdatasync(int fd)
+{
+    if (good_syncs >= 0 && good_syncs-- == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* How long each segment is, the oldest first. Returns how many there are. */
+static size_t segment_sizes(const char *path, int64_t sizes[3])
+{
+    struct spool_contents contents;
+    const char *why;
+    int directory = spool_directory(path, &why);
+
+    assert_true(spool_list(directory, &contents));
+    size_t count = contents.count;
+    assert_in_range(count, 0, 3);
+    for (size_t i = 0; i < count; i++) {
+        struct stat status;
+        int fd = spool_segment(directory, contents.segments[i]);
+        assert_int_equal(fstat(fd, &status), 0);
+        sizes[i] = status.st_size;
+        close(fd);
+    }
+    spool_contents_free(&contents);
+    close(directory);
+    return count;
+}
+
+/* A segment whose fsync failed gets nothing more, from no process: the empty one that was put behind it stays, also
+ * where an append to it fails. A segment that such an append has made is removed. */
+static void test_segments_after_a_failed_append(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/ticketd-test-XXXXXX", *large = malloc((1 << 20) + 1);
+    assert_non_null(mkdtemp(path));
+    struct conf conf = {.spool_dir = path, .spool_max_mb = 1};
+    int64_t before[3], after[3];
+
+    memset(large, 'x', 1 << 20);
+    large[1 << 20] = '\0';
+    assert_int_equal(append_one(&conf, large), OUTCOME_UNAVAILABLE);
+    assert_int_equal(segment_sizes(path, before), 0);
+
+    good_syncs = 1; /* the new segment's */
+    assert_int_equal(append_one(&conf, "{}"), OUTCOME_UNAVAILABLE);
+    assert_int_equal(segment_sizes(path, before), 2);
+    assert_int_equal(append_one(&conf, large), OUTCOME_UNAVAILABLE);
+    assert_int_equal(append_one(&conf, "[]"), OUTCOME_SPOOLED);
+    assert_int_equal(segment_sizes(path, after), 2);
+    assert_int_equal(after[0], before[0]);
+    assert_true(after[1] > before[1]);
+    free(large);
+    remove_spool(path);
 }
 
 /* ---- files in the way */
@@ -395,9 +510,10 @@ static void test_segments_without_records(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decoding_without_memory),  cmocka_unit_test(test_appending_without_memory),
-        cmocka_unit_test(test_draining_without_memory),  cmocka_unit_test(test_files_in_the_way),
-        cmocka_unit_test(test_segments_without_records), cmocka_unit_test(test_opening_without_memory),
+        cmocka_unit_test(test_decoding_without_memory),        cmocka_unit_test(test_appending_without_memory),
+        cmocka_unit_test(test_draining_without_memory),        cmocka_unit_test(test_commands_without_memory),
+        cmocka_unit_test(test_segments_after_a_failed_append), cmocka_unit_test(test_files_in_the_way),
+        cmocka_unit_test(test_segments_without_records),       cmocka_unit_test(test_opening_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
