@@ -128,27 +128,25 @@ static bool find_cipher(struct auth *auth)
     return !problem;
 }
 
-/* hex2bin. False: not hexadecimal, or an odd number of digits. */
-static bool read_iv(const char *query, uint8_t *iv, size_t *length)
+/* hex2bin, by way of `hex`, which has room for strlen(query) + 1 bytes. False: repeated, not hexadecimal, or an odd
+ * number of digits. */
+static bool read_iv(const char *query, char *hex, uint8_t *iv)
 {
-    char *hex = malloc(strlen(query) + 1);
-    size_t digits = 0;
-    enum query_found found = hex ? query_find(query, "iv", hex, &digits) : QUERY_REPEATED;
-    bool good = found != QUERY_REPEATED && digits % 2 == 0;
+    size_t digits = 0, length = 0;
+    bool good = query_find(query, "iv", hex, &digits) != QUERY_REPEATED && digits % 2 == 0;
 
-    *length = 0;
     for (size_t i = 0; good && i < digits; i += 2) {
         int high = query_hex_digit(hex[i]), low = query_hex_digit(hex[i + 1]);
         good = high >= 0 && low >= 0;
-        if (good && *length < EVP_MAX_IV_LENGTH)
-            iv[(*length)++] = (uint8_t)(high << 4 | low);
+        if (good && length < EVP_MAX_IV_LENGTH)
+            iv[length++] = (uint8_t)(high << 4 | low);
     }
-    free(hex);
     return good;
 }
 
 /* Key and iv as PHP makes them fit (ext/openssl/openssl.c, php_openssl_cipher_init): a short key is padded with zeros,
- * a long one is cut unless the cipher takes keys of that length; the iv is padded or cut. */
+ * a long one is cut unless the cipher takes keys of that length; the iv is padded or cut. So they always fit: false
+ * means out of memory. */
 static bool start(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const struct secret *key, const uint8_t *iv)
 {
     uint8_t padded[EVP_MAX_KEY_LENGTH] = {0};
@@ -171,9 +169,8 @@ static enum decrypted decrypt(const EVP_CIPHER *cipher, const struct secret *key
     enum decrypted result = DECRYPT_UNAVAILABLE;
     int most = 0, rest = 0;
 
-    if (context) {
-        bool good = start(context, cipher, key, iv) &&
-                    EVP_DecryptUpdate(context, (uint8_t *)plain, &most, bytes, (int)length) == 1 &&
+    if (context && start(context, cipher, key, iv)) {
+        bool good = EVP_DecryptUpdate(context, (uint8_t *)plain, &most, bytes, (int)length) == 1 &&
                     EVP_DecryptFinal_ex(context, (uint8_t *)plain + most, &rest) == 1;
         result = good ? DECRYPTED : DECRYPT_FAILED;
         *plain_length = good ? (size_t)(most + rest) : 0;
@@ -187,13 +184,13 @@ enum decrypted auth_decrypt(struct auth *auth, size_t number, const char *query,
                             char **plain, size_t *plain_length)
 {
     uint8_t iv[EVP_MAX_IV_LENGTH] = {0}, *bytes = malloc(length + 1);
-    size_t iv_length;
+    char *hex = malloc(strlen(query) + 1);
     enum decrypted result = DECRYPT_NO_KEY;
 
     *plain = malloc(length + EVP_MAX_BLOCK_LENGTH + 1);
-    if (!*plain || !bytes) {
+    if (!*plain || !bytes || !hex) {
         result = DECRYPT_UNAVAILABLE;
-    } else if (!read_iv(query, iv, &iv_length)) {
+    } else if (!read_iv(query, hex, iv)) {
         result = DECRYPT_BAD_IV;
     } else {
         size_t count = base64_decode(body, length, bytes);
@@ -203,6 +200,7 @@ enum decrypted auth_decrypt(struct auth *auth, size_t number, const char *query,
         pthread_rwlock_unlock(&auth->lock);
     }
     free(bytes);
+    free(hex);
     if (result != DECRYPTED) {
         free(*plain);
         *plain = NULL;

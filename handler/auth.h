@@ -34,10 +34,10 @@ bool auth_encrypted(const struct auth *auth);
 
 enum decrypted {
     DECRYPTED,
-    DECRYPT_FAILED, /* that key does not fit; another may */
-    DECRYPT_BAD_IV, /* the parameter iv is not hexadecimal, odd or repeated */
-    DECRYPT_NO_KEY, /* there is no key of that number */
-    DECRYPT_UNAVAILABLE
+    DECRYPT_FAILED,     /* that key does not fit; another may */
+    DECRYPT_BAD_IV,     /* the parameter iv is not hexadecimal, odd or repeated */
+    DECRYPT_NO_KEY,     /* there is no key of that number */
+    DECRYPT_UNAVAILABLE /* out of memory */
 };
 
 /* Decrypts a body with key number `key`, from 0, as PHP's openssl_decrypt($body, $cipher, $key, 0,

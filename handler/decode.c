@@ -30,17 +30,21 @@ static enum decrypted open_body(struct auth *auth, const char *query, const stru
 }
 
 /* Whether it was the padding that did not fit or the JSON, nobody is told: that would open one body after the other to
- * whoever may ask often enough. */
-static void refuse(struct event *event, const char *query)
+ * whoever may ask often enough. False: out of memory, and the body would be set aside without its iv. */
+static bool refuse(struct event *event, const char *query)
 {
     char *iv = malloc(strlen(query) + 1), detail[64 + IV_SHOWN];
     size_t length = 0;
-    bool given = iv && query_find(query, "iv", iv, &length) == QUERY_ONE && length > 0;
 
+    if (!iv)
+        return false;
+    bool given = query_find(query, "iv", iv, &length) == QUERY_ONE && length > 0;
     snprintf(detail, sizeof(detail), "cannot be decrypted, or is not JSON%s%.*s", given ? "; iv=" : "", IV_SHOWN,
              given ? iv : "");
     event_refuse(event, OUTCOME_BAD_REQUEST, "", detail);
     free(iv);
+    event_reason(event); /* now: the store could not say that there was no memory for it */
+    return event->reason;
 }
 
 /* The receipt stays the same. */
@@ -69,8 +73,7 @@ bool decode_body(struct auth *auth, const char *query, struct event *event)
     case DECRYPT_UNAVAILABLE:
         return false;
     default:
-        refuse(event, query);
-        return true;
+        return refuse(event, query);
     }
 }
 

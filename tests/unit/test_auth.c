@@ -380,6 +380,82 @@ static void test_tokens_without_memory(void **state)
     auth_close(auth);
 }
 
+/* Encrypted with the second key. */
+#define SEALED "oTMmdykCY8pKUmjfVsm8F5EF+A/IlsNwlSbMyUzhbhvmoit2u9wtRwO6E4ZBtnNNqsyB8lkYRmq3O39wpva6KA=="
+#define OPENED "{\"action\":\"add\",\"ticket\":{\"projectId\":1,\"ticketId\":2}}"
+#define IV     "iv=000102030405060708090a0b0c0d0e0f"
+
+static void make_sealed(struct event *event, const char *body)
+{
+    event_init(event, strdup(body), strlen(body));
+}
+
+/* At whichever allocation: the sender is told to come again, or all is as with enough of it: a good body is opened, and
+ * one that no key opens keeps its iv. */
+static void test_bodies_without_memory(void **state)
+{
+    (void)state;
+    static const struct sealed {
+        const char *body, *query;
+        enum outcome refusal;
+        const char *reason;
+    } cases[] = {
+        {SEALED, "a=b&" IV, OUTCOME_NONE, "refused"},
+        {"AAAA", "a=b&" IV, OUTCOME_BAD_REQUEST, "cannot be decrypted, or is not JSON; " IV},
+    };
+    struct conf conf = nothing;
+    conf.cipher = "AES-256-CBC";
+    conf.cipher_key = "one\ntwo\n";
+    struct auth *auth = auth_open(&conf);
+
+    for (size_t i = 0; i < 2 * (sizeof(cases) / sizeof(cases[0])); i++) {
+        const struct sealed *c = &cases[i / 2];
+        bool failed = true;
+        for (long n = 0; failed; n++) {
+            struct event event;
+            make_sealed(&event, c->body);
+            (i % 2 ? fail_allocations_after : fail_one_allocation_after)(n);
+            bool good = decode_body(auth, c->query, &event);
+            failed = stop_failing_allocations();
+            assert_true(good || failed);
+            if (good) {
+                assert_int_equal(event.refusal, c->refusal);
+                assert_string_equal(event.body, c->refusal == OUTCOME_NONE ? OPENED : c->body);
+                assert_string_equal(event_reason(&event), c->reason);
+            }
+            event_free(&event);
+            assert_true(n < 1000);
+        }
+    }
+    auth_close(auth);
+}
+
+/* Likewise when it is tried again: by the iv in the reason. */
+static void test_bodies_again_without_memory(void **state)
+{
+    (void)state;
+    struct conf conf = nothing;
+    conf.cipher = "AES-256-CBC";
+    conf.cipher_key = "one\ntwo\n";
+    struct auth *auth = auth_open(&conf);
+
+    for (int once = 0; once < 2; once++) {
+        bool failed = true;
+        for (long n = 0; failed; n++) {
+            struct event event;
+            make_sealed(&event, SEALED);
+            (once ? fail_one_allocation_after : fail_allocations_after)(n);
+            bool good = decode_again(auth, "cannot be decrypted, or is not JSON; " IV, &event);
+            failed = stop_failing_allocations();
+            assert_true(good || failed);
+            assert_string_equal(event.body, good ? OPENED : SEALED);
+            event_free(&event);
+            assert_true(n < 1000);
+        }
+    }
+    auth_close(auth);
+}
+
 int main(void)
 {
     log_setup(LOG_ERROR, LOG_LOGFMT);
@@ -392,6 +468,8 @@ int main(void)
         cmocka_unit_test(test_iv),
         cmocka_unit_test(test_opening_without_memory),
         cmocka_unit_test(test_tokens_without_memory),
+        cmocka_unit_test(test_bodies_without_memory),
+        cmocka_unit_test(test_bodies_again_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
