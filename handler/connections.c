@@ -49,14 +49,14 @@ struct connections *connections_new(int most, int listener_fd, int verdicts_fd)
     c->most = most;
     c->listener_fd = listener_fd;
     c->listening = true;
-    c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    c->stop_fd = eventfd(0, EFD_CLOEXEC);
-    c->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    timerfd_settime(c->clock_fd, 0, &(struct itimerspec){{1, 0}, {1, 0}}, NULL);
+    c->epoll_fd = c->stop_fd = c->clock_fd = -1;
     c->all = calloc((size_t)most, sizeof(*c->all));
     for (int i = 0; c->all && i < most; i++)
         c->all[i].next_free = i + 1;
-    if (!c->all || !watch(c->epoll_fd, EPOLL_CTL_ADD, listener_fd, EPOLLIN, WAKE_LISTENER) ||
+    if (!c->all || (c->epoll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0 || (c->stop_fd = eventfd(0, EFD_CLOEXEC)) < 0 ||
+        (c->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0 ||
+        timerfd_settime(c->clock_fd, 0, &(struct itimerspec){{1, 0}, {1, 0}}, NULL) != 0 ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, listener_fd, EPOLLIN, WAKE_LISTENER) ||
         !watch(c->epoll_fd, EPOLL_CTL_ADD, verdicts_fd, EPOLLIN | EPOLLET, WAKE_VERDICTS) ||
         !watch(c->epoll_fd, EPOLL_CTL_ADD, c->clock_fd, EPOLLIN | EPOLLET, WAKE_CLOCK) ||
         !watch(c->epoll_fd, EPOLL_CTL_ADD, c->stop_fd, EPOLLIN, WAKE_STOP)) {

@@ -57,6 +57,8 @@ static int look_at(const struct sockaddr_un *address)
         return -1;
     }
     int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return -1;
     int connected = connect(probe, (const struct sockaddr *)address, sizeof(*address));
     int error = errno;
     close(probe);
@@ -72,6 +74,8 @@ static int bind_unix(const struct sockaddr_un *address)
     if (found < 0 || (found == 1 && unlink(address->sun_path) < 0))
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
     mode_t before = umask(0777 & ~SOCKET_MODE);
     int bound = bind(fd, (const struct sockaddr *)address, sizeof(*address));
     umask(before);
@@ -103,10 +107,14 @@ static bool open_unix(struct listener *listener, const char *path)
         return fail(path, strerror(error));
     }
     int fd = bind_unix(&address);
+    bool good = fd >= 0 && lstat(path, &status) == 0;
     int error = errno;
     close(directory);
-    if (fd < 0 || lstat(path, &status) < 0)
+    if (!good) {
+        if (fd >= 0)
+            close(fd);
         return fail(path, error == EADDRINUSE ? "another process listens there" : strerror(error));
+    }
     *listener = (struct listener){.fd = fd, .path = path, .device = status.st_dev, .inode = status.st_ino};
     return true;
 }

@@ -153,6 +153,7 @@ static bool next(void *source, struct event *event)
     if (!decode_again(retry->auth, row.reason, event)) {
         event_free(event);
         retry->failed = true;
+        fprintf(stderr, "ticketd: out of memory\n");
         return false;
     }
     memcpy(event->id, row.last_event_id, sizeof(event->id));

@@ -18,6 +18,7 @@
 #include "connections.h"
 #include "failing_malloc.h"
 #include "log.h"
+#include "standard_error.h"
 
 /* A listening socket with an address of the kernel's choice, and what connects to it. */
 struct fixture {
@@ -205,6 +206,39 @@ static void test_what_cannot_be_watched(void **state)
     connections_free(NULL);
 }
 
+/* Whichever descriptor of its own it does not get, the log says why, and none stays open. */
+static void test_too_few_descriptors(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    struct connections *connections = NULL;
+    int verdicts = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (int more = 0; !connections; more++) {
+        char text[1000];
+        int file = memfd_create("errors", MFD_CLOEXEC), error = redirect(file), lowest = dup(verdicts);
+        close(lowest);
+        int count = open_descriptors();
+        struct rlimit few = {(rlim_t)(lowest + more), before.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &few);
+        connections = connections_new(1, ends[0], verdicts);
+        setrlimit(RLIMIT_NOFILE, &before);
+        put_back(error);
+        read_back(file, text, sizeof(text));
+        if (!connections) {
+            assert_non_null(strstr(text, strerror(EMFILE)));
+            assert_int_equal(open_descriptors(), count - 2); /* the file and what was put back */
+        }
+        assert_true(more < 10);
+    }
+    connections_free(connections);
+    close(verdicts);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* At whichever allocation: the connection is there, or closed and its place free. */
 static void test_without_memory(void **state)
 {
@@ -269,9 +303,10 @@ int main(void)
 {
     log_setup(LOG_ERROR, LOG_LOGFMT);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_at_work),    cmocka_unit_test(test_descriptors_run_out),
-        cmocka_unit_test(test_stop_listening), cmocka_unit_test(test_what_cannot_be_watched),
-        cmocka_unit_test(test_without_memory), cmocka_unit_test(test_a_part_without_memory),
+        cmocka_unit_test(test_all_at_work),         cmocka_unit_test(test_descriptors_run_out),
+        cmocka_unit_test(test_stop_listening),      cmocka_unit_test(test_what_cannot_be_watched),
+        cmocka_unit_test(test_without_memory),      cmocka_unit_test(test_a_part_without_memory),
+        cmocka_unit_test(test_too_few_descriptors),
     };
     return cmocka_run_group_tests_name("connections", tests, NULL, NULL);
 }
