@@ -19,17 +19,21 @@ static void show_notice(void *ignored, const PGresult *result)
     log_line(LOG_WARNING, PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 }
 
+static void complain(PGconn *connection, const PGresult *result, const char *what)
+{
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    log_line(LOG_ERROR, "migration failed, nothing was changed", LOG_TEXT("at", what),
+             LOG_TEXT("why", message ? message : PQerrorMessage(connection)));
+}
+
 static bool execute(PGconn *connection, const char *sql, const char *what)
 {
     PGresult *result = PQexec(connection, sql);
     ExecStatusType status = PQresultStatus(result);
     bool good = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 
-    if (!good) {
-        const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-        log_line(LOG_ERROR, "migration failed, nothing was changed", LOG_TEXT("at", what),
-                 LOG_TEXT("why", message ? message : PQerrorMessage(connection)));
-    }
+    if (!good)
+        complain(connection, result, what);
     PQclear(result);
     return good;
 }
@@ -49,6 +53,7 @@ static int is_applied(PGconn *connection, int version)
     return applied;
 }
 
+/* False: failed (logged). */
 static bool record(PGconn *connection, const struct migration *migration)
 {
     char number[16];
@@ -57,9 +62,11 @@ static bool record(PGconn *connection, const struct migration *migration)
     PGresult *result = PQexecParams(connection, "INSERT INTO vcc.migrations (version, name) VALUES ($1::integer, $2)",
                                     2, NULL, values, NULL, NULL, 0);
     bool good = PQresultStatus(result) == PGRES_COMMAND_OK;
-    PQclear(result);
     if (good)
         log_line(LOG_INFO, "migration applied", LOG_TEXT("name", migration->name));
+    else
+        complain(connection, result, migration->name);
+    PQclear(result);
     return good;
 }
 

@@ -1,6 +1,7 @@
 """Starting, stopping, sockets, modes, rude peers, and a database that goes away."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 
 import fastcgi
+import psycopg2
 import pytest
 from conftest import TICKETD, environment, fcgiwrap, free_port, stop, wait_until
 
@@ -77,6 +79,17 @@ def test_migrate_twice_and_at_once(cluster):
         results = list(pool.map(lambda _: run("migrate", TICKETD_DATABASE=conninfo), range(4)))
     assert [r.returncode for r in results] == [0] * 4, [r.stderr for r in results]
     assert run("migrate", TICKETD_DATABASE=conninfo).returncode == 0
+
+
+def test_a_migration_that_cannot_be_recorded(cluster):
+    cluster.createdb("narrow")
+    conninfo = cluster.conninfo("narrow")
+    with contextlib.closing(psycopg2.connect(conninfo)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA vcc")
+        cursor.execute("CREATE TABLE vcc.migrations (version integer, name varchar(3), applied_at timestamptz)")
+    done = run("migrate", TICKETD_DATABASE=conninfo)
+    assert done.returncode == 1
+    assert "migration failed" in done.stderr and "001_tickets" in done.stderr and "value too long" in done.stderr
 
 
 # Sockets
