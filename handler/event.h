@@ -74,7 +74,9 @@ struct event {
     char *reason;      /* the same in one text; see event_reason */
     bool was_rejected; /* it comes from vcc.rejected_events: applying it removes it there */
 
-    unsigned turn; /* its place in the batch: the store's own */
+    /* The store's own. */
+    unsigned turn; /* its place in the batch, then among the events of its ticket there */
+    bool alone;    /* not to be applied in one call with others */
 };
 
 /* Makes an empty event that owns `body` (from malloc, `length` bytes and a NUL behind them; freed by

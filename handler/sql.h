@@ -15,8 +15,7 @@ extern const int sql_migration_count;
 /* The version of the schema that this program works with: the highest number below 999. */
 extern const int sql_schema_version;
 
-extern const char sql_upsert_ticket[];
-extern const char sql_delete_ticket[];
+extern const char sql_apply_events[];
 extern const char sql_reject_event[];
 extern const char sql_forget_rejected[];
 extern const char sql_list_rejected[];

@@ -224,8 +224,9 @@ bool connection_open(struct store *store, int64_t deadline)
         connection_failed(store, *why ? why : "no answer in time", NULL);
         return false;
     }
-    if (!schema_fits(store, deadline) || !prepare(store, "upsert", sql_upsert_ticket, deadline) ||
-        !prepare(store, "delete", sql_delete_ticket, deadline))
+    if (!schema_fits(store, deadline) || !prepare(store, "apply", sql_apply_events, deadline) ||
+        !prepare(store, "reject", sql_reject_event, deadline) ||
+        !prepare(store, "forget", sql_forget_rejected, deadline))
         return false;
 
     log_line(store->complained ? LOG_DEBUG : LOG_INFO, "database connected",

@@ -1,4 +1,4 @@
--- 001: the tickets, their journal, and the two functions that keep them.
+-- 001: the tickets, their journal, and the function that keeps them.
 --
 -- `ticketd migrate` runs this file once, inside its transaction, with search_path = pg_catalog.
 
@@ -27,7 +27,7 @@ CREATE TABLE vcc.tickets (
     first_event_at     timestamptz NOT NULL,
     last_event_at      timestamptz NOT NULL,
     PRIMARY KEY (project_id, ticket_id)
-);
+) WITH (fillfactor = 85);  -- room for a row's next version on its page: no index is written then (HOT updates)
 
 COMMENT ON TABLE  vcc.tickets IS 'The tickets as they are now: one row for each ticket that exists in VCC Live';
 COMMENT ON COLUMN vcc.tickets.project_id IS 'Project of the ticket; with ticket_id the key (projectId)';
@@ -101,18 +101,246 @@ COMMENT ON COLUMN vcc.ticket_adds.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.ticket_adds.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 
--- Applies one add or update and journals it. Returns the result that the journal holds for it.
+-- Applies events and journals them. Returns their results, in their order, as the journal holds them.
 --
--- The parameters are the columns of vcc.tickets, NULL where the event does not carry the attribute, and:
---   clears       columns that the event sets to NULL
---   extra_names  attributes that have no column and are merged into extra
+-- Every parameter has an element for each event, and no ticket is there twice:
+--   payload      the body as it was received
+--   attributes   a JSON object of the columns of vcc.tickets that the event sets; null clears one
+--   extra_names  a JSON object whose keys are the attributes that have no column: they are merged into extra; or NULL
 --
--- An event applied before (the answer to its commit was lost) changes nothing and returns what it did then.
--- enable_seqscan: a connection plans once and keeps the plan for days. Were the table empty then, and vacuumed, that plan
--- would read all of it for every event, however large it has become.
+-- An event applied before (the answer to its commit was lost) changes nothing, and its result is what it did then.
+-- A connection plans once (plan_cache_mode) and keeps the plan for days. Were a table empty then, and vacuumed, that
+-- plan would read all of it for every call, however large it has become: by itself (enable_seqscan) or by its whole
+-- index (enable_indexscan). A bitmap scan is left, which there is only for keys that are looked up.
 --
--- Events of one ticket wait for each other on the ticket's key. Two rare meetings of hosts cannot be settled here;
--- they raise serialization_failure, the caller's transaction is undone, and its next try sees what the other did.
+-- Transactions with events of one ticket wait for each other on its key. Where two hosts make a row at once this cannot
+-- be settled here: serialization_failure is raised, the caller's transaction is undone, and its next try sees what the
+-- other did.
+CREATE FUNCTION vcc.apply_events(
+    event_id     uuid[],
+    received_at  timestamptz[],
+    action       text[],
+    payload      text[],
+    project_id   bigint[],
+    ticket_id    bigint[],
+    attributes   text[],
+    extra_names  text[]
+) RETURNS text[]
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_indexscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    e         record;            -- an event, and what there is of its ticket
+    new       vcc.tickets;
+    fills     boolean;           -- it only fills what is still unknown
+    names     jsonb;             -- extra_names
+    sent      jsonb;             -- the event's share of extra
+    kept      jsonb;             -- the row's share of it
+    results   text[] := '{}';
+    fresh     boolean[];         -- which of the events were not applied before
+    made      vcc.tickets[];     -- rows to insert,
+    changed   vcc.tickets[];     -- to update,
+    dropped   vcc.tickets[];     -- and to delete, those just made among them
+    added     vcc.ticket_adds[];
+    revived   bigint := 0;       -- how many of the made were deleted before
+    present   bigint := 0;       -- how many of the tickets have a row or a deletion,
+    locked    bigint;            -- and of how many it is ours until the end of the transaction
+    written   bigint;
+BEGIN
+    -- Looking again after a wait must show what the other did, which the stricter levels do not.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE feature_not_supported USING MESSAGE = 'ticketd needs default_transaction_isolation = ''read committed''';
+    END IF;
+
+    -- In line: on the tickets' rows or, where they have none, on their deletions; everybody in the same order.
+    PERFORM FROM unnest(project_id, ticket_id) k (project_id, ticket_id)
+      JOIN vcc.tickets t ON t.project_id = k.project_id AND t.ticket_id = k.ticket_id
+     ORDER BY k.project_id, k.ticket_id FOR UPDATE OF t;
+    GET DIAGNOSTICS locked = ROW_COUNT;
+    IF locked < cardinality(ticket_id) THEN
+        PERFORM FROM unnest(project_id, ticket_id) k (project_id, ticket_id)
+          JOIN vcc.deleted_tickets d ON d.project_id = k.project_id AND d.ticket_id = k.ticket_id
+         ORDER BY k.project_id, k.ticket_id FOR UPDATE OF d;
+        GET DIAGNOSTICS written = ROW_COUNT;
+        locked := locked + written;
+    END IF;
+
+    FOR e IN
+        SELECT b.*, t AS old, t.project_id IS NOT NULL AS exists,
+               CASE WHEN t.project_id IS NULL THEN
+                   (SELECT true FROM vcc.deleted_tickets d
+                     WHERE d.project_id = b.project_id AND d.ticket_id = b.ticket_id) END AS deleted,
+               (SELECT j.result FROM vcc.ticket_events j
+                 WHERE j.project_id = b.project_id AND j.ticket_id = b.ticket_id
+                   AND j.event_id = b.event_id) AS earlier,
+               CASE WHEN b.action = 'add' THEN sha256(convert_to(b.payload, 'UTF8')) END AS digest,
+               -- NULL: the ticket had no add yet; true: it had this very one, false: others.
+               CASE WHEN b.action = 'add' THEN
+                   (SELECT bool_or(a.digest = sha256(convert_to(b.payload, 'UTF8'))) FROM vcc.ticket_adds a
+                     WHERE a.project_id = b.project_id AND a.ticket_id = b.ticket_id) END AS add_seen
+          FROM unnest(event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names)
+               WITH ORDINALITY
+               b (event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names, n)
+          LEFT JOIN vcc.tickets t ON t.project_id = b.project_id AND t.ticket_id = b.ticket_id
+    LOOP
+        present := present + coalesce(e.exists OR e.deleted, false)::integer;
+        fresh[e.n] := e.earlier IS NULL;
+        IF e.earlier IS NOT NULL THEN
+            results[e.n] := e.earlier;
+            CONTINUE;
+        END IF;
+        IF e.action = 'add' AND e.add_seen IS NOT TRUE THEN
+            added := added || ROW(e.project_id, e.ticket_id, e.digest)::vcc.ticket_adds;
+        END IF;
+
+        -- After a delete only an add that is new brings the ticket back, and only where an earlier add was seen:
+        -- without one this add was sent before the delete and overtaken by it.
+        IF e.deleted AND e.add_seen IS NOT FALSE THEN
+            results[e.n] := CASE e.action WHEN 'delete' THEN 'unchanged' ELSE 'ignored' END;
+            CONTINUE;
+        ELSIF e.exists AND e.add_seen THEN
+            results[e.n] := 'unchanged';
+            CONTINUE;
+        END IF;
+
+        new := e.old;
+        IF NOT e.exists THEN
+            new.project_id := e.project_id;
+            new.ticket_id := e.ticket_id;
+            new.extra := '{}';
+            new.first_event_at := e.received_at;
+            new.last_event_at := e.received_at;
+        END IF;
+
+        IF e.action = 'delete' THEN
+            results[e.n] := CASE WHEN e.exists THEN 'deleted' ELSE 'unchanged' END;
+            -- Nothing to delete, yet another host may be making the row. One of our own holds the key for the rest of
+            -- the transaction, so that one of the two sees the other: an insert that waited for us finds the deletion.
+            IF NOT e.exists THEN
+                made := made || new;
+            END IF;
+            new.last_event_at := e.received_at;
+            dropped := dropped || new;
+            CONTINUE;
+        END IF;
+
+        -- Columns that the event says nothing of stay. The first add of a ticket that updates made known, and overtook,
+        -- only fills what is still unknown.
+        fills := e.exists AND e.action = 'add' AND e.add_seen IS NULL;
+        new := jsonb_populate_record(new, e.attributes::jsonb);
+        IF fills THEN
+            new := jsonb_populate_record(new, jsonb_strip_nulls(to_jsonb(e.old) - 'extra'));
+        END IF;
+
+        IF e.extra_names IS NOT NULL THEN
+            names := e.extra_names;
+            SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO sent
+              FROM jsonb_each(e.payload::jsonb -> 'ticket') a
+             WHERE names ? a.key AND jsonb_typeof(a.value) <> 'null';
+            kept := new.extra;
+            IF fills THEN
+                new.extra := sent || kept;
+            ELSIF kept = '{}' THEN
+                new.extra := sent;
+            ELSE
+                SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') || sent INTO new.extra
+                  FROM jsonb_each(kept) a WHERE NOT names ? a.key;
+            END IF;
+        END IF;
+
+        IF NOT e.exists THEN
+            made := made || new;
+            revived := revived + coalesce(e.deleted, false)::integer;
+            results[e.n] := 'inserted';
+        ELSIF new IS NOT DISTINCT FROM e.old THEN
+            results[e.n] := 'unchanged';
+        ELSE
+            new.last_event_at := e.received_at;
+            changed := changed || new;
+            results[e.n] := 'updated';
+        END IF;
+    END LOOP;
+
+    IF present > locked THEN
+        RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row or deleted it just now';
+    END IF;
+    IF made IS NOT NULL THEN
+        INSERT INTO vcc.tickets (
+               project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type,
+               description, cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name,
+               first_open_time, last_open_time, soft_deadline, extra, first_event_at, last_event_at)
+        SELECT n.project_id, n.ticket_id, n.entity_id, n.contact_id, n.created_user_id, n.user_id, n.ticket_no, n.title,
+               n.type, n.description, n.cc, n.status, n.sub_status, n.created_user_name, n.project_name, n.agent_name,
+               n.agent_user_name, n.first_open_time, n.last_open_time, n.soft_deadline, n.extra, n.first_event_at,
+               n.last_event_at
+          FROM unnest(made) n
+            ON CONFLICT (project_id, ticket_id) DO NOTHING;  -- a unique index of the user's refuses the event
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written < cardinality(made) THEN
+            RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
+        END IF;
+        DELETE FROM vcc.deleted_tickets d USING unnest(made) n
+         WHERE d.project_id = n.project_id AND d.ticket_id = n.ticket_id;
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written > revived THEN
+            RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
+        END IF;
+    END IF;
+
+    IF changed IS NOT NULL THEN
+        UPDATE vcc.tickets t SET
+               entity_id         = n.entity_id,
+               contact_id        = n.contact_id,
+               created_user_id   = n.created_user_id,
+               user_id           = n.user_id,
+               ticket_no         = n.ticket_no,
+               title             = n.title,
+               type              = n.type,
+               description       = n.description,
+               cc                = n.cc,
+               status            = n.status,
+               sub_status        = n.sub_status,
+               created_user_name = n.created_user_name,
+               project_name      = n.project_name,
+               agent_name        = n.agent_name,
+               agent_user_name   = n.agent_user_name,
+               first_open_time   = n.first_open_time,
+               last_open_time    = n.last_open_time,
+               soft_deadline     = n.soft_deadline,
+               extra             = n.extra,
+               last_event_at     = n.last_event_at
+          FROM unnest(changed) n
+         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+    END IF;
+
+    IF dropped IS NOT NULL THEN
+        DELETE FROM vcc.tickets t USING unnest(dropped) n
+         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+        INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at)
+        SELECT n.project_id, n.ticket_id, n.last_event_at FROM unnest(dropped) n
+            ON CONFLICT DO NOTHING;
+    END IF;
+
+    IF added IS NOT NULL THEN
+        INSERT INTO vcc.ticket_adds (project_id, ticket_id, digest)
+        SELECT a.project_id, a.ticket_id, a.digest FROM unnest(added) a
+            ON CONFLICT DO NOTHING;
+    END IF;
+
+    INSERT INTO vcc.ticket_events (event_id, project_id, ticket_id, action, received_at, result, payload)
+    SELECT b.event_id, b.project_id, b.ticket_id, b.action, b.received_at, b.result, b.payload::jsonb
+      FROM unnest(event_id, project_id, ticket_id, action, received_at, results, payload, fresh)
+           b (event_id, project_id, ticket_id, action, received_at, result, payload, fresh)
+     WHERE b.fresh;
+    RETURN results;
+END
+$$;
+
+COMMENT ON FUNCTION vcc.apply_events IS 'Applies events of different tickets and journals them; returns their results';
+
+-- One add or update, for other applications. clears and extra_names are arrays of names.
 CREATE FUNCTION vcc.upsert_ticket(
     event_id           uuid,
     received_at        timestamptz,
@@ -141,187 +369,28 @@ CREATE FUNCTION vcc.upsert_ticket(
     last_open_time     timestamptz,
     soft_deadline      timestamptz
 ) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
-    body      jsonb := payload;
-    sent      jsonb := '{}';     -- the event's share of extra
-    names     jsonb;             -- extra_names as an object, in which a name is found at once
-    kept      jsonb;             -- the row's share of it
-    old       vcc.tickets;       -- the row as it is; all NULL where there is none
-    over      vcc.tickets;       -- what the event may not overwrite
-    under     vcc.tickets;       -- what stays where the event says nothing
-    new       vcc.tickets;
-    exists    boolean;
-    deleted   boolean;
-    digest    bytea;
-    had_add   boolean := false;  -- the ticket had an add before this event
-    same_add  boolean := false;  -- this very add among them
-    result    text;
+    attributes  jsonb := jsonb_strip_nulls(jsonb_build_object(
+        'entity_id', entity_id, 'contact_id', contact_id, 'created_user_id', created_user_id, 'user_id', user_id,
+        'ticket_no', ticket_no, 'title', title, 'type', type, 'description', description, 'cc', cc, 'status', status,
+        'sub_status', sub_status, 'created_user_name', created_user_name, 'project_name', project_name,
+        'agent_name', agent_name, 'agent_user_name', agent_user_name, 'first_open_time', first_open_time,
+        'last_open_time', last_open_time, 'soft_deadline', soft_deadline));
 BEGIN
-    -- Looking again after a wait must show what the other did, which the stricter levels do not.
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE feature_not_supported USING MESSAGE = 'ticketd needs default_transaction_isolation = ''read committed''';
+    IF clears IS NOT NULL THEN
+        attributes := (SELECT jsonb_object_agg(c, NULL) FROM unnest(clears) c) || attributes;
     END IF;
-
-    LOOP
-        -- The events of one ticket are in line on its row or, where it has none, on its deletion.
-        SELECT t.* INTO old FROM vcc.tickets t
-         WHERE t.project_id = project_id AND t.ticket_id = ticket_id FOR UPDATE;
-        exists := FOUND;
-        deleted := false;
-        IF NOT exists THEN
-            PERFORM FROM vcc.deleted_tickets d
-              WHERE d.project_id = project_id AND d.ticket_id = ticket_id FOR UPDATE;
-            deleted := FOUND;
-        END IF;
-
-        SELECT e.result INTO result FROM vcc.ticket_events e
-         WHERE e.project_id = project_id AND e.ticket_id = ticket_id AND e.event_id = event_id;
-        IF FOUND THEN
-            RETURN result;
-        END IF;
-
-        IF action = 'add' THEN
-            digest := sha256(convert_to(payload, 'UTF8'));
-            SELECT count(*) > 0, coalesce(bool_or(a.digest = digest), false) INTO had_add, same_add
-              FROM vcc.ticket_adds a
-             WHERE a.project_id = project_id AND a.ticket_id = ticket_id;
-        END IF;
-
-        -- After a delete only an add that is new brings the ticket back, and only where an earlier add was seen:
-        -- without one this add was sent before the delete and overtaken by it.
-        IF deleted AND NOT (had_add AND NOT same_add) THEN
-            result := 'ignored';
-            EXIT;
-        ELSIF exists AND same_add THEN
-            result := 'unchanged';
-            EXIT;
-        END IF;
-
-        -- The first add of a ticket that updates made known only fills what is still unknown.
-        over := NULL;
-        under := NULL;
-        IF action = 'add' AND exists AND NOT had_add THEN
-            over := old;
-        ELSE
-            under := old;
-            IF clears IS NOT NULL THEN
-                under := jsonb_populate_record(under, (SELECT jsonb_object_agg(c, NULL) FROM unnest(clears) c));
-            END IF;
-        END IF;
-
-        new                   := old;  -- columns that are not the event's stay
-        new.project_id        := project_id;
-        new.ticket_id         := ticket_id;
-        new.entity_id         := coalesce(over.entity_id, entity_id, under.entity_id);
-        new.contact_id        := coalesce(over.contact_id, contact_id, under.contact_id);
-        new.created_user_id   := coalesce(over.created_user_id, created_user_id, under.created_user_id);
-        new.user_id           := coalesce(over.user_id, user_id, under.user_id);
-        new.ticket_no         := coalesce(over.ticket_no, ticket_no, under.ticket_no);
-        new.title             := coalesce(over.title, title, under.title);
-        new.type              := coalesce(over.type, type, under.type);
-        new.description       := coalesce(over.description, description, under.description);
-        new.cc                := coalesce(over.cc, cc, under.cc);
-        new.status            := coalesce(over.status, status, under.status);
-        new.sub_status        := coalesce(over.sub_status, sub_status, under.sub_status);
-        new.created_user_name := coalesce(over.created_user_name, created_user_name, under.created_user_name);
-        new.project_name      := coalesce(over.project_name, project_name, under.project_name);
-        new.agent_name        := coalesce(over.agent_name, agent_name, under.agent_name);
-        new.agent_user_name   := coalesce(over.agent_user_name, agent_user_name, under.agent_user_name);
-        new.first_open_time   := coalesce(over.first_open_time, first_open_time, under.first_open_time);
-        new.last_open_time    := coalesce(over.last_open_time, last_open_time, under.last_open_time);
-        new.soft_deadline     := coalesce(over.soft_deadline, soft_deadline, under.soft_deadline);
-        new.first_event_at    := coalesce(old.first_event_at, received_at);
-        new.last_event_at     := coalesce(old.last_event_at, received_at);
-
-        kept := coalesce(under.extra, '{}');
-        IF extra_names IS NOT NULL THEN
-            names := jsonb_object(extra_names, extra_names);
-            SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO sent
-              FROM jsonb_each(body -> 'ticket') a
-             WHERE names ? a.key AND jsonb_typeof(a.value) <> 'null';
-            IF kept <> '{}' THEN
-                SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO kept
-                  FROM jsonb_each(kept) a WHERE NOT names ? a.key;
-            END IF;
-        END IF;
-        new.extra := kept || sent || coalesce(over.extra, '{}');
-
-        IF exists THEN
-            IF new IS NOT DISTINCT FROM old THEN
-                result := 'unchanged';
-            ELSE
-                UPDATE vcc.tickets t SET
-                    entity_id         = new.entity_id,
-                    contact_id        = new.contact_id,
-                    created_user_id   = new.created_user_id,
-                    user_id           = new.user_id,
-                    ticket_no         = new.ticket_no,
-                    title             = new.title,
-                    type              = new.type,
-                    description       = new.description,
-                    cc                = new.cc,
-                    status            = new.status,
-                    sub_status        = new.sub_status,
-                    created_user_name = new.created_user_name,
-                    project_name      = new.project_name,
-                    agent_name        = new.agent_name,
-                    agent_user_name   = new.agent_user_name,
-                    first_open_time   = new.first_open_time,
-                    last_open_time    = new.last_open_time,
-                    soft_deadline     = new.soft_deadline,
-                    extra             = new.extra,
-                    last_event_at     = received_at
-                 WHERE t.project_id = project_id AND t.ticket_id = ticket_id;
-                result := 'updated';
-            END IF;
-            EXIT;
-        END IF;
-
-        INSERT INTO vcc.tickets (
-            project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type, description,
-            cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name, first_open_time,
-            last_open_time, soft_deadline, extra, first_event_at, last_event_at)
-        VALUES (
-            new.project_id, new.ticket_id, new.entity_id, new.contact_id, new.created_user_id, new.user_id, new.ticket_no,
-            new.title, new.type, new.description, new.cc, new.status, new.sub_status, new.created_user_name,
-            new.project_name, new.agent_name, new.agent_user_name, new.first_open_time, new.last_open_time,
-            new.soft_deadline, new.extra, new.first_event_at, new.last_event_at)
-        ON CONFLICT DO NOTHING;
-        IF FOUND THEN
-            result := 'inserted';
-            EXIT;
-        END IF;
-        -- Another host made the row just now: look again.
-    END LOOP;
-
-    IF result = 'inserted' THEN
-        IF deleted THEN
-            DELETE FROM vcc.deleted_tickets d WHERE d.project_id = project_id AND d.ticket_id = ticket_id;
-        ELSIF EXISTS (SELECT FROM vcc.deleted_tickets d
-                       WHERE d.project_id = project_id AND d.ticket_id = ticket_id) THEN
-            RAISE serialization_failure USING MESSAGE = 'the ticket was deleted while its row was being made';
-        END IF;
-    END IF;
-
-    IF action = 'add' AND NOT same_add THEN
-        INSERT INTO vcc.ticket_adds VALUES (project_id, ticket_id, digest) ON CONFLICT DO NOTHING;
-    END IF;
-
-    INSERT INTO vcc.ticket_events VALUES (event_id, project_id, ticket_id, action, received_at, result, body)
-        ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN
-        RAISE serialization_failure USING MESSAGE = 'another session applied this event just now';
-    END IF;
-    RETURN result;
+    RETURN (vcc.apply_events(
+        ARRAY[event_id], ARRAY[received_at], ARRAY[action], ARRAY[payload], ARRAY[project_id], ARRAY[ticket_id],
+        ARRAY[attributes::text], ARRAY[jsonb_object(extra_names, extra_names)::text]))[1];
 END
 $$;
 
-COMMENT ON FUNCTION vcc.upsert_ticket IS 'Applies one add or update event to vcc.tickets and journals it; returns its result';
+COMMENT ON FUNCTION vcc.upsert_ticket IS 'Applies one add or update event, as vcc.apply_events does; returns its result';
 
--- Applies one delete and journals it, under the same promises as vcc.upsert_ticket.
+-- One delete.
 CREATE FUNCTION vcc.delete_ticket(
     event_id     uuid,
     received_at  timestamptz,
@@ -329,58 +398,10 @@ CREATE FUNCTION vcc.delete_ticket(
     project_id   bigint,
     ticket_id    bigint
 ) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
-DECLARE
-    exists   boolean;
-    deleted  boolean;
-    result   text;
-BEGIN
-    -- Looking again after a wait must show what the other did, which the stricter levels do not.
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE feature_not_supported USING MESSAGE = 'ticketd needs default_transaction_isolation = ''read committed''';
-    END IF;
-
-    LOOP
-        PERFORM FROM vcc.tickets t
-          WHERE t.project_id = project_id AND t.ticket_id = ticket_id FOR UPDATE;
-        exists := FOUND;
-        deleted := false;
-        IF NOT exists THEN
-            PERFORM FROM vcc.deleted_tickets d
-              WHERE d.project_id = project_id AND d.ticket_id = ticket_id FOR UPDATE;
-            deleted := FOUND;
-        END IF;
-
-        SELECT e.result INTO result FROM vcc.ticket_events e
-         WHERE e.project_id = project_id AND e.ticket_id = ticket_id AND e.event_id = event_id;
-        IF FOUND THEN
-            RETURN result;
-        END IF;
-
-        result := CASE WHEN exists THEN 'deleted' ELSE 'unchanged' END;
-        EXIT WHEN exists OR deleted;
-
-        -- Nothing to delete, yet another host may be making the row. Hold the key for the rest of the transaction,
-        -- so that one of the two sees the other: an insert that waited for us finds the deletion.
-        INSERT INTO vcc.tickets (project_id, ticket_id, first_event_at, last_event_at)
-            VALUES (project_id, ticket_id, received_at, received_at) ON CONFLICT DO NOTHING;
-        EXIT WHEN FOUND;
-    END LOOP;
-
-    IF NOT deleted THEN
-        DELETE FROM vcc.tickets t WHERE t.project_id = project_id AND t.ticket_id = ticket_id;
-        INSERT INTO vcc.deleted_tickets VALUES (project_id, ticket_id, received_at) ON CONFLICT DO NOTHING;
-    END IF;
-
-    INSERT INTO vcc.ticket_events VALUES (event_id, project_id, ticket_id, 'delete', received_at, result, payload::jsonb)
-        ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN
-        RAISE serialization_failure USING MESSAGE = 'another session applied this event just now';
-    END IF;
-    RETURN result;
-END
+    SELECT vcc.upsert_ticket(event_id, received_at, 'delete', payload, NULL, NULL, project_id, ticket_id,
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
 $$;
 
-COMMENT ON FUNCTION vcc.delete_ticket IS 'Applies one delete event to vcc.tickets, remembers the deletion and journals it; returns its result';
+COMMENT ON FUNCTION vcc.delete_ticket IS 'Applies one delete event, as vcc.apply_events does; returns its result';

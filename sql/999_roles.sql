@@ -19,8 +19,8 @@ BEGIN
 
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'vcc_writer') THEN
         GRANT USAGE ON SCHEMA vcc TO vcc_writer;
-        GRANT EXECUTE ON FUNCTION vcc.schema_version, vcc.upsert_ticket, vcc.delete_ticket, vcc.reject_event,
-            vcc.list_rejected, vcc.forget_rejected, vcc.begin_import TO vcc_writer;
+        GRANT EXECUTE ON FUNCTION vcc.schema_version, vcc.apply_events, vcc.upsert_ticket, vcc.delete_ticket,
+            vcc.reject_event, vcc.list_rejected, vcc.forget_rejected, vcc.begin_import TO vcc_writer;
     ELSE
         RAISE WARNING 'role vcc_writer does not exist and % may not create roles', current_user;
     END IF;

@@ -356,7 +356,7 @@ def test_killed_fcgid_processes(site, database, folder, spool):
     s = site("fcgid", **({"TICKETD_SPOOL_DIR": str(folder / "spool"), "TICKETD_DB_TIMEOUT_MS": "300"} if spool else {}))
     s.send(event())
     if spool:
-        database.query("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer")
+        database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer")
     stop = threading.Event()
     kills = 0
 
@@ -387,7 +387,7 @@ def test_killed_fcgid_processes(site, database, folder, spool):
     assert len(good) > 20
     if spool:
         assert "spooled" in {a.json.get("result") for _, a in answers}
-        database.query("GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer")
+        database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
         wait_until(lambda: s.send(event(), timeout=120).json.get("result") not in (None, "spooled"), 60, "the drain")
     check_answers(database, answers)
 
@@ -430,7 +430,7 @@ def test_no_secret_is_logged_or_answered(site, database, folder, mode):
     assert ask(b"", LOCATION + "/livez" + query, method="GET", headers={"X-Client": "203.0.113.9"}) == 403
     database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'T1tle-of-a-customer') NOT VALID")
     assert ask(body % 3) == 422
-    database.query("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer")
+    database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer")
     assert ask(good) == 200  # spooled
     with socket.create_connection(("127.0.0.1", s.apache.port)) as c:  # broken off in its body
         c.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{".encode())

@@ -261,7 +261,7 @@ def test_no_secret_is_logged_or_answered(folder, start, database):
         assert ask(b"", LOCATION + "/elsewhere" + QUERY, method="GET") == 404
         database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'T1tle-of-a-customer') NOT VALID")
         assert ask(encrypt(BODY.replace(b'"ticketId":2', b'"ticketId":3'), "aes-256-ctr", KEY, iv)) == 422
-        database.query("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer")
+        database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer")
         assert ask(good) == 200  # spooled
         handler.stop()
         assert ask(good) == 503  # nobody listens
@@ -269,7 +269,7 @@ def test_no_secret_is_logged_or_answered(folder, start, database):
         rotate(handler)
     finally:
         nginx.stop()
-        database.query("GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer")
+        database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
     secrets = ["S3cret", KEY, "T1tle", "secret-key", good.decode()[:20], iv]
     seen = 0
     for log in pathlib.Path(folder).glob("*.log"):

@@ -1,17 +1,18 @@
-"""The two functions that keep the tickets, called as the handler calls them: long random sequences against the
-model, sessions that hammer the same tickets, and the meetings of two sessions one by one.
+"""The functions that keep the tickets: long random sequences against the model, sessions that hammer the same tickets,
+and the meetings of two or three sessions one by one. Events go in batches, as the handler sends them, and one a call.
 
 SQL_DIR names another directory of SQL files: a broken copy must turn these tests red.
 """
 
 import contextlib
+import json
 import os
 import random
 import sys
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
@@ -21,19 +22,27 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import SQL_DIR, Cluster  # noqa: E402
 from conftest import wait_until  # noqa: E402
-from model import COLUMNS, Model, compare, decode, random_body, random_events  # noqa: E402
+from model import COLUMNS, FIELDS, Model, compare, decode, random_body, random_events  # noqa: E402
 
 # A failing run prints its seed; SEED=… repeats it.
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else [1, 2, 3]
 
-UPSERT = "SELECT vcc.upsert_ticket({})".format(", ".join(
-    f"{name} => %({name})s::{kind}" for name, kind in [
-        ("event_id", "uuid"), ("received_at", "timestamptz"), ("action", "text"), ("payload", "text"),
-        ("clears", "text[]"), ("extra_names", "text[]"), ("project_id", "bigint"), ("ticket_id", "bigint"),
-    ]) + "".join(f", {name} => %({name})s" for name in COLUMNS))  # fmt: skip
-DELETE = """SELECT vcc.delete_ticket(event_id => %(event_id)s::uuid, received_at => %(received_at)s::timestamptz,
-    payload => %(payload)s, project_id => %(project_id)s::bigint, ticket_id => %(ticket_id)s::bigint)"""
-EMPTY = "TRUNCATE vcc.tickets, vcc.deleted_tickets, vcc.ticket_adds, vcc.ticket_events"
+TYPES = {"event_id": "uuid", "received_at": "timestamptz", "action": "text", "payload": "text", "project_id": "bigint",
+         "ticket_id": "bigint"}  # fmt: skip
+COLUMN_TYPES = {column: {"integer": "bigint", "text": "text", "time": "timestamptz"}[kind]
+                for column, kind in FIELDS.values()}  # fmt: skip
+
+
+def call(function, types):
+    return f"SELECT vcc.{function}({', '.join(f'{name} => %({name})s::{kind}' for name, kind in types.items())})"
+
+
+BATCH_TYPES = {**TYPES, "attributes": "text", "extra_names": "text"}
+APPLY = call("apply_events", {name: kind + "[]" for name, kind in BATCH_TYPES.items()})
+UPSERT = call("upsert_ticket", {**TYPES, "clears": "text[]", "extra_names": "text[]", **COLUMN_TYPES})
+DELETE = call("delete_ticket", {name: kind for name, kind in TYPES.items() if name != "action"})
+TABLES = ["vcc.tickets", "vcc.deleted_tickets", "vcc.ticket_adds", "vcc.ticket_events"]
+EMPTY = "TRUNCATE " + ", ".join(TABLES)
 RETRIED = (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected)
 
 
@@ -57,23 +66,57 @@ class Arrival:
         return f"{self.event.action} {self.key} {self.id} {self.body!r}"
 
 
-def apply(connection, arrival):
-    """Calls the function and returns its result. Commits only where the connection is in autocommit."""
-    event = arrival.event
-    values = {
-        "event_id": str(arrival.id), "received_at": arrival.received_at, "payload": event.body.decode(),
-        "project_id": event.key[0], "ticket_id": event.key[1],
-    }  # fmt: skip
-    statement = DELETE
-    if event.action != "delete":
-        statement = UPSERT
-        values.update(dict.fromkeys(COLUMNS), **{c: v for c, v in event.columns.items() if v is not None})
-        values["action"] = event.action
-        values["clears"] = [c for c, v in event.columns.items() if v is None] or None
-        values["extra_names"] = list(event.extra) or None
+def values_of(arrival):
+    """What all functions are given."""
+    return {"event_id": str(arrival.id), "received_at": arrival.received_at, "action": arrival.event.action,
+            "payload": arrival.event.body.decode(), "project_id": arrival.key[0], "ticket_id": arrival.key[1]}  # fmt: skip
+
+
+def fetch(connection, statement, values):
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchone()[0]
+
+
+def apply(connection, arrival):
+    """Applies one event and returns its result. Commits only where the connection is in autocommit."""
+    columns = arrival.event.columns
+    values = {**values_of(arrival), **dict.fromkeys(COLUMNS), **columns,
+              "clears": [column for column, value in columns.items() if value is None] or None,
+              "extra_names": list(arrival.event.extra) or None}  # fmt: skip
+    return fetch(connection, DELETE if arrival.event.action == "delete" else UPSERT, values)
+
+
+def apply_events(connection, arrivals):
+    """Applies events of different tickets in one call and returns their results."""
+    events = [{**values_of(arrival), "attributes": json.dumps(arrival.event.columns, default=str),
+               "extra_names": json.dumps(dict.fromkeys(arrival.event.extra)) if arrival.event.extra else None}
+              for arrival in arrivals]  # fmt: skip
+    return fetch(connection, APPLY, {name: [event[name] for event in events] for name in BATCH_TYPES})
+
+
+def one_by_one(connection, arrivals):
+    """Applies events sorted by ticket and returns their results in the order given."""
+    order = sorted(range(len(arrivals)), key=lambda place: arrivals[place].key)  # stable: a ticket's keep their order
+    results = {place: apply(connection, arrivals[place]) for place in order}
+    return [results[place] for place in range(len(arrivals))]
+
+
+def in_rounds(connection, arrivals):
+    """The same as the handler does it: the first event of each ticket in one call, then the second of each."""
+    turns, rounds, results = Counter(), defaultdict(list), {}
+    for place, arrival in enumerate(arrivals):
+        rounds[turns[arrival.key]].append((arrival.key, place))
+        turns[arrival.key] += 1
+    for turn in range(len(rounds)):
+        places = [place for _, place in sorted(rounds[turn])]
+        results.update(zip(places, apply_events(connection, [arrivals[place] for place in places])))
+    return [results[place] for place in range(len(arrivals))]
+
+
+@pytest.fixture(params=[one_by_one, in_rounds], ids=lambda way: way.__name__)
+def way(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +161,7 @@ def execute(connection, sql):
 def state(connection):
     """Everything that events change, with the places of the rows: a rewritten row shows."""
     return [query(connection, f"SELECT ctid::text, t::text FROM {table} t ORDER BY ctid")
-            for table in ("vcc.tickets", "vcc.deleted_tickets", "vcc.ticket_adds", "vcc.ticket_events")]  # fmt: skip
+            for table in TABLES]
 
 
 # -- sequences ------------------------------------------------------------------------------------------------------
@@ -126,25 +169,27 @@ def state(connection):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("tickets", [3, 150])
-def test_random_sequence(connect, seed, tickets):
+def test_random_sequence(connect, way, seed, tickets):
     """Thousands of events, each result and the final state as the model says."""
     rng = random.Random(seed * 1000 + tickets)
     keys = [(1 + n % 3, 1 + n // 3) for n in range(tickets)]
-    connection, model, applied = connect(), Model(), []
-    for body in random_events(rng, 2000, keys):
-        arrival = Arrival(body)
-        expected, found = model.apply(arrival.event), apply(connection, arrival)
-        assert found == expected, f"SEED={seed}, event {len(applied)}: {arrival}"
-        applied.append((arrival, found))
-        if rng.random() < 0.05:  # the answer to an earlier commit was lost
-            arrival, result = rng.choice(applied)
-            assert apply(connection, arrival) == result, f"SEED={seed}, repeated: {arrival}"
-        if rng.random() < 0.1:
+    connection, model = connect(), Model()
+    arrivals = [Arrival(body) for body in random_events(rng, 2000, keys)]
+    expected = {arrival: model.apply(arrival.event) for arrival in arrivals}
+    done = 0
+    while done < len(arrivals):
+        batch = arrivals[done:done + rng.randint(1, 80)]
+        done += len(batch)
+        batch += rng.choices(arrivals[:done], k=rng.randint(0, 4))  # the answer to an earlier commit was lost
+        wrong = [f"{arrival}: {result}, expected {expected[arrival]}"
+                 for arrival, result in zip(batch, way(connection, batch)) if result != expected[arrival]]  # fmt: skip
+        assert not wrong, f"SEED={seed}, up to event {done}\n" + "\n".join(wrong)
+        if rng.random() < 0.5:
             connection.commit()
     differences = compare(connection, model)
     assert not differences, f"SEED={seed}\n" + "\n".join(differences)
     # The sequence must have met every kind of result, or it proves little.
-    seen = Counter((a.event.action, result) for a, result in applied)
+    seen = Counter((arrival.event.action, result) for arrival, result in expected.items())
     for action, results in {"add": "inserted updated unchanged ignored", "update": "inserted updated unchanged ignored",
                             "delete": "deleted unchanged"}.items():  # fmt: skip
         assert all(seen[action, result] for result in results.split()), seen
@@ -153,17 +198,16 @@ def test_random_sequence(connect, seed, tickets):
 # -- many sessions --------------------------------------------------------------------------------------------------
 
 
-def settle(connection, batch):
-    """One batch as the handler's writer does it: sorted by ticket, one transaction, tried again until it commits.
-    Returns the results."""
-    order = sorted(batch, key=lambda a: a.key)  # stable: a ticket's events stay in their order
-    while True:
+def settle(connection, way, batch):
+    """One batch as the handler's writer does it: one transaction, tried again until it commits. Returns the results."""
+    while batch:
         try:
-            results = [(arrival, apply(connection, arrival)) for arrival in order]
+            results = way(connection, batch)
             connection.commit()
             return results
         except RETRIED:
             connection.rollback()
+    return []
 
 
 def in_threads(count, work):
@@ -173,27 +217,27 @@ def in_threads(count, work):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_sessions_hammer_the_same_tickets(connect, admin, seed):
+def test_sessions_hammer_the_same_tickets(connect, admin, way, seed):
     keys = [(1, 1), (1, 2), (2, 1)]
     rng = random.Random(seed)
-    shared = [Arrival(body) for body in random_events(rng, 300, keys)]  # a spool that everyone drains
+    shared = [Arrival(body) for body in random_events(rng, 200, keys)]  # a spool that everyone drains
     sent, answers, lock = list(shared), [], threading.Lock()
     connections = [connect() for _ in range(6)]
 
     def work(n):
         rng = random.Random(seed * 100 + n)
-        own = [Arrival(body) for body in random_events(rng, 250, keys)]
+        own = [Arrival(body) for body in random_events(rng, 200, keys)]
         with lock:
             sent.extend(own)
         queue = own + shared
         rng.shuffle(queue)
         while queue:
-            batch = [queue.pop() for _ in range(min(len(queue), rng.randint(1, 8)))]
-            results = settle(connections[n], batch)
+            batch = [queue.pop() for _ in range(min(len(queue), rng.randint(1, 12)))]
+            results = settle(connections[n], way, batch)
             if rng.random() < 0.1:
-                assert settle(connections[n], batch) == results  # the answer to the commit was lost
+                assert settle(connections[n], way, batch) == results  # the answer to the commit was lost
             with lock:
-                answers.extend(results)
+                answers.extend(zip(batch, results))
 
     in_threads(6, work)
     message = f"SEED={seed}"
@@ -218,19 +262,22 @@ def test_sessions_hammer_the_same_tickets(connect, admin, seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_deleted_tickets_stay_away(connect, admin, seed):
+def test_deleted_tickets_stay_away(connect, admin, way, seed):
     """Updates from all sides while others delete: once a delete is committed, the ticket does not come back."""
     keys = [(1, n) for n in range(40)]
     connections = [connect() for _ in range(6)]
 
     def work(n):
         rng = random.Random(seed * 100 + n)
-        for key in keys:
-            # All meet at one ticket after the other, some before the delete, some after it.
-            batch = [Arrival(random_body(rng, key, ("update",))) for _ in range(rng.randint(0, 3))]
-            if n < 2:
-                batch.insert(rng.randint(0, len(batch)), Arrival(random_body(rng, key, ("delete",))))
-            settle(connections[n], batch)
+        for some in zip(keys[::2], keys[1::2]):
+            # All meet at one pair of tickets after the other, some before the delete, some after it.
+            batch = []
+            for key in some:
+                events = [Arrival(random_body(rng, key, ("update",))) for _ in range(rng.randint(0, 3))]
+                if n < 2:
+                    events.insert(rng.randint(0, len(events)), Arrival(random_body(rng, key, ("delete",))))
+                batch += events
+            settle(connections[n], way, batch)
 
     in_threads(6, work)
     assert query(admin, "SELECT * FROM vcc.tickets") == [], f"SEED={seed}"
@@ -241,28 +288,31 @@ def test_deleted_tickets_stay_away(connect, admin, seed):
 
 
 class Session:
-    """A database session that runs one call at a time beside the test."""
+    """A database session that runs one thing at a time beside the test. What it applies is an event or a list of them,
+    which is a batch."""
 
     def __init__(self, connection, admin):
         self.connection, self.admin = connection, admin
         self.pid = connection.get_backend_pid()
         self.pool = ThreadPoolExecutor(1)
 
-    def now(self, arrival):
-        """Applies an event that nothing holds up."""
-        return self.begin(arrival).result(20)
+    def now(self, work):
+        """Applies what nothing holds up."""
+        return self.begin(work).result(20)
 
-    def begin(self, arrival):
-        """Starts to apply an event and returns its future."""
-        return self.pool.submit(apply, self.connection, arrival)
+    def begin(self, work):
+        """Starts to apply events and returns the future of their results."""
+        return self.pool.submit(in_rounds if isinstance(work, list) else apply, self.connection, work)
 
-    def blocked(self, arrival):
-        """Starts to apply an event that has to wait for another session, and returns its future once it waits."""
-        future = self.begin(arrival)
+    def blocked(self, work):
+        """Starts to apply what has to wait for another session, and returns its future once it waits."""
+        return self.wait_for(self.begin(work), work)
+
+    def wait_for(self, future, what):
         deadline = time.monotonic() + 20
         while not query(self.admin, "SELECT pg_blocking_pids(%s) <> '{}'", self.pid)[0][0]:
             if future.done():
-                raise AssertionError(f"did not wait: {future.exception() or future.result()}: {arrival}")
+                raise AssertionError(f"did not wait: {future.exception() or future.result()}: {what}")
             assert time.monotonic() < deadline, "neither waits nor returns"
             time.sleep(0.002)
         return future
@@ -273,13 +323,13 @@ class Session:
     def rollback(self):
         self.pool.submit(self.connection.rollback).result(20)
 
-    def finish(self, future, arrival):
+    def finish(self, future, work):
         """What the handler makes of a call: its result, committed; tried again after a serialization failure."""
         try:
             result = future.result(20)
         except RETRIED:
             self.rollback()
-            result = self.now(arrival)
+            result = self.now(work)
         self.commit()
         return result
 
@@ -293,29 +343,29 @@ def sessions(connect, admin):
         session.pool.shutdown()
 
 
-def event(action, attributes=""):
-    body = f'{{"action": "{action}", "ticket": {{"projectId": 1, "ticketId": 1{attributes}}}}}'
+def event(action, attributes="", ticket=1):
+    body = f'{{"action": "{action}", "ticket": {{"projectId": 1, "ticketId": {ticket}{attributes}}}}}'
     return Arrival(body.encode())
 
 
-def make_event(action, title):
-    return event(action, f', "title": "{title}"' if title else "")
+def make_event(action, title, ticket=1):
+    return event(action, f', "title": "{title}"' if title else "", ticket)
 
 
-def add(title):
-    return make_event("add", title)
+def add(title, ticket=1):
+    return make_event("add", title, ticket)
 
 
-def update(title):
-    return make_event("update", title)
+def update(title, ticket=1):
+    return make_event("update", title, ticket)
 
 
-def delete():
-    return make_event("delete", "")
+def delete(ticket=1):
+    return make_event("delete", "", ticket)
 
 
-def titles(connection):
-    return [title for title, in query(connection, "SELECT title FROM vcc.tickets")]
+def titles(connection, ticket=1):
+    return [title for title, in query(connection, "SELECT title FROM vcc.tickets WHERE ticket_id = %s", ticket)]
 
 
 def assert_consistent(connection):
@@ -549,15 +599,15 @@ def test_new_add_rolled_back_then_delete(admin, sessions):
 
 # A function looks at several tables one after the other, and others may commit in between. A lock on a table, held by
 # a session that then does what happens meanwhile, stops the function at its first statement that the lock forbids.
+LOOK = "vcc.ticket_events IN ACCESS EXCLUSIVE"  # the tickets are locked, not yet looked at
+WRITE = "vcc.tickets IN SHARE"  # they are looked at, and nothing is written yet
 LOCKS = [
-    "vcc.tickets IN SHARE",  # lets SELECT FOR UPDATE pass, stops the change
-    "vcc.tickets IN EXCLUSIVE",
-    "vcc.deleted_tickets IN ACCESS EXCLUSIVE",
-    "vcc.deleted_tickets IN EXCLUSIVE",
+    "vcc.tickets IN EXCLUSIVE",  # at the lock of the tickets
+    "vcc.deleted_tickets IN EXCLUSIVE",  # at that of their deletions
+    LOOK,
+    WRITE,
     "vcc.deleted_tickets IN SHARE",
-    "vcc.ticket_adds IN ACCESS EXCLUSIVE",
     "vcc.ticket_adds IN SHARE",
-    "vcc.ticket_events IN ACCESS EXCLUSIVE",
     "vcc.ticket_events IN SHARE",
 ]
 LATE = {"update": ("update", "late"), "add": ("add", "late"), "repeated add": ("add", "old"), "delete": ("delete", "")}
@@ -584,23 +634,27 @@ def serial_outcomes(history, late, others):
 
 
 def race(admin, session, other, lock, history, late, others):
-    """Applies `late` in `session`; where it comes to `lock`, `others` are committed first. Returns the results as
-    serial_outcomes does; None where the two did not meet."""
-    execute(admin, EMPTY)
+    """Applies `late` in `session`, in a batch with events of other tickets; where it comes to `lock`, `others` are
+    committed first. Returns the results as serial_outcomes does; None where the two did not meet."""
+    for table in TABLES:  # sooner done than TRUNCATE
+        execute(admin, f"DELETE FROM {table}")
     prepare(admin, history)
     execute(other, f"LOCK TABLE {lock} MODE")
-    future = session.begin(late)
+    batch = [update("before", ticket=0), late, update("behind", ticket=2)]
+    future = session.begin(batch)
     while not future.done() and not query(admin, "SELECT pg_blocking_pids(%s) <> '{}'", session.pid)[0][0]:
         time.sleep(0.0005)
     try:
         if not future.done():
             results = [apply(other, arrival) for arrival in others]
             other.commit()
-            return results + [session.finish(future, late)], titles(admin)
+            before, result, behind = session.finish(future, batch)
+            assert (before, behind) == ("inserted", "inserted")
+            return results + [result], titles(admin)
     except RETRIED:
         pass  # they waited for each other, and this one was sent home: the handler's next try is an ordinary one
     other.rollback()
-    session.finish(future, late)
+    session.finish(future, batch)
     return None
 
 
@@ -622,6 +676,131 @@ def test_others_commit_in_between(connect, admin, sessions, kind, before):
                 wrong.append(f"{lock}, meanwhile {meanwhile}: {error}")
     assert not wrong, "\n".join(wrong)
     assert met > len(MEANWHILE), "the locks stopped hardly anything: the test proves little"
+
+
+# -- one of a batch meets another session ---------------------------------------------------------------------------
+
+OURS = {
+    "update": lambda: [update("a", 1), update("b", 2), update("c", 3)],
+    "delete": lambda: [update("a", 1), delete(2), update("c", 3)],
+    "add again": lambda: [add("a", 1), update("b", 2), update("c", 3)],
+}
+BEFORE = {  # what happened to ticket 1
+    "update": NOTHING,
+    "delete": NOTHING,
+    "add again": DELETED,
+}
+
+
+@pytest.mark.parametrize("lock, ours, theirs, result", [
+    (LOOK, "update", "update", "updated"),
+    (LOOK, "update", "delete", "ignored"),
+    (LOOK, "delete", "update", "deleted"),
+    (LOOK, "delete", "delete", "unchanged"),
+    (WRITE, "update", "update", "updated"),
+    (WRITE, "update", "delete", "ignored"),
+    (WRITE, "delete", "update", "deleted"),  # the placeholder finds a row
+    (WRITE, "delete", "delete", "unchanged"),  # it finds none, but the deletion
+    (WRITE, "add again", "delete", "ignored"),  # there are two deletions to be forgotten, we know of one
+])  # fmt: skip
+def test_one_of_many_comes_too_late(connect, admin, sessions, lock, ours, theirs, result):
+    """Another session makes or deletes one of the tickets while we are half-way: nothing of our batch stays, and the next
+    try sees what the other did."""
+    prepare(admin, BEFORE[ours])
+    session, other, batch = sessions[0], connect(), OURS[ours]()
+    execute(other, f"LOCK TABLE {lock} MODE")
+    future = session.blocked(batch)
+    apply(other, make_event(theirs, "theirs" if theirs == "update" else "", 2))
+    other.commit()
+    before = state(admin)
+    with pytest.raises(psycopg2.errors.SerializationFailure):
+        future.result(20)
+    session.rollback()
+    assert state(admin) == before
+    assert session.now(batch) == ["inserted", result, "inserted"]
+    session.commit()
+    assert (titles(admin, 1), titles(admin, 3)) == (["a"], ["c"])
+    assert titles(admin, 2) == (["b"] if result == "updated" else [])
+    assert_consistent(admin)
+
+
+@pytest.mark.parametrize("history, table", [(ADDED, "tickets"), (DELETED_UNSEEN, "deleted_tickets")])
+def test_locks_are_taken_in_order(connect, admin, history, table):
+    """Whatever the order of the events: who waits for one ticket has none of those behind it."""
+    for ticket in (1, 2, 3):
+        for action, title in history:
+            apply(admin, make_event(action, title, ticket))
+    holder, waiting = connect(), Session(connect(), admin)
+    lock = f"SELECT FROM vcc.{table} WHERE ticket_id = %s FOR UPDATE NOWAIT"
+    query(holder, lock, 1)
+    future = waiting.pool.submit(apply_events, waiting.connection, [update("c", 3), update("a", 1), update("b", 2)])
+    waiting.wait_for(future, "the lock")
+    assert [len(query(holder, lock, ticket)) for ticket in (2, 3)] == [1, 1]
+    holder.rollback()
+    assert future.result(20) == (["updated"] * 3 if history is ADDED else ["ignored"] * 3)
+    waiting.pool.shutdown()
+
+
+def test_batches_of_the_same_tickets(sessions, admin):
+    """They take their locks in the same order, whatever the order of the events: the second waits, then sees all that the
+    first did."""
+    prepare(admin, ADDED)
+    one, two = sessions
+    first = [update("a", 3), add("b", 1), delete(2), update("c", 3)]
+    assert one.now(first) == ["inserted", "updated", "unchanged", "updated"]
+    batch = [update("d", 2), delete(1), update("c", 3), update("e", 1)]
+    future = two.blocked(batch)
+    one.commit()
+    assert two.finish(future, batch) == ["ignored", "deleted", "unchanged", "ignored"]
+    assert (titles(admin, 1), titles(admin, 2), titles(admin, 3)) == ([], [], ["c"])
+    assert_consistent(admin)
+
+
+def test_repeat_among_fresh_events_while_the_first_is_open(sessions, admin):
+    """The answer to a commit was lost, and the next try has new events with it."""
+    one, two = sessions
+    first = [update("a", 1), delete(2), add("c", 3)]
+    assert one.now(first) == ["inserted", "unchanged", "inserted"]
+    batch = first + [update("d", 4), update("e", 1)]
+    future = two.blocked(batch)
+    one.commit()
+    assert two.finish(future, batch) == ["inserted", "unchanged", "inserted", "inserted", "updated"]
+    assert query(admin, "SELECT count(*), count(DISTINCT event_id) FROM vcc.ticket_events") == [(5, 5)]
+    assert_consistent(admin)
+
+
+# -- three sessions meet --------------------------------------------------------------------------------------------
+
+
+def test_same_event_twice_while_the_ticket_is_deleted(connect, admin, sessions):
+    """Neither of the two has the ticket's deletion, which is new, but one of them has to wait for the other."""
+    one, two = sessions
+    other, late = connect(), update("late")
+    execute(other, f"LOCK TABLE {LOOK} MODE")
+    futures = [session.blocked(late) for session in sessions]
+    apply(other, delete())
+    other.commit()
+    assert [session.finish(future, late) for session, future in zip(sessions, futures)] == ["ignored", "ignored"]
+    assert query(admin, "SELECT result FROM vcc.ticket_events ORDER BY event_id") == [("ignored",), ("unchanged",)]
+    assert_consistent(admin)
+
+
+def test_same_add_while_the_ticket_comes_and_goes(connect, admin, sessions):
+    """The ticket is deleted after our lock. After our look the same add brings it back, and it is deleted again."""
+    one, two = sessions
+    other, late = connect(), add("late")
+    execute(other, f"LOCK TABLE {LOOK} MODE")
+    future = one.blocked(late)
+    assert [apply(other, arrival) for arrival in (add("old"), delete())] == ["inserted", "deleted"]
+    lock = two.pool.submit(execute, two.connection, f"LOCK TABLE {WRITE} MODE")
+    two.wait_for(lock, WRITE)
+    other.commit()
+    lock.result(20)
+    assert [two.now(arrival) for arrival in (add("late"), delete())] == ["inserted", "deleted"]
+    two.commit()
+    assert one.finish(future, late) == "ignored"
+    assert titles(admin) == []
+    assert_consistent(admin)
 
 
 # -- one event from two sessions ------------------------------------------------------------------------------------
@@ -708,14 +887,20 @@ def test_another_isolation_level(connect, admin, level):
 
 
 def test_plans_made_while_the_tables_are_empty(connect, admin):
-    """Vacuumed, they are best read whole then; the connection keeps its plans while they grow."""
-    execute(admin, "VACUUM vcc.tickets, vcc.deleted_tickets, vcc.ticket_adds, vcc.ticket_events")
+    """Vacuumed, they are best read whole then, or by a whole index; the connection keeps its plans while they grow."""
+    execute(admin, "VACUUM ANALYZE " + ", ".join(TABLES))
     execute(admin, "SELECT pg_stat_reset()")
     connection = connect(autocommit=True)
-    for body in random_events(random.Random(5), 200, [(1, n) for n in range(20)]):
-        apply(connection, Arrival(body))
+    arrivals = [Arrival(body) for body in random_events(random.Random(5), 200, [(1, n) for n in range(20)])]
+    for arrival in arrivals[:100]:
+        apply(connection, arrival)
+    execute(admin, """INSERT INTO vcc.tickets (project_id, ticket_id, first_event_at, last_event_at)
+        SELECT 2, n, now(), now() FROM generate_series(1, 10000) n""")
+    execute(admin, "INSERT INTO vcc.deleted_tickets SELECT 3, n, now() FROM generate_series(1, 10000) n")
+    in_rounds(connection, arrivals[100:])
     connection.close()
     all_counted = "SELECT FROM pg_stat_user_tables WHERE relname = 'ticket_events' AND n_tup_ins = 200"
     wait_until(lambda: query(admin, all_counted), what="the statistics")
-    read = query(admin, "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'vcc' AND seq_tup_read > 0")
+    read = query(admin, """SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'vcc' AND seq_tup_read > 0
+        UNION ALL SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE idx_tup_read > 5000""")
     assert read == []

@@ -231,7 +231,7 @@ def test_killed_again_and_again(importer, database):
         # Repeating what is applied is faster than applying it: the moment comes behind where the last one was.
         wait_until(lambda: process.poll() is not None or
                    database.value("SELECT count(*) FROM vcc.ticket_events") > counts[-1], 60)
-        time.sleep(rng.random() * 0.2)
+        time.sleep(rng.random() * 0.02)
         process.kill()
         process.wait()
         wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' "

@@ -31,23 +31,24 @@ def test_fields_are_the_columns(database):
         ("extra", "jsonb"), ("first_event_at", "timestamptz"), ("last_event_at", "timestamptz")]
 
 
-def test_fields_are_the_parameters(database):
-    statement = (ROOT / "sql/upsert_ticket.sql").read_text()
-    sent = re.findall(r"(\w+) => \$(\d+)", statement)
+def test_the_statement_has_the_parameters_of_the_function(database):
+    sent = re.findall(r"(\w+) => \$(\d+)", (ROOT / "sql/apply_events.sql").read_text())
     assert [int(n) for _, n in sent] == list(range(1, len(sent) + 1))
-    names = [name for name, _ in sent]
-    assert names == ["event_id", "received_at", "action", "payload", "clears", "extra_names"] + [c for _, c, _ in fields()]
-    assert names == database.value("SELECT proargnames FROM pg_proc WHERE oid = 'vcc.upsert_ticket'::regproc")
+    parameters = "SELECT proargnames FROM pg_proc WHERE oid = %s::regproc"
+    assert [name for name, _ in sent] == database.value(parameters, "vcc.apply_events")
+    assert database.value(parameters, "vcc.upsert_ticket")[8:] == [c for _, c, kind in fields() if "key" not in kind]
 
 
 def test_every_attribute_ends_in_its_column(nginx, database):
-    values = {"bigint": lambda i: i + 1, "bigint, key": lambda i: i + 1, "text": lambda i: f"text {i}",
-              "timestamptz": lambda i: f"2024-02-{i:02}T00:00:00+00:00"}
-    ticket = {name: values[kind](i) for i, (name, _, kind) in enumerate(fields())}
-    assert send(nginx.port, {"action": "add", "ticket": ticket}).status == 200
+    """When the row is made, and when it is changed."""
     database.query("SET TIME ZONE 'UTC'")
-    row = database.value("SELECT to_jsonb(t) FROM vcc.tickets t")
-    assert [row[column] for _, column, _ in fields()] == list(ticket.values())
+    for n in 0, 5:
+        values = {"bigint": lambda i: i + 1 + n, "bigint, key": lambda i: i + 1, "text": lambda i: f"text {i + n}",
+                  "timestamptz": lambda i: f"2024-02-{i + n:02}T00:00:00+00:00"}  # fmt: skip
+        ticket = {name: values[kind](i) for i, (name, _, kind) in enumerate(fields())}
+        assert send(nginx.port, {"action": "update", "ticket": ticket}).status == 200
+        row = database.value("SELECT to_jsonb(t) FROM vcc.tickets t")
+        assert [row[column] for _, column, _ in fields()] == list(ticket.values())
 
 
 def test_the_readme_lists_every_setting_and_every_attribute():

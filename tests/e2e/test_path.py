@@ -1,6 +1,7 @@
 """An event through nginx is a committed row."""
 
 import concurrent.futures
+import contextlib
 import decimal
 import json
 import os
@@ -133,6 +134,116 @@ def test_a_poisoned_event_fails_alone(nginx, database):
     assert database.value("SELECT count(*) FROM vcc.ticket_events") == 160
     rejected = database.query("SELECT convert_from(body, 'UTF8'), project_id, attempts FROM vcc.rejected_events")
     assert sorted(rejected) == sorted((json.dumps(b), 130, 1) for i, b in enumerate(bodies) if i % 10 in (3, 7))
+
+
+def at_once(handler, database, bodies):
+    """Sends bodies, each on a connection that is kept, while the event before them is held up: they are the next batch.
+    Returns (status, JSON) of their answers."""
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    with contextlib.ExitStack() as stack:
+        first, *connections = [stack.enter_context(fastcgi.Connection(handler.socket)) for _ in range(len(bodies) + 1)]
+        first.send(fastcgi.request(json.dumps(event("delete", 999)).encode()))
+        wait_until(database.handler_waits_for_a_lock)
+        for connection, body in zip(connections, bodies):
+            connection.send(fastcgi.request(body))
+        time.sleep(0.5)  # for all to arrive
+        database.query("COMMIT")
+        texts = [connection.answer() for connection in connections]
+    return [(int(re.match(r"Status: (\d+)", text)[1]), json.loads(text.partition("\r\n\r\n")[2])) for text in texts]
+
+
+def test_one_tickets_events_in_one_batch(start, database):
+    """They take effect one after the other, in the order in which they arrived, which their ids tell."""
+    seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+    print("SEED =", seed)
+    bodies = model.random_events(random.Random(seed), 200, [(1, 1)])
+    answers = at_once(start(TICKETD_WORKERS="1"), database, bodies)
+    expected = model.Model()
+    expected.apply(model.decode(json.dumps(event("delete", 999)).encode()))
+    for answer, body in sorted(zip(answers, bodies), key=lambda pair: pair[0][1]["event"]):
+        assert answer == (200, {"event": answer[1]["event"], "result": expected.apply(model.decode(body))}), body
+    assert not model.compare(database.connection, expected)
+    assert database.value("SELECT count(DISTINCT xmin::text) FROM vcc.ticket_events") <= 3, "they were not one batch"
+
+
+REFUSED = "PostgreSQL refuses it with SQLSTATE "
+POISONS = {  # the title that is refused, how the database is made to, and why it says it is
+    "before a call": (7, "SELECT", "must be a string"),
+    "in a call": ("x", "ALTER TABLE vcc.tickets ADD CONSTRAINT poison CHECK (title <> 'x')",
+                  REFUSED + "23514, constraint poison"),
+    "in the name of another ticket": ("x", """
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE check_violation USING CONSTRAINT = 'poison', DETAIL = 'Failing row contains (1, 3, a).'; END $$;
+        CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON vcc.tickets
+            FOR EACH ROW WHEN (NEW.title = 'x') EXECUTE FUNCTION public.refuse()""",
+                                      REFUSED + "23514, constraint poison"),
+    "at the commit": ("x", """
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'poison'; END $$;
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON vcc.tickets DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN (NEW.title = 'x') EXECUTE FUNCTION public.refuse()""", REFUSED + "P0001"),
+}
+
+
+@pytest.mark.parametrize("share", [0.03, 0.5, 1])
+@pytest.mark.parametrize("place", POISONS)
+def test_poisoned_events_of_a_batch(start, database, place, share):
+    """Wherever they are refused: the good events of the same tickets are applied in their order, each once, and each of the
+    others is set aside once."""
+    seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+    print("SEED =", seed)
+    rng = random.Random(seed)
+    poison, make, detail = POISONS[place]
+    database.query(make)
+    titles = [poison if rng.random() < share else rng.choice("abc") for _ in range(200)]
+    bodies = [json.dumps(event("update", rng.randrange(20), projectId=rng.choice((-1, 1)), title=title, n=n)).encode()
+              for n, title in enumerate(titles)]  # fmt: skip
+    handler = start(TICKETD_WORKERS="1")
+    answers = at_once(handler, database, bodies)
+    good = [(*answer, body) for answer, body, title in zip(answers, bodies, titles) if title != poison]
+    bad = [(*answer, body) for answer, body, title in zip(answers, bodies, titles) if title == poison]
+
+    assert {status for status, *_ in good} <= {200}
+    expected = model.Model()
+    expected.apply(model.decode(json.dumps(event("delete", 999)).encode()))
+    for _, answer, body in sorted(good, key=lambda each: each[1]["event"]):
+        assert answer["result"] == expected.apply(model.decode(body)), body
+    assert not model.compare(database.connection, expected)
+
+    assert {(status, answer["errors"][0]["detail"]) for status, answer, _ in bad} == {(422, detail)}
+    rejected = database.query("SELECT body, attempts FROM vcc.rejected_events")
+    assert sorted((bytes(body), attempts) for body, attempts in rejected) == sorted((body, 1) for *_, body in bad)
+
+    # What is known to be refused is not tried; of the others each must not cost a search through all that is left.
+    handler.stop()
+    failed = database.value("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()")
+    assert failed <= {0.03: 10, 0.5: 5, 1: 1.2}[share] * len(bad) * (poison == "x")
+
+
+def test_what_is_refused_only_together(start, database):
+    """No single event is to blame: all are applied, in smaller parts."""
+    database.query("""
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF (SELECT count(*) > 3 FROM made) THEN RAISE 'too many'; END IF; RETURN NULL; END $$;
+        CREATE TRIGGER refuse AFTER INSERT ON vcc.tickets REFERENCING NEW TABLE AS made
+            FOR EACH STATEMENT EXECUTE FUNCTION public.refuse()""")
+    bodies = [json.dumps(event("update", n % 60, title=str(n // 60))).encode() for n in range(180)]
+    answers = at_once(start(TICKETD_WORKERS="1"), database, bodies)
+    assert [(status, answer["result"]) for status, answer in answers] == [(200, "inserted")] * 60 + [(200, "updated")] * 120
+    assert database.query("SELECT title, count(*) FROM vcc.tickets GROUP BY title") == [("2", 60)]
+    assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
+
+
+def test_a_column_added_while_serving(nginx, database):
+    """A user's column in a table that the session knows already stays the user's; repeats still change nothing."""
+
+    def update(**attributes):
+        return send(nginx.port, event("update", 1, **attributes)).json["result"]
+
+    assert [update(title="a"), update(title="a")] == ["inserted", "unchanged"]
+    database.query("""ALTER TABLE vcc.tickets ADD note text NOT NULL DEFAULT 'mine',
+        ADD n bigint GENERATED ALWAYS AS IDENTITY""")
+    assert [update(title="a"), update(title="b"), update(title="b")] == ["unchanged", "updated", "unchanged"]
+    assert database.query("SELECT title, note, n FROM vcc.tickets") == [("b", "mine", 1)]
 
 
 def test_sixty_four_clients(nginx, database):

@@ -371,11 +371,11 @@ def test_a_wrong_installation_holds_events_and_says_so(start, database):
     with fastcgi.Connection(handler.socket) as c:
         c.send(fastcgi.request(BODY))
         c.answer()
-        database.query("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer")
+        database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer")
         c.send(fastcgi.request(body(3, "no right")))
         assert c.answer().startswith("Status: 503")
         assert "the installation is wrong" in handler.log.read_text()
-        database.query("GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer")
+        database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
         wait_until(lambda: (c.send(fastcgi.request(body(3, "right"))), c.answer())[1].startswith("Status: 200"), 15)
         database.query("UPDATE vcc.migrations SET version = -version")
         database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'handler'")

@@ -181,8 +181,8 @@ def test_a_drain_that_is_told_to_stop_is_no_error(spool, database):
 
 
 @pytest.mark.parametrize("break_it, mend_it", [
-    ("REVOKE EXECUTE ON FUNCTION vcc.upsert_ticket FROM vcc_writer",
-     "GRANT EXECUTE ON FUNCTION vcc.upsert_ticket TO vcc_writer"),
+    ("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer",
+     "GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer"),
     ("UPDATE vcc.migrations SET version = -version", "UPDATE vcc.migrations SET version = -version"),
     ("ALTER ROLE handler SET default_transaction_read_only = on", "ALTER ROLE handler RESET default_transaction_read_only"),
     ("ALTER ROLE handler CONNECTION LIMIT 0", "ALTER ROLE handler CONNECTION LIMIT -1"),

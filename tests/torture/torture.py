@@ -342,7 +342,7 @@ class Torture:
     def away(self, how):
         """The database takes no events in the block."""
         self.tally[f"postgres {how}"] += 1
-        name, function = self.database.name, "EXECUTE ON FUNCTION vcc.upsert_ticket"
+        name, function = self.database.name, "EXECUTE ON FUNCTION vcc.apply_events"
         lock = None
         if how == "frozen":
             self.cluster.freeze()

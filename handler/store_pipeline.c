@@ -1,0 +1,368 @@
+/* The last station of the path: events become arrays, a column each, and one call applies all of them. */
+#include "store_pipeline.h"
+#include "clock.h"
+#include "text.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* pg_type.oid, the same in every PostgreSQL (src/include/catalog/pg_type.dat) */
+#define INT8        20
+#define TEXT        25
+#define TIMESTAMPTZ 1184
+#define UUID        2950
+
+#define PARAMETERS 8 /* of the function that has most */
+
+/* -- parameters, all in the binary form of their types ------------------------------------------------------------- */
+
+struct parameters {
+    struct text bytes[PARAMETERS];
+    int count;
+};
+
+static void append_int32(struct text *bytes, size_t number)
+{
+    uint32_t network = htobe32((uint32_t)number);
+    text_append_bytes(bytes, (const char *)&network, sizeof(network));
+}
+
+static void append_int64(struct text *bytes, int64_t number)
+{
+    uint64_t network = htobe64((uint64_t)number);
+    text_append_bytes(bytes, (const char *)&network, sizeof(network));
+}
+
+/* timestamptz: microseconds since 2000. */
+static void append_time(struct text *bytes, int64_t unix_us)
+{
+    append_int64(bytes, unix_us - POSTGRES_EPOCH_US);
+}
+
+static bool send_statement(PGconn *connection, const char *name, struct parameters *p)
+{
+    const char *values[PARAMETERS];
+    int lengths[PARAMETERS], formats[PARAMETERS];
+    bool good = true;
+
+    for (int i = 0; i < p->count; i++) {
+        good = good && !p->bytes[i].failed;
+        values[i] = p->bytes[i].bytes ? p->bytes[i].bytes : "";
+        lengths[i] = (int)p->bytes[i].length;
+        formats[i] = 1;
+    }
+    good = good && PQsendQueryPrepared(connection, name, p->count, values, lengths, formats, 0);
+    for (int i = 0; i < p->count; i++)
+        text_free(&p->bytes[i]);
+    return good;
+}
+
+/* -- a column of a call: an array of one element for each event ---------------------------------------------------- */
+
+/* In the form of array_recv (src/backend/utils/adt/arrayfuncs.c), each element is its length and its bytes. */
+static void append_element(struct text *array, const void *bytes, size_t length)
+{
+    append_int32(array, length);
+    text_append_bytes(array, bytes, length);
+}
+
+static void append_null(struct text *array)
+{
+    append_int32(array, (size_t)-1);
+}
+
+static void append_id(struct text *array, const struct event *event)
+{
+    append_element(array, event->id, sizeof(event->id));
+}
+
+static void append_received_at(struct text *array, const struct event *event)
+{
+    append_int32(array, sizeof(int64_t));
+    append_time(array, event->received_at);
+}
+
+static void append_project_id(struct text *array, const struct event *event)
+{
+    append_int32(array, sizeof(int64_t));
+    append_int64(array, event->values[FIELD_project_id].number);
+}
+
+static void append_ticket_id(struct text *array, const struct event *event)
+{
+    append_int32(array, sizeof(int64_t));
+    append_int64(array, event->values[FIELD_ticket_id].number);
+}
+
+static void append_action(struct text *array, const struct event *event)
+{
+    const char *name = event_action_name(event->action);
+    append_element(array, name, strlen(name));
+}
+
+static void append_body(struct text *array, const struct event *event)
+{
+    append_element(array, event->body, event->length);
+}
+
+/* Begins the next member of a JSON object. */
+static void append_name(struct text *object, const char *name)
+{
+    text_append(object, object->length ? "," : "{");
+    text_append_json(object, name);
+    text_append(object, ":");
+}
+
+/* Ends the object; one without members is `empty`, which may be NULL. */
+static void append_object(struct text *array, struct text *object, const char *empty)
+{
+    if (object->length)
+        text_append(object, "}");
+    else if (empty)
+        text_append(object, empty);
+    if (object->length)
+        append_element(array, object->bytes, object->length);
+    else
+        append_null(array);
+    array->failed = array->failed || object->failed;
+    text_free(object);
+}
+
+/* A string that timestamptz reads alike under every setting of the session. An offset may have moved a time into the
+ * year before 1, which is 1 BC, or into 10000. */
+static void append_timestamp(struct text *object, int64_t unix_us)
+{
+    int64_t fraction = (unix_us % 1000000 + 1000000) % 1000000;
+    time_t seconds = (unix_us - fraction) / 1000000;
+    struct tm utc = {0};
+
+    gmtime_r(&seconds, &utc);
+    int year = utc.tm_year + 1900;
+    text_append_format(object, "\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ%s\"", year > 0 ? year : 1 - year, utc.tm_mon + 1,
+                       utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, (int)fraction, year > 0 ? "" : " BC");
+}
+
+static void append_attributes(struct text *array, const struct event *event)
+{
+    struct text object = {0};
+
+    for (int f = 0; f < FIELD_COUNT; f++) {
+        const struct value *value = &event->values[f];
+        if (value->presence == ABSENT || event_fields[f].type == TYPE_KEY)
+            continue;
+        append_name(&object, event_fields[f].column);
+        if (value->presence == CLEARED) {
+            text_append(&object, "null");
+        } else if (event_fields[f].type == TYPE_TEXT) {
+            text_append_json(&object, value->text);
+        } else if (event_fields[f].type == TYPE_TIME) {
+            append_timestamp(&object, value->number);
+        } else {
+            text_append_format(&object, "%" PRId64, value->number);
+        }
+    }
+    append_object(array, &object, "{}");
+}
+
+static void append_extra_names(struct text *array, const struct event *event)
+{
+    struct text object = {0};
+
+    for (size_t i = 0; i < event->extra_count; i++) {
+        append_name(&object, event->extra[i]);
+        text_append(&object, "null");
+    }
+    append_object(array, &object, NULL);
+}
+
+/* The parameters of vcc.apply_events. */
+static const struct column {
+    size_t type;
+    void (*append)(struct text *array, const struct event *event);
+} columns[] = {
+    {UUID, append_id},         {TIMESTAMPTZ, append_received_at}, {TEXT, append_action},     {TEXT, append_body},
+    {INT8, append_project_id}, {INT8, append_ticket_id},          {TEXT, append_attributes}, {TEXT, append_extra_names},
+};
+
+/* -- calls --------------------------------------------------------------------------------------------------------- */
+
+static bool send_apply(PGconn *connection, struct event **events, size_t count)
+{
+    struct parameters p = {.count = PARAMETERS};
+
+    for (int i = 0; i < PARAMETERS; i++) {
+        /* Dimensions, whether there are NULLs, type; number of elements, index of the first. */
+        const size_t head[] = {1, 1, columns[i].type, count, 1};
+        for (size_t h = 0; h < sizeof(head) / sizeof(head[0]); h++)
+            append_int32(&p.bytes[i], head[h]);
+        for (size_t e = 0; e < count; e++)
+            columns[i].append(&p.bytes[i], events[e]);
+    }
+    return send_statement(connection, "apply", &p);
+}
+
+/* Sets a body aside. */
+static bool send_reject(PGconn *connection, struct event *event)
+{
+    struct parameters p = {.count = 5};
+    size_t length;
+    const char *body = event_received(event, &length);
+
+    text_append_bytes(&p.bytes[0], (const char *)event->id, sizeof(event->id));
+    append_time(&p.bytes[1], event->received_at);
+    append_int64(&p.bytes[2], event_project(event));
+    text_append_bytes(&p.bytes[3], body ? body : "", length);
+    text_append(&p.bytes[4], event_reason(event));
+    return send_statement(connection, "reject", &p);
+}
+
+/* What was set aside is applied now. */
+static bool send_forget(PGconn *connection, const struct event *event)
+{
+    struct parameters p = {.count = 1};
+
+    text_append_bytes(&p.bytes[0], (const char *)event->id, sizeof(event->id));
+    return send_statement(connection, "forget", &p);
+}
+
+struct call {
+    enum { APPLY, REJECT, FORGET } kind;
+    size_t from, to; /* the events that it is about */
+};
+
+/* Whether one call may apply both: no ticket may be in it twice. */
+static bool go_together(const struct event *a, const struct event *b)
+{
+    return a->turn == b->turn && a->refusal == OUTCOME_NONE && b->refusal == OUTCOME_NONE && !a->alone && !b->alone;
+}
+
+/* Returns how many calls, at most two an event. */
+static size_t plan(struct event **events, size_t count, struct call *calls)
+{
+    size_t n = 0;
+
+    for (size_t i = 0, next; i < count; i = next) {
+        next = i + 1;
+        while (next < count && go_together(events[i], events[next]))
+            next++;
+        calls[n++] = (struct call){events[i]->refusal == OUTCOME_NONE ? APPLY : REJECT, i, next};
+    }
+    for (size_t i = 0; i < count; i++)
+        if (events[i]->was_rejected && events[i]->refusal == OUTCOME_NONE)
+            calls[n++] = (struct call){FORGET, i, i + 1};
+    return n;
+}
+
+/* False: out of memory, or the connection is broken. */
+static bool send_call(PGconn *connection, struct event **events, const struct call *call)
+{
+    switch (call->kind) {
+    case APPLY:
+        return send_apply(connection, events + call->from, call->to - call->from);
+    case REJECT:
+        return send_reject(connection, events[call->from]);
+    default:
+        return send_forget(connection, events[call->from]);
+    }
+}
+
+/* Reads the text form of an array of words: {inserted,updated}. */
+static void read_results(const char *array, size_t count, enum outcome *results)
+{
+    for (size_t i = 0; i < count && *array && *array != '}'; i++) {
+        char word[16];
+        size_t length = strcspn(++array, ",}");
+        snprintf(word, sizeof(word), "%.*s", (int)length, array);
+        results[i] = outcome_by_result(word);
+        array += length;
+    }
+}
+
+static void read_call(const PGresult *result, struct event **events, const struct call *call, enum outcome *results)
+{
+    if (PQntuples(result) != 1)
+        return;
+    if (call->kind == APPLY)
+        read_results(PQgetvalue(result, 0, 0), call->to - call->from, results + call->from);
+    if (call->kind == REJECT)
+        results[call->from] = events[call->from]->refusal;
+}
+
+struct run pipeline_run(struct store *store, struct event **events, size_t count, enum outcome *results)
+{
+    int64_t deadline = clock_monotonic_ms() + store->conf->db_timeout_ms;
+    struct call *calls = calloc(2 * count, sizeof(*calls));
+    size_t wanted = calls ? plan(events, count, calls) : 0, done = 0;
+    struct run run = {.broken = !calls || !PQenterPipelineMode(store->connection)};
+
+    memset(results, 0, count * sizeof(*results));
+    for (size_t i = 0; i < wanted && !run.broken; i++)
+        run.broken = !send_call(store->connection, events, &calls[i]);
+    if (!run.broken)
+        run.broken = !PQpipelineSync(store->connection);
+
+    while (!run.broken) {
+        PGresult *result = connection_result(store, deadline, &run.broken);
+        ExecStatusType status = PQresultStatus(result);
+        if (!result) { /* the end of what one call returned */
+            done++;
+        } else if (status == PGRES_FATAL_ERROR && !run.error) {
+            run.error = result;
+            run.from = done < wanted ? calls[done].from : 0;
+            run.to = done < wanted ? calls[done].to : count;
+            continue;
+        } else if (status == PGRES_TUPLES_OK && done < wanted) {
+            read_call(result, events, &calls[done], results);
+        }
+        PQclear(result);
+        if (status == PGRES_PIPELINE_SYNC)
+            break;
+    }
+    if (!run.broken)
+        run.broken = !PQexitPipelineMode(store->connection);
+    free(calls);
+    return run;
+}
+
+/* -- order --------------------------------------------------------------------------------------------------------- */
+
+static int compare(int64_t a, int64_t b)
+{
+    return (a > b) - (a < b);
+}
+
+static int compare_tickets(const struct event *a, const struct event *b)
+{
+    int order = compare(a->values[FIELD_project_id].number, b->values[FIELD_project_id].number);
+    return order ? order : compare(a->values[FIELD_ticket_id].number, b->values[FIELD_ticket_id].number);
+}
+
+static int by_ticket(const void *a, const void *b)
+{
+    const struct event *x = *(struct event *const *)a, *y = *(struct event *const *)b;
+    int order = compare_tickets(x, y);
+    return order ? order : compare(x->turn, y->turn);
+}
+
+static int by_round(const void *a, const void *b)
+{
+    const struct event *x = *(struct event *const *)a, *y = *(struct event *const *)b;
+    int order = compare(x->turn, y->turn);
+    return order ? order : compare_tickets(x, y);
+}
+
+void pipeline_sort(struct event **events, size_t count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        events[i]->turn = i;
+        events[i]->alone = false;
+    }
+    qsort(events, count, sizeof(*events), by_ticket);
+    for (size_t i = 0; i < count; i++)
+        events[i]->turn = i > 0 && compare_tickets(events[i], events[i - 1]) == 0 ? events[i - 1]->turn + 1 : 0;
+    qsort(events, count, sizeof(*events), by_round);
+}
