@@ -54,6 +54,7 @@ ONLY = setting("ONLY", "").lower().split()
 LINES = setting("LINES", 150_000)
 GROWTH = (setting("GROWTH_TICKETS", 1_000_000), setting("GROWTH_EVENTS", 5_000_000)) if setting("GROWTH", 0) else None
 SUSTAINED = setting("SUSTAINED_S", 0)
+BATCHES = (32, 256, 512)
 PGBENCH_CLIENTS = sorted({1, 8, 16, 32, 64, *(n for n in CLIENTS if n <= 64)})
 DURABLE = {"synchronous_commit": "on", "max_connections": "200"}
 
@@ -103,21 +104,26 @@ def observe(contender, cluster, clients, seconds):
     return result
 
 
-def run(kind, cluster, template, clients, seconds):
-    """One contender, once, on a copy of the template."""
+@contextlib.contextmanager
+def copy(cluster, template="seed"):
     database = contenders.Copy(cluster, template, "bench")
     try:
-        with temporary_folder() as folder:
-            syncs, rows = database.syncs(), database.rows()
-            contender = kind(folder, database)
-            try:
-                result = observe(contender, cluster, clients, seconds)
-            finally:
-                contender.close()
-            rows = database.rows() - rows
-            return {**result, "shared": rows / (database.syncs() - syncs) if rows else None}
+        yield database
     finally:
         database.drop()
+
+
+def run(kind, cluster, template, clients, seconds):
+    """One contender, once, on a copy of the template."""
+    with copy(cluster, template) as database, temporary_folder() as folder:
+        syncs, rows = database.syncs(), database.rows()
+        contender = kind(folder, database)
+        try:
+            result = observe(contender, cluster, clients, seconds)
+        finally:
+            contender.close()
+        rows = database.rows() - rows
+        return {**result, "shared": rows / (database.syncs() - syncs) if rows else None}
 
 
 def command(*arguments, **settings):
@@ -127,19 +133,19 @@ def command(*arguments, **settings):
     return done.stdout
 
 
-def without_database(cluster):
-    """Spooled, then drained, then an import: other ways of an event into the database."""
-    database = contenders.Copy(cluster, "seed", "bench")
-    try:
-        with temporary_folder() as folder:
-            yield from spooled_and_drained(database, folder)
+def without_web_server(cluster):
+    """Other ways of an event into the database: spooled, then drained; and imports, whose batches are always full: so
+    fast is the database alone, with the decoding on the other processor."""
+    for batch in BATCHES:
+        with copy(cluster) as database, temporary_folder() as folder:
             before = database.rows()
             load.write_lines(folder / "lines", LINES)
-            text = command("import", str(folder / "lines"), TICKETD_DATABASE=database.handler)
+            text = command("import", str(folder / "lines"), TICKETD_DATABASE=database.handler, TICKETD_BATCH=str(batch))
             rate = float(re.search(r"events/s +(\d+)", text)[1])
-            yield {"contender": "ticketd, import", "rate": rate, "surplus": database.rows() - before - LINES}
-    finally:
-        database.drop()
+            yield {"contender": f"ticketd, import in batches of {batch}", "rate": rate,
+                   "surplus": database.rows() - before - LINES}  # fmt: skip
+    with copy(cluster) as database, temporary_folder() as folder:
+        yield from spooled_and_drained(database, folder)
 
 
 def spooled_and_drained(database, folder):
@@ -169,9 +175,9 @@ def plan():
     most = CLIENTS[-1]
     every = [(contenders.Ticketd, "seed", n) for n in CLIENTS]
     every += [(kind, "seed", n) for kind in (contenders.Php, contenders.PhpKept) for n in CLIENTS]
-    every += [(contenders.Pgbench, "seed", n) for n in PGBENCH_CLIENTS]
+    every += [(kind, "seed", n) for kind in (contenders.Pgbench, contenders.PgbenchPlain) for n in PGBENCH_CLIENTS]
     every += [(contenders.Empty, "seed", n) for n in CLIENTS]
-    every += [(contenders.Batch32, "seed", 1), (contenders.Batch256, "seed", 1), (contenders.Poisoned, "seed", most)]
+    every += [(contenders.Poisoned, "seed", most)]
     every += [(contenders.Grown, "grown", most)] if GROWTH else []
     return [cell for cell in every if wanted(cell[0].name)]
 
@@ -230,7 +236,7 @@ def main():
             for kind, template, clients in plan():
                 note(n, run(kind, cluster, template, clients, SECONDS))
             if wanted("ticketd, spooled, drain, import"):
-                for result in without_database(cluster):
+                for result in without_web_server(cluster):
                     note(n, result)
         if SUSTAINED:
             note(1, run(contenders.Sustained, cluster, "seed", CLIENTS[-1], SUSTAINED))

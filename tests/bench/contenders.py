@@ -192,35 +192,32 @@ class PhpKept(Php):
 
 
 class Pgbench:
-    """The statement that ticketd sends, one transaction an event, without a web server and without JSON to decode."""
+    """One statement and one transaction an event, without a web server and without JSON to decode: the same work."""
 
     name = "pgbench"
-    events = 1  # in a transaction
+    statement = staticmethod(load.same_work)
 
     def __init__(self, folder, database):
         self.folder, self.database = folder, database
         self.program = os.path.join(database.cluster.bindir, "pgbench")
-        self.scripts = self.write()
+        self.scripts = load.write_pgbench(folder, self.statement)
         self.log = folder / "transactions"
-
-    def write(self):
-        return load.write_pgbench(self.folder)
 
     def run(self, clients, seconds):
         for old in self.folder.glob(f"{self.log.name}.*"):
             old.unlink()
         # A lost meeting of two sessions is tried again, as by any sender; before version 15 pgbench cannot.
-        tries = ["--max-tries=10"] if "max-tries" in self.help() and self.events == 1 else []
+        tries = ["--max-tries=10"] if "max-tries" in self.help() else []
         done = subprocess.run(
             [self.program, "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(2, clients)), "-T", str(seconds),
              "-D", f"base={time.time_ns()}", "-D", "turn=0", "-l", f"--log-prefix={self.log}", *tries, *self.scripts,
-             self.database.handler],
+             self.database.owner],
             env=environment(), capture_output=True, text=True, check=False)  # fmt: skip
         found = re.search(r"^tps = ([\d.]+) \(without", done.stdout, re.M)
         if done.returncode or not found or "aborted" in done.stderr:
             raise RuntimeError(f"pgbench failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         times, failed = self.times()
-        return {"seconds": seconds, "events": len(times) * self.events, "rate": float(found[1]) * self.events,
+        return {"seconds": seconds, "events": len(times), "rate": float(found[1]),
                 "p50": times[len(times) // 2], "p99": times[int(len(times) * 0.99)], "bad": failed}  # fmt: skip
 
     def help(self):
@@ -240,19 +237,11 @@ class Pgbench:
         pass
 
 
-class Batch(Pgbench):
-    """The floor of the database: the same statements in pipelines of one transaction, on one connection."""
+class PgbenchPlain(Pgbench):
+    """Fewer promises: no order, no repeats, no memory of deletions and adds."""
 
-    def write(self):
-        return load.write_pipeline(self.folder, self.events)
-
-
-class Batch32(Batch):
-    name, events = "pgbench, pipelines of 32", 32
-
-
-class Batch256(Batch):
-    name, events = "pgbench, pipelines of 256", 256
+    name = "pgbench, fewer promises"
+    statement = staticmethod(load.plain_statement)
 
 
 def ended_cpu():

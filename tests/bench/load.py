@@ -94,6 +94,7 @@ def seed(database):
         INSERT INTO vcc.deleted_tickets SELECT project, ticket, now() FROM seed WHERE NOT there;
         INSERT INTO vcc.ticket_adds SELECT project, ticket, sha256(format('%s %s', project, ticket)::bytea) FROM seed;
         DROP TABLE seed""")
+    database.query((HERE / "peer.sql").read_text())
 
 
 def seed_growth(database, tickets, events):
@@ -217,41 +218,52 @@ def expression(value):
     return " || ".join(parts)
 
 
-def pgbench_call(event):
-    """The statement that ticketd sends for the event, from the same file, with expressions for its parameters. Events
-    get ascending ids, as ticketd's are: random ones would cost PostgreSQL more."""
-    statement = "delete_ticket" if event["action"] == "delete" else "upsert_ticket"
-    values = {"project_id": expression(KEY["projectId"]), "ticket_id": expression(KEY["ticketId"])}
+EVENT_ID = "lpad(to_hex(:base::bigint + :n::bigint), 32, '0')::uuid"  # ascending: random ones would cost more
+
+
+def values_of(event):
+    """The columns that the event sets, as expressions."""
+    return {column: expression(event["ticket"][name]) + ("::timestamptz" if kind == "time" else "")
+            for name, (column, kind) in FIELDS.items() if name in event["ticket"]}  # fmt: skip
+
+
+def same_work(event):
+    """A call that keeps ticketd's promises for one event: see peer.sql."""
+    values = {"event_id": EVENT_ID, "received_at": "clock_timestamp()", "payload": payload_of(event), **key_of()}
+    function = "peer.delete_ticket"
     if event["action"] != "delete":
-        values.update({column: expression(event["ticket"][name])
-                       for name, (column, _) in FIELDS.items() if name in event["ticket"]})  # fmt: skip
-    values.update({
-        "event_id": "lpad(to_hex(:base::bigint + :n::bigint), 32, '0')::uuid",
-        "received_at": "clock_timestamp()",
-        "action": f"'{event['action']}'",
-        "payload": formatted(event, ":ticket::bigint", ":project::bigint", ":n::bigint"),
-    })
-    sql = (ROOT / f"sql/{statement}.sql").read_text()
-    sql = re.sub(r"(\w+) => \$\d+", lambda found: f"{found[1]} => {values.get(found[1], 'NULL')}", sql)
-    return " ".join(sql.split()).rstrip(";") + ";\n"
+        function = "peer.upsert_ticket"
+        values = {**values, "action": f"'{event['action']}'", **values_of(event)}
+    return f"SELECT {function}({', '.join(f'{name} => {value}' for name, value in values.items())});\n"
 
 
-def write_pgbench(folder):
+def plain_statement(event):
+    """The one statement of peer.php, with only the columns that the event carries: fewer promises, less work."""
+    project, ticket = key_of().values()
+    journal = (f"WITH journal AS (INSERT INTO vcc.ticket_events VALUES ({EVENT_ID}, {project}, {ticket}, "
+               f"'{event['action']}', now(), 'updated', {payload_of(event)}::jsonb))")  # fmt: skip
+    if event["action"] == "delete":
+        return f"{journal} DELETE FROM vcc.tickets WHERE project_id = {project} AND ticket_id = {ticket};\n"
+    values = values_of(event)
+    updates = ", ".join(f"{column} = coalesce(excluded.{column}, t.{column})" for column in values)
+    return (f"{journal} INSERT INTO vcc.tickets AS t (project_id, ticket_id, {', '.join(values)}, first_event_at, "
+            f"last_event_at) VALUES ({project}, {ticket}, {', '.join(values.values())}, now(), now()) "
+            f"ON CONFLICT (project_id, ticket_id) DO UPDATE SET {updates}, last_event_at = excluded.last_event_at;\n")  # fmt: skip
+
+
+def key_of():
+    return {"project_id": expression(KEY["projectId"]), "ticket_id": expression(KEY["ticketId"])}
+
+
+def payload_of(event):
+    return formatted(event, ":ticket::bigint", ":project::bigint", ":n::bigint")
+
+
+def write_pgbench(folder, statement):
     """Script files with their weights: one transaction an event."""
     arguments = []
     for n, (share, event) in enumerate(MIX):
         path = folder / f"event{n}.sql"
-        path.write_text(PREPARE + pgbench_call(event))
+        path.write_text(PREPARE + statement(event))
         arguments += ["-f", f"{path}@{share}"]
     return arguments
-
-
-def write_pipeline(folder, size):
-    """A script of one pipeline, which is one transaction, with `size` events: the mix, shuffled."""
-    shares, events = zip(*MIX)
-    whole = [event for share, event in MIX for _ in range(round(share * size / sum(shares)))]
-    whole = (whole + [events[1]] * size)[:size]
-    random.Random(1).shuffle(whole)
-    path = folder / f"pipeline{size}.sql"
-    path.write_text("\\startpipeline\n" + "".join(PREPARE + pgbench_call(event) for event in whole) + "\\endpipeline\n")
-    return ["-f", str(path)]

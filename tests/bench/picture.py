@@ -12,9 +12,8 @@ COLOURS = {
     "PHP-FPM": "#d9534f",
     "PHP-FPM, kept statement": "#e377a8",
     "pgbench": "#3c9d4e",
+    "pgbench, fewer promises": "#2aa5a0",
     "nginx + empty handler": "#8e6bbf",
-    "pgbench, pipelines of 32": "#c98a1b",
-    "pgbench, pipelines of 256": "#2aa5a0",
 }
 # The colours stand on light and dark alike; the rest follows the reader's.
 STYLE = """<style>

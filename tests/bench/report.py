@@ -2,7 +2,7 @@
 
 import statistics
 
-HEAD = (f"{'contender':26}{'clients':>8}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'non-200':>8}{'rows-200s':>10}"
+HEAD = (f"{'contender':34}{'clients':>8}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'non-200':>8}{'rows-200s':>10}"
         f"{'worst probe ms':>16}")  # fmt: skip
 
 
@@ -11,7 +11,7 @@ def line(r):
     probe = r.get("probe")
     waited = (number(probe["worst"]) + (" STARVED" if probe["starved"] else "")) if probe else ""
     surplus = "" if r["surplus"] is None else r["surplus"]
-    return (f"{r['contender']:26}{r.get('clients', ''):>8}{r['rate']:>10,.0f}{number(r.get('p50')):>9}"
+    return (f"{r['contender']:34}{r.get('clients', ''):>8}{r['rate']:>10,.0f}{number(r.get('p50')):>9}"
             f"{number(r.get('p99')):>9}{r.get('bad', ''):>8}{surplus:>10}{waited:>16}")  # fmt: skip
 
 
@@ -188,8 +188,11 @@ def floors(rows, results):
     """Beside a stronger peer, and how much of what is possible at all."""
     for clients in results.clients("ticketd"):
         rate = results.median("ticketd", clients, "rate")
+        plain = results.best("pgbench, fewer promises")
+        rows.add(f"events/s at {clients} clients / best of pgbench, fewer promises", ratio(rate, plain))
         for other, at in [("PHP-FPM, kept statement", clients), ("nginx + empty handler", clients),
-                          ("pgbench, pipelines of 32", 1), ("pgbench, pipelines of 256", 1)]:  # fmt: skip
+                          ("ticketd, import in batches of 32", None),
+                          ("ticketd, import in batches of 256", None)]:  # fmt: skip
             rows.add(f"events/s at {clients} clients / {other}", ratio(rate, results.median(other, at, "rate")))
 
 
