@@ -157,7 +157,7 @@ def test_one_tickets_events_in_one_batch(start, database):
     seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
     print("SEED =", seed)
     bodies = model.random_events(random.Random(seed), 200, [(1, 1)])
-    answers = at_once(start(TICKETD_WORKERS="1"), database, bodies)
+    answers = at_once(start(TICKETD_WORKERS="1", TICKETD_DB_TIMEOUT_MS="25000"), database, bodies)
     expected = model.Model()
     expected.apply(model.decode(json.dumps(event("delete", 999)).encode()))
     for answer, body in sorted(zip(answers, bodies), key=lambda pair: pair[0][1]["event"]):
@@ -197,7 +197,7 @@ def test_poisoned_events_of_a_batch(start, database, place, share):
     titles = [poison if rng.random() < share else rng.choice("abc") for _ in range(200)]
     bodies = [json.dumps(event("update", rng.randrange(20), projectId=rng.choice((-1, 1)), title=title, n=n)).encode()
               for n, title in enumerate(titles)]  # fmt: skip
-    handler = start(TICKETD_WORKERS="1")
+    handler = start(TICKETD_WORKERS="1", TICKETD_DB_TIMEOUT_MS="25000")
     answers = at_once(handler, database, bodies)
     good = [(*answer, body) for answer, body, title in zip(answers, bodies, titles) if title != poison]
     bad = [(*answer, body) for answer, body, title in zip(answers, bodies, titles) if title == poison]
@@ -227,7 +227,7 @@ def test_what_is_refused_only_together(start, database):
         CREATE TRIGGER refuse AFTER INSERT ON vcc.tickets REFERENCING NEW TABLE AS made
             FOR EACH STATEMENT EXECUTE FUNCTION public.refuse()""")
     bodies = [json.dumps(event("update", n % 60, title=str(n // 60))).encode() for n in range(180)]
-    answers = at_once(start(TICKETD_WORKERS="1"), database, bodies)
+    answers = at_once(start(TICKETD_WORKERS="1", TICKETD_DB_TIMEOUT_MS="25000"), database, bodies)
     assert [(status, answer["result"]) for status, answer in answers] == [(200, "inserted")] * 60 + [(200, "updated")] * 120
     assert database.query("SELECT title, count(*) FROM vcc.tickets GROUP BY title") == [("2", 60)]
     assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
