@@ -35,13 +35,14 @@ static void refuse(struct event *event, const PGresult *error)
     text_free(&detail);
 }
 
-#define FASTER 8 /* after a refused event one is tried, for the next may be one too, then so many times as many */
+#define FASTER 8 /* where several are refused, the next is tried by itself, then so many times as many, and so on */
 
 /* The part of a batch that is tried next. */
 struct range {
     size_t from, to, count;
-    size_t bad;  /* the end of a part that begins at `from` and holds an event that is refused; 0: none known */
-    size_t most; /* events of the next part */
+    size_t bad;   /* the end of a part that begins at `from` and holds an event that is refused; 0: none known */
+    size_t most;  /* events of the next part */
+    bool careful; /* one was refused already */
 };
 
 static size_t least(size_t a, size_t b)
@@ -92,9 +93,12 @@ static void conclude(struct store *store, struct event **events, struct range *r
             range->to = from + (to - from) / 2;
         } else if (events[from]->refusal == OUTCOME_NONE) {
             refuse(events[from], run->error);
-            range->to = to; /* all before it are good: it is set aside with them, then come those behind it */
             range->bad = 0;
-            range->most = 1;
+            if (range->careful) { /* all before it are good: it is set aside with them, then come those behind it */
+                range->to = to;
+                range->most = 1;
+            }
+            range->careful = true;
         } else {
             connection_failed_by(store, run->error); /* not even set aside: vcc.rejected_events is broken */
         }
