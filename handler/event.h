@@ -73,6 +73,7 @@ struct event {
     size_t fault_count;
     char *reason;      /* the same in one text; see event_reason */
     bool was_rejected; /* it comes from vcc.rejected_events: applying it removes it there */
+    bool repeat;       /* it may have been applied before */
 
     /* The store's own. */
     unsigned turn; /* its place in the batch, then among the events of its ticket there */

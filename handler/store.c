@@ -78,13 +78,27 @@ static size_t guess(struct event **events, size_t from, size_t to, const PGresul
     return from;
 }
 
+/* What the end of a run means for its events. */
+static enum sqlstate_class classify(const struct run *run)
+{
+    if (run->broken)
+        return SQLSTATE_RECONNECT;
+    const char *state = PQresultErrorField(run->error, PG_DIAG_SQLSTATE);
+    const char *table = PQresultErrorField(run->error, PG_DIAG_TABLE_NAME);
+    if (state && table && strcmp(state, "23505") == 0 && strcmp(table, "ticket_events") == 0)
+        return SQLSTATE_TRY_AGAIN; /* the journal has one of them: another session was faster */
+    return sqlstate_classify(state);
+}
+
 /* Draws the conclusion from a failed run: what to try next, and whether with the same connection. */
 static void conclude(struct store *store, struct event **events, struct range *range, const struct run *run)
 {
-    const char *state = run->error ? PQresultErrorField(run->error, PG_DIAG_SQLSTATE) : NULL;
     size_t length = range->to - range->from, from = range->from + run->from, to = range->from + run->to;
+    enum sqlstate_class class = classify(run);
 
-    if (!run->broken && state && sqlstate_classify(state) == SQLSTATE_EVENT) {
+    for (size_t i = range->from; class != SQLSTATE_EVENT && i < range->to; i++)
+        events[i]->repeat = true; /* it may be committed all the same, or by another session */
+    if (class == SQLSTATE_EVENT) {
         size_t suspect = to - from > 1 ? guess(events, from, to, run->error) : to;
         if (suspect < to && !events[suspect]->alone) {
             events[suspect]->alone = true; /* the same again shows whether it is the one */
@@ -102,8 +116,8 @@ static void conclude(struct store *store, struct event **events, struct range *r
         } else {
             connection_failed_by(store, run->error); /* not even set aside: vcc.rejected_events is broken */
         }
-    } else if (!run->broken && state && sqlstate_classify(state) == SQLSTATE_TRY_AGAIN) {
-        log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", state));
+    } else if (class == SQLSTATE_TRY_AGAIN) {
+        log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", PQresultErrorField(run->error, PG_DIAG_SQLSTATE)));
         range->to = range->from + (length + 1) / 2; /* less at once meets fewer others, and takes less time */
         range->most = least(range->most, length);
         store->next_try = clock_monotonic_ms() + 1 + clock_realtime_us() % 20;

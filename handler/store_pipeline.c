@@ -16,7 +16,7 @@
 #define TIMESTAMPTZ 1184
 #define UUID        2950
 
-#define PARAMETERS 8 /* of the function that has most */
+#define PARAMETERS 9 /* of the function that has most */
 
 /* -- parameters, all in the binary form of their types ------------------------------------------------------------- */
 
@@ -179,7 +179,7 @@ static void append_extra_names(struct text *array, const struct event *event)
     append_object(array, &object, NULL);
 }
 
-/* The parameters of vcc.apply_events. */
+/* The parameters of vcc.apply_events, but for the last. */
 static const struct column {
     size_t type;
     void (*append)(struct text *array, const struct event *event);
@@ -194,7 +194,7 @@ static bool send_apply(PGconn *connection, struct event **events, size_t count)
 {
     struct parameters p = {.count = PARAMETERS};
 
-    for (int i = 0; i < PARAMETERS; i++) {
+    for (int i = 0; i < PARAMETERS - 1; i++) {
         /* Dimensions, whether there are NULLs, type; number of elements, index of the first. */
         const size_t head[] = {1, 1, columns[i].type, count, 1};
         for (size_t h = 0; h < sizeof(head) / sizeof(head[0]); h++)
@@ -202,6 +202,10 @@ static bool send_apply(PGconn *connection, struct event **events, size_t count)
         for (size_t e = 0; e < count; e++)
             columns[i].append(&p.bytes[i], events[e]);
     }
+    char repeats = 0;
+    for (size_t e = 0; e < count; e++)
+        repeats |= events[e]->repeat;
+    text_append_bytes(&p.bytes[PARAMETERS - 1], &repeats, 1);
     return send_statement(connection, "apply", &p);
 }
 

@@ -107,15 +107,17 @@ COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 --   payload      the body as it was received
 --   attributes   a JSON object of the columns of vcc.tickets that the event sets; null clears one
 --   extra_names  a JSON object whose keys are the attributes that have no column: they are merged into extra; or NULL
+-- but one:
+--   repeats      whether any of the events may have been sent before (the answer to its commit was lost): one that was
+--                applied then changes nothing now, and its result is what it did then
 --
--- An event applied before (the answer to its commit was lost) changes nothing, and its result is what it did then.
 -- A connection plans once (plan_cache_mode) and keeps the plan for days. Were a table empty then, and vacuumed, that
 -- plan would read all of it for every call, however large it has become: by itself (enable_seqscan) or by its whole
 -- index (enable_indexscan). A bitmap scan is left, which there is only for keys that are looked up.
 --
 -- Transactions with events of one ticket wait for each other on its key. Where two hosts make a row at once this cannot
 -- be settled here: serialization_failure is raised, the caller's transaction is undone, and its next try sees what the
--- other did.
+-- other did. So it does after a unique_violation of vcc.ticket_events, which has one of the events, with repeats.
 CREATE FUNCTION vcc.apply_events(
     event_id     uuid[],
     received_at  timestamptz[],
@@ -124,7 +126,8 @@ CREATE FUNCTION vcc.apply_events(
     project_id   bigint[],
     ticket_id    bigint[],
     attributes   text[],
-    extra_names  text[]
+    extra_names  text[],
+    repeats      boolean
 ) RETURNS text[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -145,8 +148,8 @@ DECLARE
     dropped   vcc.tickets[];     -- and to delete, those just made among them
     added     vcc.ticket_adds[];
     revived   bigint := 0;       -- how many of the made were deleted before
-    present   bigint := 0;       -- how many of the tickets have a row or a deletion,
-    locked    bigint;            -- and of how many it is ours until the end of the transaction
+    present   bigint := 0;       -- how many rows and deletions were to be locked,
+    locked    bigint;            -- and how many are ours until the end of the transaction
     written   bigint;
 BEGIN
     -- Looking again after a wait must show what the other did, which the stricter levels do not.
@@ -154,14 +157,15 @@ BEGIN
         RAISE feature_not_supported USING MESSAGE = 'ticketd needs default_transaction_isolation = ''read committed''';
     END IF;
 
-    -- In line: on the tickets' rows or, where they have none, on their deletions; everybody in the same order.
+    -- In line, all in the same order: on the tickets' rows and, where an add might bring one back, on its deletion.
     PERFORM FROM unnest(project_id, ticket_id) k (project_id, ticket_id)
       JOIN vcc.tickets t ON t.project_id = k.project_id AND t.ticket_id = k.ticket_id
      ORDER BY k.project_id, k.ticket_id FOR UPDATE OF t;
     GET DIAGNOSTICS locked = ROW_COUNT;
-    IF locked < cardinality(ticket_id) THEN
-        PERFORM FROM unnest(project_id, ticket_id) k (project_id, ticket_id)
+    IF locked < cardinality(ticket_id) AND 'add' = ANY (action) THEN
+        PERFORM FROM unnest(project_id, ticket_id, action) k (project_id, ticket_id, action)
           JOIN vcc.deleted_tickets d ON d.project_id = k.project_id AND d.ticket_id = k.ticket_id
+         WHERE k.action = 'add'
          ORDER BY k.project_id, k.ticket_id FOR UPDATE OF d;
         GET DIAGNOSTICS written = ROW_COUNT;
         locked := locked + written;
@@ -172,9 +176,10 @@ BEGIN
                CASE WHEN t.project_id IS NULL THEN
                    (SELECT true FROM vcc.deleted_tickets d
                      WHERE d.project_id = b.project_id AND d.ticket_id = b.ticket_id) END AS deleted,
-               (SELECT j.result FROM vcc.ticket_events j
-                 WHERE j.project_id = b.project_id AND j.ticket_id = b.ticket_id
-                   AND j.event_id = b.event_id) AS earlier,
+               CASE WHEN repeats THEN
+                   (SELECT j.result FROM vcc.ticket_events j
+                     WHERE j.project_id = b.project_id AND j.ticket_id = b.ticket_id
+                       AND j.event_id = b.event_id) END AS earlier,
                CASE WHEN b.action = 'add' THEN sha256(convert_to(b.payload, 'UTF8')) END AS digest,
                -- NULL: the ticket had no add yet; true: it had this very one, false: others.
                CASE WHEN b.action = 'add' THEN
@@ -185,7 +190,7 @@ BEGIN
                b (event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names, n)
           LEFT JOIN vcc.tickets t ON t.project_id = b.project_id AND t.ticket_id = b.ticket_id
     LOOP
-        present := present + coalesce(e.exists OR e.deleted, false)::integer;
+        present := present + (e.exists OR (e.deleted AND e.action = 'add') IS TRUE)::integer;
         fresh[e.n] := e.earlier IS NULL;
         IF e.earlier IS NOT NULL THEN
             results[e.n] := e.earlier;
@@ -329,6 +334,7 @@ BEGIN
             ON CONFLICT DO NOTHING;
     END IF;
 
+    -- A unique violation here: another session applied one of them just now.
     INSERT INTO vcc.ticket_events (event_id, project_id, ticket_id, action, received_at, result, payload)
     SELECT b.event_id, b.project_id, b.ticket_id, b.action, b.received_at, b.result, b.payload::jsonb
       FROM unnest(event_id, project_id, ticket_id, action, received_at, results, payload, fresh)
@@ -384,7 +390,7 @@ BEGIN
     END IF;
     RETURN (vcc.apply_events(
         ARRAY[event_id], ARRAY[received_at], ARRAY[action], ARRAY[payload], ARRAY[project_id], ARRAY[ticket_id],
-        ARRAY[attributes::text], ARRAY[jsonb_object(extra_names, extra_names)::text]))[1];
+        ARRAY[attributes::text], ARRAY[jsonb_object(extra_names, extra_names)::text], repeats => true))[1];
 END
 $$;
 

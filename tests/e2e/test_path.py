@@ -233,6 +233,22 @@ def test_what_is_refused_only_together(start, database):
     assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
 
 
+def test_another_session_applied_the_event_just_now(nginx, database):
+    """The journal says so by its key: the event is tried again, not refused."""
+    database.query("""
+        CREATE SEQUENCE public.tries;  -- keeps its value when a transaction is undone
+        CREATE FUNCTION public.faster() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN
+                IF nextval('public.tries') = 1 THEN RAISE unique_violation USING TABLE = 'ticket_events'; END IF;
+                RETURN NEW;
+            END $$;
+        CREATE TRIGGER faster BEFORE INSERT ON vcc.ticket_events FOR EACH ROW EXECUTE FUNCTION public.faster()""")
+    answer = send(nginx.port, event("update", 1, title="a"))
+    assert (answer.status, answer.json["result"]) == (200, "inserted")
+    assert database.value("SELECT last_value FROM public.tries") == 2
+    assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
+
+
 def test_a_column_added_while_serving(nginx, database):
     """A user's column in a table that the session knows already stays the user's; repeats still change nothing."""
 

@@ -24,7 +24,8 @@ CREATE FUNCTION pg_temp.apply(VARIADIC events jsonb[]) RETURNS text[] LANGUAGE s
         attributes => array_agg(coalesce((SELECT jsonb_object_agg(t.col, a -> t.name) FROM pg_temp.attributes t
                                            WHERE a ? t.name)::text, '{}') ORDER BY n),
         extra_names => array_agg((SELECT jsonb_object_agg(k, NULL)::text FROM jsonb_object_keys(a) k
-                                   WHERE k NOT IN (SELECT t.name FROM pg_temp.attributes t)) ORDER BY n))
+                                   WHERE k NOT IN (SELECT t.name FROM pg_temp.attributes t)) ORDER BY n),
+        repeats => true)
       FROM e
 $$;
 
@@ -131,7 +132,7 @@ SELECT throws_ok($$ SELECT pg_temp.apply('{"update": 30}', '{"delete": 3}', '{"u
 SELECT is((SELECT array_agg(ticket_id) FROM vcc.tickets WHERE ticket_id IN (3, 30, 31)), '{3}', 'and the others with it');
 
 -- No event.
-SELECT is(vcc.apply_events('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'), '{}', 'an empty call does nothing');
+SELECT is(vcc.apply_events('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true), '{}', 'an empty call does nothing');
 
 -- A constraint of the user's: the event that violates it is refused, not tried again for ever.
 ALTER TABLE vcc.tickets ADD UNIQUE (ticket_no);
