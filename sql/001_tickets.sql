@@ -103,11 +103,10 @@ COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 
 -- Applies events and journals them. Returns their results, in their order, as the journal holds them.
 --
--- Every parameter has an element for each event, and no ticket is there twice:
+-- Every parameter but `repeats` has an element for each event, and no ticket is there twice:
 --   payload      the body as it was received
 --   attributes   a JSON object of the columns of vcc.tickets that the event sets; null clears one
 --   extra_names  a JSON object whose keys are the attributes that have no column: they are merged into extra; or NULL
--- but one:
 --   repeats      whether any of the events may have been sent before (the answer to its commit was lost): one that was
 --                applied then changes nothing now, and its result is what it did then
 --

@@ -494,7 +494,7 @@ class Torture:
 
     def fill(self, name, filler, **settings):
         self.doing = name
-        daemon = self.daemon(TICKETD_DB_TIMEOUT_MS=100, **settings)
+        daemon = self.daemon(TICKETD_DB_TIMEOUT_MS=300, **settings)
         if filler:
             filler.write_bytes(bytes(128 << 10))
         with Load([daemon.socket], self.rng, 16) as load:
