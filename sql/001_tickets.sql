@@ -112,7 +112,8 @@ COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 --
 -- A connection plans once (plan_cache_mode) and keeps the plan for days. Were a table empty then, and vacuumed, that
 -- plan would read all of it for every call, however large it has become: by itself (enable_seqscan) or by its whole
--- index (enable_indexscan). A bitmap scan is left, which there is only for keys that are looked up.
+-- index (enable_indexscan). A bitmap scan is left, which there is only for keys that are looked up; not for a table of
+-- one row, and then the plan looks so costly that every call would be compiled, for a third of a second (jit).
 --
 -- Transactions with events of one ticket wait for each other on its key. Where two hosts make a row at once this cannot
 -- be settled here: serialization_failure is raised, the caller's transaction is undone, and its next try sees what the
@@ -130,7 +131,7 @@ CREATE FUNCTION vcc.apply_events(
 ) RETURNS text[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_indexscan = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_indexscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -922,3 +922,18 @@ def test_plans_made_while_the_tables_are_empty(connect, admin):
     read = query(admin, """SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'vcc' AND seq_tup_read > 0
         UNION ALL SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE idx_tup_read > 5000""")
     assert read == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_no_call_is_compiled(connect, admin, rows):
+    """A plan that was forbidden and all the same is the only one has a cost at which PostgreSQL would compile it."""
+    for n in range(rows):
+        apply(admin, add("a", n))
+        apply(admin, delete(100 + n))
+    execute(admin, "VACUUM ANALYZE vcc.tickets, vcc.deleted_tickets, vcc.ticket_adds, vcc.ticket_events")
+    connection = connect(autocommit=True)
+    execute(connection, "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET client_min_messages = log; "
+                        "SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on")  # fmt: skip
+    apply_events(connection, [update("b", 0), add("c", 1), delete(2), add("d", 100)])
+    assert any("vcc.deleted_tickets" in notice for notice in connection.notices)
+    assert not [notice for notice in connection.notices if "JIT:" in notice]
