@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "connections.h"
+#include "descriptors.h"
 #include "failing_malloc.h"
 #include "log.h"
 #include "standard_error.h"
@@ -122,19 +123,15 @@ static void test_descriptors_run_out(void **state)
 {
     (void)state;
     struct fixture f;
-    struct rlimit before;
     struct connection *connection, *busy;
 
     begin(&f, 10);
     int first = join(&f);
     busy = take_one(&f);
-    int second = join(&f), lowest = dup(f.listener);
-    close(lowest);
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    struct rlimit none_left = {(rlim_t)lowest, before.rlim_max};
+    int second = join(&f);
 
     assert_int_equal(next_wake(&f, &connection), WAKE_LISTENER);
-    setrlimit(RLIMIT_NOFILE, &none_left);
+    struct rlimit before = leave_descriptors(0);
     connections_accept(f.connections);
     assert_int_equal(connections_in_flight(f.connections), 1);
     connections_watch(f.connections, busy);
@@ -189,14 +186,6 @@ static void test_stop_listening(void **state)
     close(late);
 }
 
-static int open_descriptors(void)
-{
-    int count = 0;
-    for (int fd = 0; fd < 1000; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
 static void test_what_cannot_be_watched(void **state)
 {
     (void)state;
@@ -210,19 +199,15 @@ static void test_what_cannot_be_watched(void **state)
 static void test_too_few_descriptors(void **state)
 {
     (void)state;
-    struct rlimit before;
     struct connections *connections = NULL;
     int verdicts = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), ends[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     for (int more = 0; !connections; more++) {
         char text[1000];
-        int file = memfd_create("errors", MFD_CLOEXEC), error = redirect(file), lowest = dup(verdicts);
-        close(lowest);
+        int file = memfd_create("errors", MFD_CLOEXEC), error = redirect(file);
         int count = open_descriptors();
-        struct rlimit few = {(rlim_t)(lowest + more), before.rlim_max};
-        setrlimit(RLIMIT_NOFILE, &few);
+        struct rlimit before = leave_descriptors(more);
         connections = connections_new(1, ends[0], verdicts);
         setrlimit(RLIMIT_NOFILE, &before);
         put_back(error);

@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "listener.h"
 #include "log.h"
 #include "standard_error.h"
@@ -32,27 +33,14 @@ int lstat(const char *path, struct stat *status)
     return fstatat(AT_FDCWD, path, status, AT_SYMLINK_NOFOLLOW);
 }
 
-static int open_descriptors(void)
-{
-    int count = 0;
-    for (int fd = 0; fd < 1000; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
 /* Opens the address with `more` free descriptors. The log must name `error`, if that is not 0. */
 static void check_open(const char *address, int more, int error)
 {
     struct listener listener;
-    struct rlimit before;
     char text[1000];
     int count = open_descriptors(), file = memfd_create("errors", MFD_CLOEXEC), saved = redirect(file);
-    int lowest = dup(file);
-    close(lowest);
+    struct rlimit before = leave_descriptors(more);
 
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    struct rlimit few = {(rlim_t)(lowest + more), before.rlim_max};
-    setrlimit(RLIMIT_NOFILE, &few);
     bool opened = listener_open(&listener, address);
     setrlimit(RLIMIT_NOFILE, &before);
     put_back(saved);
