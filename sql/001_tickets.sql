@@ -180,14 +180,15 @@ BEGIN
                    (SELECT j.result FROM vcc.ticket_events j
                      WHERE j.project_id = b.project_id AND j.ticket_id = b.ticket_id
                        AND j.event_id = b.event_id) END AS earlier,
-               CASE WHEN b.action = 'add' THEN sha256(convert_to(b.payload, 'UTF8')) END AS digest,
                -- NULL: the ticket had no add yet; true: it had this very one, false: others.
                CASE WHEN b.action = 'add' THEN
-                   (SELECT bool_or(a.digest = sha256(convert_to(b.payload, 'UTF8'))) FROM vcc.ticket_adds a
+                   (SELECT bool_or(a.digest = b.digest) FROM vcc.ticket_adds a
                      WHERE a.project_id = b.project_id AND a.ticket_id = b.ticket_id) END AS add_seen
-          FROM unnest(event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names)
-               WITH ORDINALITY
-               b (event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names, n)
+          FROM (SELECT u.*, CASE WHEN u.action = 'add' THEN sha256(convert_to(u.payload, 'UTF8')) END AS digest
+                  FROM unnest(event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names)
+                       WITH ORDINALITY
+                       u (event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names, n)
+                OFFSET 0) b  -- which is what keeps the digest from being made again for each add of the ticket
           LEFT JOIN vcc.tickets t ON t.project_id = b.project_id AND t.ticket_id = b.ticket_id
     LOOP
         present := present + (e.exists OR (e.deleted AND e.action = 'add') IS TRUE)::integer;

@@ -930,7 +930,7 @@ def test_no_call_is_compiled(connect, admin, rows):
     for n in range(rows):
         apply(admin, add("a", n))
         apply(admin, delete(100 + n))
-    execute(admin, "VACUUM ANALYZE vcc.tickets, vcc.deleted_tickets, vcc.ticket_adds, vcc.ticket_events")
+    execute(admin, "VACUUM ANALYZE " + ", ".join(TABLES))
     connection = connect(autocommit=True)
     execute(connection, "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET client_min_messages = log; "
                         "SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on")  # fmt: skip
