@@ -34,8 +34,8 @@ void clock_text(int64_t microseconds, char text[CLOCK_TEXT])
 
 void clock_uuid(uint8_t uuid[16], int64_t microseconds)
 {
-    /* A supply for some: a system call an event is a tenth of what decoding costs. Once the kernel's pool is ready, as
-     * it is after boot, requests of up to 256 bytes are not interrupted (getrandom(2)). */
+    /* A supply for 32, by one system call. Once the kernel's pool is ready, as it is after boot, requests of up to 256
+     * bytes are not interrupted (getrandom(2)). */
     static _Thread_local uint8_t random[256];
     static _Thread_local size_t left;
 

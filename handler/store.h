@@ -25,8 +25,7 @@ void store_close(struct store *store);
  * there too, and does not touch the others. OUTCOME_NONE: out of time; the event may be committed all the same where
  * the connection broke during its commit.
  *
- * Sorts `events` by ticket, each ticket's in the order given: hosts that take locks in the same order do not
- * deadlock. */
+ * Sorts `events`, each ticket's in the order given. */
 void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline);
 
 /* Bytes of bodies that one batch should hold at most: libpq keeps a copy of each until it is sent. */

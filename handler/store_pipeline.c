@@ -31,16 +31,11 @@ static void append_int32(struct text *bytes, size_t number)
     text_append_bytes(bytes, (const char *)&network, sizeof(network));
 }
 
+/* bigint, or timestamptz: microseconds since POSTGRES_EPOCH_US. */
 static void append_int64(struct text *bytes, int64_t number)
 {
     uint64_t network = htobe64((uint64_t)number);
     text_append_bytes(bytes, (const char *)&network, sizeof(network));
-}
-
-/* timestamptz: microseconds since 2000. */
-static void append_time(struct text *bytes, int64_t unix_us)
-{
-    append_int64(bytes, unix_us - POSTGRES_EPOCH_US);
 }
 
 static bool send_statement(PGconn *connection, const char *name, struct parameters *p)
@@ -75,6 +70,12 @@ static void append_null(struct text *array)
     append_int32(array, (size_t)-1);
 }
 
+static void append_integer(struct text *array, int64_t number)
+{
+    append_int32(array, sizeof(number));
+    append_int64(array, number);
+}
+
 static void append_id(struct text *array, const struct event *event)
 {
     append_element(array, event->id, sizeof(event->id));
@@ -82,20 +83,17 @@ static void append_id(struct text *array, const struct event *event)
 
 static void append_received_at(struct text *array, const struct event *event)
 {
-    append_int32(array, sizeof(int64_t));
-    append_time(array, event->received_at);
+    append_integer(array, event->received_at - POSTGRES_EPOCH_US);
 }
 
 static void append_project_id(struct text *array, const struct event *event)
 {
-    append_int32(array, sizeof(int64_t));
-    append_int64(array, event->values[FIELD_project_id].number);
+    append_integer(array, event->values[FIELD_project_id].number);
 }
 
 static void append_ticket_id(struct text *array, const struct event *event)
 {
-    append_int32(array, sizeof(int64_t));
-    append_int64(array, event->values[FIELD_ticket_id].number);
+    append_integer(array, event->values[FIELD_ticket_id].number);
 }
 
 static void append_action(struct text *array, const struct event *event)
@@ -217,7 +215,7 @@ static bool send_reject(PGconn *connection, struct event *event)
     const char *body = event_received(event, &length);
 
     text_append_bytes(&p.bytes[0], (const char *)event->id, sizeof(event->id));
-    append_time(&p.bytes[1], event->received_at);
+    append_int64(&p.bytes[1], event->received_at - POSTGRES_EPOCH_US);
     append_int64(&p.bytes[2], event_project(event));
     text_append_bytes(&p.bytes[3], body ? body : "", length);
     text_append(&p.bytes[4], event_reason(event));
