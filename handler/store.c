@@ -35,6 +35,8 @@ static void refuse(struct event *event, const PGresult *error)
     text_free(&detail);
 }
 
+#define JOURNAL "ticket_events" /* so begin the names of its partitions */
+
 #define FASTER 8 /* where several are refused, the next is tried by itself, then so many times as many, and so on */
 
 /* The part of a batch that is tried next. */
@@ -85,7 +87,7 @@ static enum sqlstate_class classify(const struct run *run)
         return SQLSTATE_RECONNECT;
     const char *state = PQresultErrorField(run->error, PG_DIAG_SQLSTATE);
     const char *table = PQresultErrorField(run->error, PG_DIAG_TABLE_NAME);
-    if (state && table && strcmp(state, "23505") == 0 && strcmp(table, "ticket_events") == 0)
+    if (state && table && strcmp(state, "23505") == 0 && strncmp(table, JOURNAL, strlen(JOURNAL)) == 0)
         return SQLSTATE_TRY_AGAIN; /* the journal has one of them: another session was faster */
     return sqlstate_classify(state);
 }
@@ -140,6 +142,8 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
     bool tried = false;
 
     pipeline_sort(events, count);
+    if (store->connection && clock_monotonic_ms() >= store->journal_due)
+        (void)!connection_prepare_journal(store, deadline);
     while (results && range.from < count) {
         int64_t now = clock_monotonic_ms();
         if (store_must_stop(store) || (tried && now >= deadline))

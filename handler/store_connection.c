@@ -13,7 +13,8 @@
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 2000
-#define SLICE_MS       100 /* how soon a wait notices that it must stop */
+#define SLICE_MS       100      /* how soon a wait notices that it must stop */
+#define JOURNAL_MS     86400000 /* how often the journal's partitions are looked at */
 
 struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at)
 {
@@ -166,10 +167,11 @@ static PGresult *run(struct store *store, int sent, int64_t deadline, char *valu
     return error;
 }
 
-static bool prepare(struct store *store, const char *name, const char *sql, int64_t deadline)
+/* The same where an error ends the connection. False: it is closed. */
+static bool succeeds(struct store *store, int sent, int64_t deadline, char *value, size_t size)
 {
     bool broken;
-    PGresult *error = run(store, PQsendPrepare(store->connection, name, sql, 0, NULL), deadline, NULL, 0, &broken);
+    PGresult *error = run(store, sent, deadline, value, size, &broken);
     bool good = !broken && !error;
 
     if (!good)
@@ -178,20 +180,50 @@ static bool prepare(struct store *store, const char *name, const char *sql, int6
     return good;
 }
 
+static bool prepare(struct store *store, const char *name, const char *sql, int64_t deadline)
+{
+    return succeeds(store, PQsendPrepare(store->connection, name, sql, 0, NULL), deadline, NULL, 0);
+}
+
 static bool schema_fits(struct store *store, int64_t deadline)
 {
     char version[16] = "0";
-    bool broken;
-    PGresult *error = run(store, PQsendQuery(store->connection, sql_schema_version_query), deadline, version,
-                          sizeof(version), &broken);
-    bool good = !broken && !error && atoi(version) >= sql_schema_version;
+    int sent = PQsendQuery(store->connection, sql_schema_version_query);
 
-    if (broken || error)
-        connection_failed_by(store, error);
-    else if (!good)
+    if (!succeeds(store, sent, deadline, version, sizeof(version)))
+        return false;
+    bool good = atoi(version) >= sql_schema_version;
+    if (!good)
         connection_failed(store, "the schema is too old: run ticketd migrate", "3F000");
-    PQclear(error);
     return good;
+}
+
+/* The server gives up when we do, so that a statement that waits there does not outlive the connection that sent it;
+ * what waits for a lock does so earlier, and leaves time to try fewer of the events at once. */
+static bool set_timeouts(struct store *store, int64_t deadline)
+{
+    char statement[16], lock[16];
+    const char *const values[] = {statement, lock};
+
+    snprintf(statement, sizeof(statement), "%d", store->conf->db_timeout_ms);
+    snprintf(lock, sizeof(lock), "%d", store->conf->db_timeout_ms / 5);
+    int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 2, NULL, values, NULL, NULL, 0);
+    return succeeds(store, sent, deadline, NULL, 0);
+}
+
+bool connection_prepare_journal(struct store *store, int64_t deadline)
+{
+    bool broken;
+    PGresult *error = run(store, PQsendQuery(store->connection, sql_prepare_journal), deadline, NULL, 0, &broken);
+
+    store->journal_due = clock_monotonic_ms() + JOURNAL_MS;
+    if (error) /* not worth the connection: the default partition takes what comes */
+        log_line(LOG_WARNING, "the journal gets no new partitions now",
+                 LOG_TEXT("why", PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY)));
+    PQclear(error);
+    if (broken)
+        connection_failed_by(store, NULL);
+    return !broken;
 }
 
 /* What libpq is told beside TICKETD_DATABASE; the user's own words win, for they come later. */
@@ -224,7 +256,8 @@ bool connection_open(struct store *store, int64_t deadline)
         connection_failed(store, *why ? why : "no answer in time", NULL);
         return false;
     }
-    if (!schema_fits(store, deadline) || !prepare(store, "apply", sql_apply_events, deadline) ||
+    if (!schema_fits(store, deadline) || !set_timeouts(store, deadline) ||
+        !connection_prepare_journal(store, deadline) || !prepare(store, "apply", sql_apply_events, deadline) ||
         !prepare(store, "reject", sql_reject_event, deadline) ||
         !prepare(store, "forget", sql_forget_rejected, deadline))
         return false;
@@ -264,6 +297,8 @@ bool store_idle(struct store *store)
             (!PQconsumeInput(store->connection) || PQstatus(store->connection) == CONNECTION_BAD))
             connection_close(store);
     }
+    if (store->connection && now >= store->journal_due)
+        (void)!connection_prepare_journal(store, now + store->conf->db_timeout_ms);
     if (!store->connection && now >= store->next_try && connection_open(store, now + store->conf->db_timeout_ms))
         connection_healthy(store);
     return store->connection != NULL;

@@ -12,16 +12,22 @@
 struct store {
     const struct conf *conf;
     const _Atomic int64_t *stop_at;
-    PGconn *connection; /* NULL: away */
-    int64_t next_try;   /* monotonic milliseconds: not to connect before this */
+    PGconn *connection;  /* NULL: away */
+    int64_t next_try;    /* monotonic milliseconds: not to connect before this */
+    int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;
     size_t batch;      /* see store_batch */
     bool complained;   /* that it is away was logged already */
     char complaint[6]; /* with this SQLSTATE */
 };
 
-/* Connects, looks at the schema's version and prepares the statements. False: not before `deadline`, or refused. */
+/* Connects, looks at the schema's version, sets the time-outs of the session, has the journal's partitions made and
+ * prepares the statements. False: not before `deadline`, or refused. */
 bool connection_open(struct store *store, int64_t deadline) MUST_USE;
+
+/* Has the journal's partitions made for the months ahead, and notes when that is due again: a connection may live for
+ * years. False: the connection broke, and is closed. */
+bool connection_prepare_journal(struct store *store, int64_t deadline) MUST_USE;
 
 /* Drops the connection, whatever state it is in; the next may be tried at once. */
 void connection_close(struct store *store);

@@ -54,6 +54,9 @@ COMMENT ON COLUMN vcc.tickets.extra IS 'Attributes that have no column here, by 
 COMMENT ON COLUMN vcc.tickets.first_event_at IS 'When the event that made this row was received';
 COMMENT ON COLUMN vcc.tickets.last_event_at IS 'When the event that last changed this row was received';
 
+CREATE SEQUENCE vcc.applied_no;
+COMMENT ON SEQUENCE vcc.applied_no IS 'Numbers the rows of vcc.ticket_events';
+
 CREATE TABLE vcc.ticket_events (
     event_id     uuid NOT NULL,
     project_id   bigint NOT NULL,
@@ -62,11 +65,24 @@ CREATE TABLE vcc.ticket_events (
     received_at  timestamptz NOT NULL,
     result       text NOT NULL,
     payload      jsonb NOT NULL,
+    changes      jsonb,
+    was_open     boolean,
+    is_open      boolean,
+    applied_no   bigint NOT NULL DEFAULT nextval('vcc.applied_no'),
     PRIMARY KEY (project_id, ticket_id, event_id)  -- a repeat conflicts; and one ticket's history is together
-);
+) PARTITION BY RANGE (event_id);  -- which begins with the time: a partition a month, see vcc.prepare_journal
+
+-- What no partition was made for: an event never fails for want of one.
+CREATE TABLE vcc.ticket_events_default PARTITION OF vcc.ticket_events DEFAULT;
 
 -- Any day's events: rows arrive nearly in the order of received_at, which is what BRIN is for.
-CREATE INDEX ticket_events_received ON vcc.ticket_events USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX ticket_events_received ON vcc.ticket_events USING brin (received_at)
+    WITH (pages_per_range = 32, autosummarize = on);
+
+-- A project's comings and goings, which are few among its events: to be read without the journal itself.
+CREATE INDEX ticket_events_flow ON vcc.ticket_events (project_id, received_at)
+    INCLUDE (ticket_id, was_open, is_open, applied_no)
+    WHERE was_open IS DISTINCT FROM is_open;
 
 COMMENT ON TABLE  vcc.ticket_events IS 'The journal: one row for each event that was received and understood; only ever appended to';
 COMMENT ON COLUMN vcc.ticket_events.event_id IS 'Identifier given at receipt, a UUIDv7: sorting by it sorts by time of receipt';
@@ -76,6 +92,11 @@ COMMENT ON COLUMN vcc.ticket_events.action IS 'What the sender said happened: ad
 COMMENT ON COLUMN vcc.ticket_events.received_at IS 'When the request had arrived at the handler';
 COMMENT ON COLUMN vcc.ticket_events.result IS 'What the event did to vcc.tickets: inserted, updated, unchanged, deleted or ignored';
 COMMENT ON COLUMN vcc.ticket_events.payload IS 'The whole body as it was received';
+COMMENT ON COLUMN vcc.ticket_events.changes IS 'What it changed: each column of vcc.tickets with its old and its new value, extra with those of each name; NULL: nothing';
+COMMENT ON COLUMN vcc.ticket_events.was_open IS 'Whether the ticket was open before; NULL: it was not there, or the event changed nothing';
+COMMENT ON COLUMN vcc.ticket_events.is_open IS 'Whether the ticket was open afterwards; NULL: it was not there, or the event changed nothing';
+COMMENT ON COLUMN vcc.ticket_events.applied_no IS 'Sorting the events of a ticket by it gives the order in which they took effect, which a late one (spooled, tried again) changes';
+COMMENT ON TABLE  vcc.ticket_events_default IS 'Journal rows of months that have no partition';
 
 CREATE TABLE vcc.deleted_tickets (
     project_id  bigint NOT NULL,
@@ -132,17 +153,23 @@ CREATE FUNCTION vcc.apply_events(
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_indexscan = off SET plan_cache_mode = force_generic_plan SET jit = off
+SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE
+    earlier   text[];            -- results of those that were applied before, with repeats
     e         record;            -- an event, and what there is of its ticket
+    old       vcc.tickets;       -- the row before the event, and after it; NULL where there is none
     new       vcc.tickets;
     fills     boolean;           -- it only fills what is still unknown
     names     jsonb;             -- extra_names
     sent      jsonb;             -- the event's share of extra
     kept      jsonb;             -- the row's share of it
+    named     jsonb;             -- names in extra that the event changed
     results   text[] := '{}';
-    fresh     boolean[];         -- which of the events were not applied before
+    changes   text[] := '{}';    -- as the journal has them, members of a JSON object
+    was_open  boolean[] := '{}';
+    is_open   boolean[] := '{}';
     made      vcc.tickets[];     -- rows to insert,
     changed   vcc.tickets[];     -- to update,
     dropped   vcc.tickets[];     -- and to delete, those just made among them
@@ -171,15 +198,21 @@ BEGIN
         locked := locked + written;
     END IF;
 
+    -- A statement of its own, for it opens every partition of the journal.
+    IF repeats THEN
+        earlier := ARRAY(SELECT (SELECT j.result FROM vcc.ticket_events j
+                                  WHERE j.project_id = k.project_id AND j.ticket_id = k.ticket_id
+                                    AND j.event_id = k.event_id)
+                           FROM unnest(project_id, ticket_id, event_id) WITH ORDINALITY
+                                k (project_id, ticket_id, event_id, n)
+                          ORDER BY k.n);
+    END IF;
+
     FOR e IN
         SELECT b.*, t AS old, t.project_id IS NOT NULL AS exists,
                CASE WHEN t.project_id IS NULL THEN
                    (SELECT true FROM vcc.deleted_tickets d
                      WHERE d.project_id = b.project_id AND d.ticket_id = b.ticket_id) END AS deleted,
-               CASE WHEN repeats THEN
-                   (SELECT j.result FROM vcc.ticket_events j
-                     WHERE j.project_id = b.project_id AND j.ticket_id = b.ticket_id
-                       AND j.event_id = b.event_id) END AS earlier,
                -- NULL: the ticket had no add yet; true: it had this very one, false: others.
                CASE WHEN b.action = 'add' THEN
                    (SELECT bool_or(a.digest = b.digest) FROM vcc.ticket_adds a
@@ -192,11 +225,8 @@ BEGIN
           LEFT JOIN vcc.tickets t ON t.project_id = b.project_id AND t.ticket_id = b.ticket_id
     LOOP
         present := present + (e.exists OR (e.deleted AND e.action = 'add') IS TRUE)::integer;
-        fresh[e.n] := e.earlier IS NULL;
-        IF e.earlier IS NOT NULL THEN
-            results[e.n] := e.earlier;
-            CONTINUE;
-        END IF;
+        results[e.n] := earlier[e.n];
+        CONTINUE WHEN earlier[e.n] IS NOT NULL;
         IF e.action = 'add' AND e.add_seen IS NOT TRUE THEN
             added := added || ROW(e.project_id, e.ticket_id, e.digest)::vcc.ticket_adds;
         END IF;
@@ -211,7 +241,8 @@ BEGIN
             CONTINUE;
         END IF;
 
-        new := e.old;
+        old := e.old;
+        new := old;
         IF NOT e.exists THEN
             new.project_id := e.project_id;
             new.ticket_id := e.ticket_id;
@@ -229,44 +260,94 @@ BEGIN
             END IF;
             new.last_event_at := e.received_at;
             dropped := dropped || new;
-            CONTINUE;
-        END IF;
-
-        -- Columns that the event says nothing of stay. The first add of a ticket that updates made known, and overtook,
-        -- only fills what is still unknown.
-        fills := e.exists AND e.action = 'add' AND e.add_seen IS NULL;
-        new := jsonb_populate_record(new, e.attributes::jsonb);
-        IF fills THEN
-            new := jsonb_populate_record(new, jsonb_strip_nulls(to_jsonb(e.old) - 'extra'));
-        END IF;
-
-        IF e.extra_names IS NOT NULL THEN
-            names := e.extra_names;
-            SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO sent
-              FROM jsonb_each(e.payload::jsonb -> 'ticket') a
-             WHERE names ? a.key AND jsonb_typeof(a.value) <> 'null';
-            kept := new.extra;
+            CONTINUE WHEN NOT e.exists;
+            new := NULL;
+        ELSE
+            -- Columns that the event says nothing of stay. The first add of a ticket that updates made known, and
+            -- overtook, only fills what is still unknown.
+            fills := e.exists AND e.action = 'add' AND e.add_seen IS NULL;
+            new := jsonb_populate_record(new, e.attributes::jsonb);
             IF fills THEN
-                new.extra := sent || kept;
-            ELSIF kept = '{}' THEN
-                new.extra := sent;
+                new := jsonb_populate_record(new, jsonb_strip_nulls(to_jsonb(old) - 'extra'));
+            END IF;
+
+            IF e.extra_names IS NOT NULL THEN
+                names := e.extra_names;
+                SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO sent
+                  FROM jsonb_each(e.payload::jsonb -> 'ticket') a
+                 WHERE names ? a.key AND jsonb_typeof(a.value) <> 'null';
+                kept := new.extra;
+                IF fills THEN
+                    new.extra := sent || kept;
+                ELSIF kept = '{}' THEN
+                    new.extra := sent;
+                ELSE
+                    SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') || sent INTO new.extra
+                      FROM jsonb_each(kept) a WHERE NOT names ? a.key;
+                END IF;
+            END IF;
+
+            IF NOT e.exists THEN
+                made := made || new;
+                revived := revived + coalesce(e.deleted, false)::integer;
+                results[e.n] := 'inserted';
+            ELSIF new IS NOT DISTINCT FROM old THEN
+                results[e.n] := 'unchanged';
+                CONTINUE;
             ELSE
-                SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') || sent INTO new.extra
-                  FROM jsonb_each(kept) a WHERE NOT names ? a.key;
+                new.last_event_at := e.received_at;
+                changed := changed || new;
+                results[e.n] := 'updated';
             END IF;
         END IF;
 
-        IF NOT e.exists THEN
-            made := made || new;
-            revived := revived + coalesce(e.deleted, false)::integer;
-            results[e.n] := 'inserted';
-        ELSIF new IS NOT DISTINCT FROM e.old THEN
-            results[e.n] := 'unchanged';
-        ELSE
-            new.last_event_at := e.received_at;
-            changed := changed || new;
-            results[e.n] := 'updated';
+        was_open[e.n] := CASE WHEN e.exists THEN old.status IS DISTINCT FROM 'closed' END;
+        is_open[e.n] := CASE WHEN e.action <> 'delete' THEN new.status IS DISTINCT FROM 'closed' END;
+        named := NULL;
+        IF coalesce(old.extra, '{}') <> coalesce(new.extra, '{}') THEN
+            SELECT jsonb_object_agg(key, json_build_array(o.value, n.value)) INTO named
+              FROM jsonb_each(coalesce(old.extra, '{}')) o FULL JOIN jsonb_each(coalesce(new.extra, '{}')) n USING (key)
+             WHERE o.value IS DISTINCT FROM n.value;
         END IF;
+        -- Text, of which only what changed is made: a quarter of what it takes as jsonb.
+        changes[e.n] := concat(
+            CASE WHEN old.entity_id IS DISTINCT FROM new.entity_id
+                 THEN ',"entity_id":' || json_build_array(old.entity_id, new.entity_id) END,
+            CASE WHEN old.contact_id IS DISTINCT FROM new.contact_id
+                 THEN ',"contact_id":' || json_build_array(old.contact_id, new.contact_id) END,
+            CASE WHEN old.created_user_id IS DISTINCT FROM new.created_user_id
+                 THEN ',"created_user_id":' || json_build_array(old.created_user_id, new.created_user_id) END,
+            CASE WHEN old.user_id IS DISTINCT FROM new.user_id
+                 THEN ',"user_id":' || json_build_array(old.user_id, new.user_id) END,
+            CASE WHEN old.ticket_no IS DISTINCT FROM new.ticket_no
+                 THEN ',"ticket_no":' || json_build_array(old.ticket_no, new.ticket_no) END,
+            CASE WHEN old.title IS DISTINCT FROM new.title
+                 THEN ',"title":' || json_build_array(old.title, new.title) END,
+            CASE WHEN old.type IS DISTINCT FROM new.type
+                 THEN ',"type":' || json_build_array(old.type, new.type) END,
+            CASE WHEN old.description IS DISTINCT FROM new.description
+                 THEN ',"description":' || json_build_array(old.description, new.description) END,
+            CASE WHEN old.cc IS DISTINCT FROM new.cc
+                 THEN ',"cc":' || json_build_array(old.cc, new.cc) END,
+            CASE WHEN old.status IS DISTINCT FROM new.status
+                 THEN ',"status":' || json_build_array(old.status, new.status) END,
+            CASE WHEN old.sub_status IS DISTINCT FROM new.sub_status
+                 THEN ',"sub_status":' || json_build_array(old.sub_status, new.sub_status) END,
+            CASE WHEN old.created_user_name IS DISTINCT FROM new.created_user_name
+                 THEN ',"created_user_name":' || json_build_array(old.created_user_name, new.created_user_name) END,
+            CASE WHEN old.project_name IS DISTINCT FROM new.project_name
+                 THEN ',"project_name":' || json_build_array(old.project_name, new.project_name) END,
+            CASE WHEN old.agent_name IS DISTINCT FROM new.agent_name
+                 THEN ',"agent_name":' || json_build_array(old.agent_name, new.agent_name) END,
+            CASE WHEN old.agent_user_name IS DISTINCT FROM new.agent_user_name
+                 THEN ',"agent_user_name":' || json_build_array(old.agent_user_name, new.agent_user_name) END,
+            CASE WHEN old.first_open_time IS DISTINCT FROM new.first_open_time
+                 THEN ',"first_open_time":' || json_build_array(old.first_open_time, new.first_open_time) END,
+            CASE WHEN old.last_open_time IS DISTINCT FROM new.last_open_time
+                 THEN ',"last_open_time":' || json_build_array(old.last_open_time, new.last_open_time) END,
+            CASE WHEN old.soft_deadline IS DISTINCT FROM new.soft_deadline
+                 THEN ',"soft_deadline":' || json_build_array(old.soft_deadline, new.soft_deadline) END,
+            ',"extra":' || named::text);
     END LOOP;
 
     IF present > locked THEN
@@ -336,11 +417,15 @@ BEGIN
     END IF;
 
     -- A unique violation here: another session applied one of them just now.
-    INSERT INTO vcc.ticket_events (event_id, project_id, ticket_id, action, received_at, result, payload)
-    SELECT b.event_id, b.project_id, b.ticket_id, b.action, b.received_at, b.result, b.payload::jsonb
-      FROM unnest(event_id, project_id, ticket_id, action, received_at, results, payload, fresh)
-           b (event_id, project_id, ticket_id, action, received_at, result, payload, fresh)
-     WHERE b.fresh;
+    INSERT INTO vcc.ticket_events (
+           event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open)
+    SELECT b.event_id, b.project_id, b.ticket_id, b.action, b.received_at, b.result, b.payload::jsonb,
+           ('{' || substr(b.changes, 2) || '}')::jsonb, b.was_open, b.is_open
+      FROM unnest(event_id, project_id, ticket_id, action, received_at, results, payload, changes, was_open, is_open,
+                  earlier)
+           b (event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open,
+              earlier)
+     WHERE b.earlier IS NULL;
     RETURN results;
 END
 $$;

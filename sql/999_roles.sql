@@ -20,7 +20,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'vcc_writer') THEN
         GRANT USAGE ON SCHEMA vcc TO vcc_writer;
         GRANT EXECUTE ON FUNCTION vcc.schema_version, vcc.apply_events, vcc.upsert_ticket, vcc.delete_ticket,
-            vcc.reject_event, vcc.list_rejected, vcc.forget_rejected, vcc.begin_import TO vcc_writer;
+            vcc.reject_event, vcc.list_rejected, vcc.forget_rejected, vcc.begin_import, vcc.prepare_journal TO vcc_writer;
     ELSE
         RAISE WARNING 'role vcc_writer does not exist and % may not create roles', current_user;
     END IF;

@@ -106,10 +106,23 @@ def seed_growth(database, tickets, events):
         {insert_tickets("older")};
         INSERT INTO vcc.ticket_adds SELECT project, ticket, sha256(format('%s %s', project, ticket)::bytea) FROM older;
         DROP TABLE older""")
+    database.query("""DO $$
+        DECLARE
+            this  timestamptz := date_trunc('month', now(), 'UTC');
+            last  timestamptz := date_trunc('month', now() - interval '30 days', 'UTC');
+        BEGIN
+            IF last < this THEN
+                EXECUTE format('CREATE TABLE vcc.%I PARTITION OF vcc.ticket_events FOR VALUES FROM (%L) TO (%L)',
+                    to_char(last AT TIME ZONE 'UTC', '"ticket_events_"YYYY_MM'),
+                    vcc.first_event_id(last), vcc.first_event_id(this));
+            END IF;
+        END $$""")
     database.query(f"""
-        INSERT INTO vcc.ticket_events
-        SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || lpad(to_hex(k), 20, '78'))::uuid,
-               project, ticket, 'update', at, 'updated', {formatted(MIX[3][1], "ticket", "project", "k")}::jsonb
+        INSERT INTO vcc.ticket_events (
+               event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open)
+        SELECT overlay(vcc.first_event_id(at)::text PLACING lpad(to_hex(k), 12, '0') FROM 25)::uuid,
+               project, ticket, 'update', at, 'updated', {formatted(MIX[3][1], "ticket", "project", "k")}::jsonb,
+               jsonb_build_object('title', jsonb_build_array('bug', 'Problem ' || k)), k % 5 = 0, k % 5 > 0
           FROM (SELECT k, {FIRST_PROJECT} + k % {PROJECTS} AS project,
                        1 + k / {PROJECTS} % {tickets // PROJECTS} AS ticket,
                        now() - interval '30 days' + k * (interval '29 days' / {events}) AS at

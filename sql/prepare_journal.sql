@@ -1,0 +1,1 @@
+SELECT vcc.prepare_journal()
