@@ -1,5 +1,6 @@
--- What pgbench calls: the same promises as vcc.apply_events, kept for one event at a time, as fast as we could write it.
--- Before ticketd sent a batch in one call these two functions were its own.
+-- What pgbench calls: the promises of vcc.apply_events, kept for one event at a time, as fast as we could write it; but for
+-- what each event changed, which the journal does not say here. Before ticketd sent a batch in one call these two
+-- functions were its own.
 CREATE SCHEMA peer;
 
 -- clears: columns that the event sets to NULL. extra_names: attributes that have no column and are merged into extra.
