@@ -25,7 +25,7 @@ MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 
-.PHONY: all run check unit bench torture coverage fuzz fuzzers install clean
+.PHONY: all run check unit docs bench torture coverage fuzz fuzzers install clean
 all:
 	@tools/install build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
@@ -40,6 +40,12 @@ check:
 	@exec tests/check
 
 unit: $(UNITS)
+
+# What the database says of itself, written into sql/README.md; `make check` looks whether it is there.
+docs:
+	@tools/install check
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
+	@exec env TICKETD="$(abspath $(BUILD))/ticketd" $(PYTHON) tools/dictionary
 
 # Lines and branches of handler/ that the tests reach.
 coverage:
@@ -106,7 +112,8 @@ install: all
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/nginx nginx/*.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/apache apache/*
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/sql sql/*.sql
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/sql sql/*.sql sql/README.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/sql/optional sql/optional/*.sql
 
 clean:
 	rm -rf build

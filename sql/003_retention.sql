@@ -13,8 +13,10 @@ COMMENT ON FUNCTION vcc.first_event_id IS 'The least identifier that an event re
 -- Makes the journal's partitions of this month (UTC) and of the twelve that follow, where they are missing; returns how
 -- many it made. Every handler calls it when it connects and once a day.
 --
--- It never waits long, nor makes others wait: what cannot be locked at once is left for another day. Until then the
--- default partition takes what comes; what it has of a month moves to that month's partition when there is one.
+-- It waits for nobody: what cannot be locked at once is left for another day. Until then the default partition takes
+-- what comes; what it has of a month moves to that month's partition when there is one. Others wait where they use the
+-- default partition, which is read once for each new month: it holds next to nothing, unless another application gives
+-- its events identifiers without a time.
 CREATE FUNCTION vcc.prepare_journal() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -50,6 +52,10 @@ BEGIN
                      INSERT INTO vcc.%I SELECT * FROM moved', name) USING first, next;
                 EXECUTE format('ALTER TABLE vcc.ticket_events ATTACH PARTITION vcc.%I FOR VALUES FROM (%L) TO (%L)',
                     name, first, next);
+                -- Asked for the journal they are not looked at; pg_dump names each.
+                IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'vcc_reader') THEN
+                    EXECUTE format('GRANT SELECT ON vcc.%I TO vcc_reader', name);
+                END IF;
                 made := made + 1;
             EXCEPTION WHEN lock_not_available THEN
                 RAISE WARNING 'partition % of the journal is not made now: %', name, SQLERRM;
@@ -112,7 +118,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION vcc.drop_events_before IS 'Forgets journal rows and set-aside bodies that were received before that day; returns what went';
+COMMENT ON FUNCTION vcc.drop_events_before IS 'Forgets journal rows, and bodies that were set aside, received before that day in the time zone of the session; returns what went';
 
 -- Whether a body that was set aside speaks of this ticket; NULL where it cannot be read.
 CREATE FUNCTION vcc.speaks_of(body bytea, project_id bigint, ticket_id bigint) RETURNS boolean
@@ -125,7 +131,7 @@ BEGIN
     ticket := regexp_replace(ltrim(convert_from(body, 'UTF8'), E'\ufeff'),
                              '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g')::json -> 'ticket';
     RETURN (ticket ->> 'projectId')::numeric = project_id AND (ticket ->> 'ticketId')::numeric = ticket_id;
-EXCEPTION WHEN data_exception THEN
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
     RETURN NULL;
 END
 $$;

@@ -1,0 +1,308 @@
+"""`ticketd migrate` in a database that has tickets: from every older version, while handlers run, and after a dump and
+restore. Nothing that was there is lost, and events go on."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import fastcgi
+import pytest
+from cluster import Cluster
+from conftest import ROOT, TICKETD, Database, Handler, environment, wait_until
+from test_optional import event, request, stopping, submit
+
+FIRST, ALWAYS_LAST = 0, 999  # run at every migrate: see handler/store_migrate.c
+FILES = {int(path.name.split("_")[0]): path for path in sorted((ROOT / "sql").glob("[0-9]*.sql"))}
+VERSIONS = [version for version in FILES if version not in (FIRST, ALWAYS_LAST)]
+NEWEST = VERSIONS[-1]
+NEXT = 998  # a migration that this tree has not got
+
+PARTITIONS = """SELECT inhrelid::regclass::text, pg_get_expr(c.relpartbound, c.oid)
+    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'vcc.ticket_events'::regclass ORDER BY 1"""
+TABLES = """SELECT c.oid::regclass::text FROM pg_class c
+    WHERE relnamespace = 'vcc'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1"""
+# Makes a statement of the columns that a table has now: one that is added later makes no other row of it.
+ROWS = """SELECT format('SELECT to_jsonb(t) FROM (SELECT %%s FROM %%s) t', string_agg(quote_ident(attname), ', '),
+    attrelid::regclass) FROM pg_attribute
+    WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped GROUP BY attrelid"""
+APPLY = """SELECT vcc.apply_events(event_id => %s::uuid[], received_at => %s::timestamptz[], action => %s,
+    payload => %s, project_id => %s::bigint[], ticket_id => %s::bigint[], attributes => %s, extra_names => %s::text[],
+    repeats => false)"""
+
+
+def migrate(database, program=TICKETD):
+    """Returns what it says."""
+    done = subprocess.run([program, "migrate"], env=environment(TICKETD_DATABASE=database.owner), capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+class Empty(Database):
+    """Without schema vcc as yet."""
+
+    def __init__(self, cluster, name):
+        self.cluster, self.name = cluster, name
+        cluster.createdb(name)
+        self.owner, self.handler = cluster.conninfo(name), cluster.conninfo(name, "handler")
+        self.connection = cluster.connect(name)
+        self.query("DO $$ BEGIN CREATE ROLE handler LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+
+    def let_the_handler_in(self):
+        self.query("GRANT vcc_writer TO handler")
+
+
+@pytest.fixture
+def empty(cluster):
+    database = Empty(cluster, f"test_{time.time_ns()}")
+    yield database
+    database.connection.close()
+    cluster.execute(f'DROP DATABASE "{database.name}" WITH (FORCE)')
+
+
+# -- from every older version ---------------------------------------------------------------------------------------
+
+
+def bring_to(database, version):
+    """What the program of that version would have done, but for the roles, which are made again at every migrate."""
+    with contextlib.closing(database.cluster.connect(database.name, autocommit=False)) as connection, connection:
+        cursor = connection.cursor()
+        cursor.execute("SET LOCAL search_path = pg_catalog")
+        for number, path in FILES.items():
+            if number <= version:
+                cursor.execute(path.read_text())
+            if FIRST < number <= version:
+                cursor.execute("INSERT INTO vcc.migrations (version, name) VALUES (%s, %s)", (number, path.stem))
+
+
+def fill(database):
+    """Tickets, deletions and all else that the functions of the database's version know to make."""
+    events, received = [], datetime.now(timezone.utc) - timedelta(days=70)
+    for n in range(60):
+        events.append(event("add", n, title=f"ticket {n}", priority=n, firstOpenTime=str(received)))
+        events.append(event("update", n, status="closed"))
+        events += [event("delete", n)] * (n % 3 == 0) + [event("update", n, title="late")] * (n % 4 == 0)
+    for n, each in enumerate(events):  # of two months
+        at = received + timedelta(hours=8 * n)
+        values = {"title": "title", "status": "status", "firstOpenTime": "first_open_time"}
+        attributes = {column: each["ticket"][name] for name, column in values.items() if name in each["ticket"]}
+        identifier = uuid.UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | n)
+        extra = json.dumps({"priority": None}) if "priority" in each["ticket"] else None
+        database.query(APPLY, [str(identifier)], [at], [each["action"]], [json.dumps(each)], [130],
+                       [each["ticket"]["ticketId"]], [json.dumps(attributes)], [extra])
+    for function, call in {
+        "reject_event": "(gen_random_uuid(), now(), 130, '{', 'not JSON')",
+        "begin_import": "('digest', now())",
+    }.items():
+        exists = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'vcc'::regnamespace AND proname = %s"
+        if database.value(exists, function):
+            database.query(f"SELECT vcc.{function}{call}")
+
+
+def selects(database):
+    """For each table the statement that reads its rows, see ROWS."""
+    return {table: database.value(ROWS, table) for table, in database.query(TABLES)}
+
+
+def rows(database, statements):
+    return {table: sorted(json.dumps(row, sort_keys=True) for row, in database.query(statement))
+            for table, statement in statements.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", VERSIONS[:-1])
+def test_from_an_older_version(empty, folder, version):
+    bring_to(empty, version)
+    fill(empty)
+    statements = selects(empty)
+    before = rows(empty, statements)
+    assert all(before.values()) and len(before["vcc.ticket_events"]) > 100 and len(before["vcc.tickets"]) == 40
+
+    said = migrate(empty)
+    assert re.findall(r"migration applied.* name=(\d+)", said) == [f"{v:03}" for v in VERSIONS if v > version]
+    after = rows(empty, statements)
+    added = after["vcc.migrations"][len(before["vcc.migrations"]):]
+    assert [json.loads(row)["version"] for row in added] == [v for v in VERSIONS if v > version]
+    assert after == {**before, "vcc.migrations": before["vcc.migrations"] + added}
+    assert empty.value("SELECT vcc.schema_version()") == NEWEST
+
+    empty.let_the_handler_in()
+    with stopping(Handler(folder, empty)) as handler:
+        results = submit(handler, event("update", 1, title="after", priority=None), event("update", 0, title="after"),
+                         event("add", 100), event("delete", 2))  # fmt: skip
+    assert results == ["updated", "ignored", "inserted", "deleted"]
+    ticket = empty.query("SELECT title, status, extra FROM vcc.tickets WHERE ticket_id = 1")
+    assert ticket == [("after", "closed", {})]
+    assert len(rows(empty, statements)["vcc.ticket_events"]) == len(before["vcc.ticket_events"]) + 4
+
+
+# -- while handlers run ---------------------------------------------------------------------------------------------
+
+ADDED = """
+ALTER TABLE vcc.tickets ADD COLUMN channel text, ADD COLUMN weight integer NOT NULL DEFAULT 1;
+ALTER TABLE vcc.ticket_events ADD COLUMN host text;
+COMMENT ON COLUMN vcc.tickets.channel IS 'By which the customer came';
+COMMENT ON COLUMN vcc.tickets.weight IS 'How much it counts';
+COMMENT ON COLUMN vcc.ticket_events.host IS 'Host that received it';
+"""
+
+
+@pytest.fixture(scope="session")
+def next_program(tmp_path_factory):
+    """A program with one more migration, built of a copy of the tree with what was compiled before."""
+    tree = tmp_path_factory.mktemp("next")
+    for name in "handler", "sql", "tools", "Makefile":
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, tree / name)
+    (tree / "build").mkdir()
+    for path in (ROOT / "build").glob("*.[od]"):
+        shutil.copy2(path, tree / "build")
+    (tree / f"sql/{NEXT}_next.sql").write_text(ADDED)
+    subprocess.run(["make", "-s", "-C", str(tree), "build/ticketd"], check=True, stdout=subprocess.DEVNULL,
+                   env={k: v for k, v in environment().items() if not k.startswith("MAKE")})  # fmt: skip
+    yield tree / "build/ticketd"
+    shutil.rmtree(tree)
+
+
+@pytest.mark.parametrize("settings", [{}, {"TICKETD_WRITERS": 2, "TICKETD_BATCH": 8}], ids=["1 writer", "2 writers"])
+def test_a_migration_while_a_handler_is_busy(start, database, next_program, settings):
+    """No event is lost, none is answered other than 200; there is no spool that would help."""
+    handler = start(**settings)
+    done, sent, faults = threading.Event(), [], []
+
+    def client(n):
+        try:
+            with fastcgi.Connection(handler.socket) as c:
+                while not done.is_set():
+                    ticket = n * 10 + len(sent) % 10  # its events are sent by this thread alone
+                    c.send(request(event("update", ticket, title=str(len(sent)), priority=n)))
+                    answer = c.answer()
+                    assert answer.startswith("Status: 200"), answer
+                    sent.append(json.loads(answer.partition("\r\n\r\n")[2])["event"])
+        except BaseException as error:
+            faults.append(error)
+
+    def sent_so_far(count):
+        wait_until(lambda: len(sent) >= count or faults, what=f"{count} answers")
+        assert not faults, faults
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(6)]
+    try:
+        for thread in threads:
+            thread.start()
+        sent_so_far(300)
+        said = migrate(database, next_program)
+        assert f"name={NEXT}_next" in said
+        sent_so_far(len(sent) + 300)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(30)
+    assert not faults, faults
+    assert sorted(sent) == sorted(i for i, in database.query("SELECT event_id::text FROM vcc.ticket_events"))
+    assert database.value("SELECT vcc.schema_version()") == NEXT
+    wrong = database.query("""SELECT ticket_id FROM vcc.tickets t WHERE weight <> 1 OR channel IS NOT NULL OR title <> (
+        SELECT payload -> 'ticket' ->> 'title' FROM vcc.ticket_events e WHERE e.ticket_id = t.ticket_id
+         ORDER BY applied_no DESC LIMIT 1)""")
+    assert wrong == []
+    # A handler of this version starts with the newer schema too: one host is upgraded after the other.
+    handler.stop()
+    handler.start()
+    assert submit(handler, event("add", 1000)) == ["inserted"]
+
+
+# -- dump and restore -----------------------------------------------------------------------------------------------
+
+
+def program(database, name):
+    return os.path.join(database.cluster.bindir, name)
+
+
+def dump(database, *options):
+    return subprocess.run([program(database, "pg_dump"), "-d", database.owner, *options], check=True,
+                          stdout=subprocess.PIPE).stdout  # fmt: skip
+
+
+def restore(database, content):
+    plain = not content.startswith(b"PGDMP")
+    command = ["psql", "-Xq", "-v", "ON_ERROR_STOP=1"] if plain else ["pg_restore", "--exit-on-error"]
+    subprocess.run([program(database, command[0]), *command[1:], "-d", database.owner], input=content, check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+
+
+def fill_by_a_handler(folder, database):
+    with stopping(Handler(folder, database)) as handler:
+        submit(handler, *[event("add", n, title=f"{n} 'é\\\n", priority={"a": [None, n]},
+                                softDeadline="2024-02-15T14:46:46.123456Z") for n in range(30)])  # fmt: skip
+        submit(handler, *[event("delete", n) for n in range(0, 30, 3)])
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(b'{"\xff'))
+            assert c.answer().startswith("Status: 400")
+    database.query("SELECT vcc.begin_import('digest', now())")
+
+
+def goes_on(folder, database, rows_before):
+    """What holds of a database that was restored: new events come behind those that were there, in their month."""
+    newest = database.value("SELECT max(applied_no) FROM vcc.ticket_events")
+    with stopping(Handler(folder, database)) as handler:
+        results = submit(handler, event("update", 1, cc="after"), event("update", 0, cc="after"), event("add", 100))
+    assert results == ["updated", "ignored", "inserted"]
+    journal = database.query("""SELECT tableoid::regclass::text, to_char(received_at AT TIME ZONE 'UTC', 'YYYY_MM')
+        FROM vcc.ticket_events WHERE applied_no > %s""", newest)
+    assert len(journal) == 3 and database.value("SELECT count(*) FROM vcc.ticket_events") == rows_before + 3
+    assert [partition for partition, _ in journal] == [f"vcc.ticket_events_{month}" for _, month in journal]
+
+
+@pytest.mark.parametrize("options", [["--format=plain"], ["--format=custom"]], ids=["psql", "pg_restore"])
+def test_dump_and_restore(database, empty, folder, options):
+    fill_by_a_handler(folder, database)
+    restore(empty, dump(database, *options))
+    statements = selects(database)
+    before = rows(database, statements)
+    assert all(before.values())
+    assert rows(empty, selects(empty)) == before
+    assert empty.query(PARTITIONS) == database.query(PARTITIONS)
+    said = migrate(empty)
+    assert "up to date" in said and "applied" not in said
+    assert rows(empty, statements) == before and empty.query(PARTITIONS) == database.query(PARTITIONS)
+    goes_on(folder, empty, len(before["vcc.ticket_events"]))
+
+
+def test_restore_where_the_roles_are_missing(database, folder):
+    """A dump has no roles. Without its grants (--no-privileges) it is restored, and migrate makes both."""
+    fill_by_a_handler(folder, database)
+    with Cluster() as other:
+        copy = Empty(other, "copy")
+        with contextlib.closing(copy.connection):
+            restore(copy, dump(database, "--no-privileges"))
+            before = rows(database, selects(database))
+            assert rows(copy, selects(copy)) == before
+            assert "up to date" in migrate(copy)
+            copy.let_the_handler_in()
+            goes_on(folder, copy, len(before["vcc.ticket_events"]))
+            copy.query("SET ROLE vcc_reader")
+            assert copy.value("SELECT count(*) FROM vcc.tickets") == 21
+
+
+# -- the journal's partitions ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_migrate_again_makes_no_other_partition(empty, at_once):
+    for _ in range(2):
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(lambda _: migrate(empty), range(at_once)))
+    now = empty.value("SELECT now() AT TIME ZONE 'UTC'")
+    months = [f"{now.year + (now.month - 1 + n) // 12}_{(now.month - 1 + n) % 12 + 1:02}" for n in range(13)]
+    found = dict(empty.query(PARTITIONS))
+    assert found.pop("vcc.ticket_events_default") == "DEFAULT"
+    assert list(found) == [f"vcc.ticket_events_{month}" for month in months]
+    bounds = [re.findall(r"'([0-9a-f-]+)'", bound) for bound in found.values()]
+    assert [until for _, until in bounds[:-1]] == [since for since, _ in bounds[1:]]  # without a gap
