@@ -38,7 +38,7 @@ COMMENT ON COLUMN vcc.tickets.created_user_id IS 'User who created the ticket (c
 COMMENT ON COLUMN vcc.tickets.user_id IS 'User who last changed the ticket (userId)';
 COMMENT ON COLUMN vcc.tickets.ticket_no IS 'Ticket number that people quote (ticketNo)';
 COMMENT ON COLUMN vcc.tickets.title IS 'Title';
-COMMENT ON COLUMN vcc.tickets.type IS 'Ticket type chosen by the agent';
+COMMENT ON COLUMN vcc.tickets.type IS 'Ticket type chosen by the agent; NULL: none';
 COMMENT ON COLUMN vcc.tickets.description IS 'Description';
 COMMENT ON COLUMN vcc.tickets.cc IS 'Addresses in copy';
 COMMENT ON COLUMN vcc.tickets.status IS 'Status: park, closed or what else the sender says';
@@ -84,18 +84,18 @@ CREATE INDEX ticket_events_flow ON vcc.ticket_events (project_id, received_at)
     INCLUDE (ticket_id, was_open, is_open, applied_no)
     WHERE was_open IS DISTINCT FROM is_open;
 
-COMMENT ON TABLE  vcc.ticket_events IS 'The journal: one row for each event that was received and understood; only ever appended to';
+COMMENT ON TABLE  vcc.ticket_events IS 'The journal: one row for each event that was received and understood. Rows are never changed; only vcc.drop_events_before and vcc.erase_ticket remove any';
 COMMENT ON COLUMN vcc.ticket_events.event_id IS 'Identifier given at receipt, a UUIDv7: sorting by it sorts by time of receipt';
 COMMENT ON COLUMN vcc.ticket_events.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.ticket_events.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.ticket_events.action IS 'What the sender said happened: add, update or delete';
-COMMENT ON COLUMN vcc.ticket_events.received_at IS 'When the request had arrived at the handler';
+COMMENT ON COLUMN vcc.ticket_events.received_at IS 'When the request had arrived at the handler; the event itself has no time';
 COMMENT ON COLUMN vcc.ticket_events.result IS 'What the event did to vcc.tickets: inserted, updated, unchanged, deleted or ignored';
 COMMENT ON COLUMN vcc.ticket_events.payload IS 'The whole body as it was received';
 COMMENT ON COLUMN vcc.ticket_events.changes IS 'What it changed: each column of vcc.tickets with its old and its new value, extra with those of each name; NULL: nothing';
 COMMENT ON COLUMN vcc.ticket_events.was_open IS 'Whether the ticket was open before; NULL: it was not there, or the event changed nothing';
 COMMENT ON COLUMN vcc.ticket_events.is_open IS 'Whether the ticket was open afterwards; NULL: it was not there, or the event changed nothing';
-COMMENT ON COLUMN vcc.ticket_events.applied_no IS 'Sorting the events of a ticket by it gives the order in which they took effect, which a late one (spooled, tried again) changes';
+COMMENT ON COLUMN vcc.ticket_events.applied_no IS 'Order in which events took effect: sort those of a ticket by it. A late one (spooled, tried again) comes after events that were received later';
 COMMENT ON TABLE  vcc.ticket_events_default IS 'Journal rows of months that have no partition';
 
 CREATE TABLE vcc.deleted_tickets (

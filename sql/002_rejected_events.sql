@@ -15,9 +15,9 @@ CREATE TABLE vcc.rejected_events (
 -- `ticketd rejected` goes through them in the order of receipt.
 CREATE INDEX rejected_events_last ON vcc.rejected_events (last_event_id);
 
-COMMENT ON TABLE  vcc.rejected_events IS 'Bodies that were refused (400, 422), one row for each distinct body, until `ticketd rejected retry` succeeds with it';
+COMMENT ON TABLE  vcc.rejected_events IS 'Bodies that were set aside: answered 400 or 422, or refused by PostgreSQL alone. One row for each distinct body, until `ticketd rejected retry` succeeds with it';
 COMMENT ON COLUMN vcc.rejected_events.body IS 'The body, byte for byte; encode(body, ''escape'') shows it';
-COMMENT ON COLUMN vcc.rejected_events.reason IS 'Why it was refused the last time: each fault with a JSON pointer to its place';
+COMMENT ON COLUMN vcc.rejected_events.reason IS 'Why it was refused the last time: each fault with a JSON pointer to its place, or PostgreSQL''s SQLSTATE and constraint';
 COMMENT ON COLUMN vcc.rejected_events.first_received_at IS 'When it was received first';
 COMMENT ON COLUMN vcc.rejected_events.last_received_at IS 'When it was received last';
 COMMENT ON COLUMN vcc.rejected_events.attempts IS 'How many times it was received';

@@ -3,7 +3,7 @@
 --   pg_temp.add(1, '{"title": "a"}')       → the result, as the handler would get it
 --
 -- Attributes go by their names in the event, as the handler decodes them: what has no column is `extra`, null clears.
--- Each call is a new event, received a minute after the one before, unless `id` says otherwise; `body` replaces
+-- Each call is a new event, received a minute after the one before, unless `id` or `at` say otherwise; `body` replaces
 -- the text of the body where the exact bytes matter (the ticket's attributes are still those given).
 CREATE SEQUENCE pg_temp.minutes;
 
@@ -27,11 +27,12 @@ CREATE FUNCTION pg_temp.body(action text, ticket bigint, a jsonb, project bigint
                               'ticket', jsonb_build_object('projectId', project, 'ticketId', ticket) || a)::text
 $$;
 
-CREATE FUNCTION pg_temp.upsert(action text, ticket bigint, a jsonb, id uuid, project bigint, body text)
+CREATE FUNCTION pg_temp.upsert(action text, ticket bigint, a jsonb, id uuid, project bigint, body text,
+                               at timestamptz)
 RETURNS text LANGUAGE sql AS $$
     SELECT vcc.upsert_ticket(
         event_id => coalesce(id, gen_random_uuid()),
-        received_at => pg_temp.minute(nextval('pg_temp.minutes')),
+        received_at => coalesce(at, pg_temp.minute(nextval('pg_temp.minutes'))),
         action => action,
         payload => coalesce(body, pg_temp.body(action, ticket, a, project)),
         clears => (SELECT array_agg(n.col) FROM pg_temp.attributes n WHERE a -> n.name = 'null'),
@@ -59,17 +60,19 @@ RETURNS text LANGUAGE sql AS $$
         soft_deadline => (a ->> 'softDeadline')::timestamptz)
 $$;
 
-CREATE FUNCTION pg_temp.add(ticket bigint, a jsonb, id uuid = NULL, project bigint = 1, body text = NULL)
-RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.upsert('add', ticket, a, id, project, body) $$;
+CREATE FUNCTION pg_temp.add(ticket bigint, a jsonb, id uuid = NULL, project bigint = 1, body text = NULL,
+                            at timestamptz = NULL)
+RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.upsert('add', ticket, a, id, project, body, at) $$;
 
-CREATE FUNCTION pg_temp.update(ticket bigint, a jsonb, id uuid = NULL, project bigint = 1, body text = NULL)
-RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.upsert('update', ticket, a, id, project, body) $$;
+CREATE FUNCTION pg_temp.update(ticket bigint, a jsonb, id uuid = NULL, project bigint = 1, body text = NULL,
+                            at timestamptz = NULL)
+RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.upsert('update', ticket, a, id, project, body, at) $$;
 
-CREATE FUNCTION pg_temp.delete(ticket bigint, a jsonb = '{}', id uuid = NULL, project bigint = 1)
+CREATE FUNCTION pg_temp.delete(ticket bigint, a jsonb = '{}', id uuid = NULL, project bigint = 1, at timestamptz = NULL)
 RETURNS text LANGUAGE sql AS $$
     SELECT vcc.delete_ticket(
         event_id => coalesce(id, gen_random_uuid()),
-        received_at => pg_temp.minute(nextval('pg_temp.minutes')),
+        received_at => coalesce(at, pg_temp.minute(nextval('pg_temp.minutes'))),
         payload => pg_temp.body('delete', ticket, a, project),
         project_id => project,
         ticket_id => ticket)
