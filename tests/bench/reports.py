@@ -6,7 +6,10 @@ thirteen months, then each question is asked five times.
 
     REPORTS_TICKETS=1000000     tickets, in 20 projects
     REPORTS_EVENTS=5000000      journal rows, about
-    REPORTS_ONLY="flow agents"  questions whose name contains one of these words
+    REPORTS_ONLY="flow readme"  questions whose name contains one of these words
+
+The queries of README.md are asked too, of a project that is there, and the materialized forms that sql/README.md
+describes: how long a refresh takes, and an answer then.
 
 It measures and promises nothing. The database takes 7 GB in TMPDIR, and some minutes to fill."""
 
@@ -20,6 +23,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent / "e2e"))
 
 from cluster import Cluster  # noqa: E402
@@ -149,6 +153,18 @@ QUESTIONS = [
      "ORDER BY received_at DESC LIMIT 50"),
 ]  # fmt: skip
 
+# A view that is kept, and what identifies its rows.
+KEPT = re.findall(r"CREATE UNIQUE INDEX ON (\w+) \(([^)]*)\)", (ROOT / "sql/README.md").read_text())
+
+
+def readme():
+    """Its report queries, with the ids of its sample data replaced."""
+    text = (ROOT / "README.md").read_text()
+    queries = re.search(r"## Report with SQL.*?```sql\n(.*?)```", text, re.DOTALL).group(1)
+    for comment, statement in re.findall(r"-- ([^\n]*)\n([^;]*);", queries):
+        statement = statement.replace("project_id = 130", "project_id = {project}")
+        yield "README: " + comment, statement.replace("ticket_id = 21", "ticket_id = {ticket}")
+
 
 def fill(cursor):
     notes = max(0, 2 * (EVENTS / TICKETS - 3.2))  # at most: what the other steps leave, which are 3.2 on average
@@ -190,6 +206,23 @@ def ask(cursor, statement):
     return rows, medians, indexes(cursor.fetchone()[0][0]["Plan"])
 
 
+def kept(cursor):
+    print(f"\n| {'kept, with its index':20} | {'s to make':>9} | {'s to refresh':>12} | {'size':>8} | ms to count a project's")
+    print(f"|{'-' * 22}|{'-' * 10}:|{'-' * 13}:|{'-' * 9}:|---")
+    cursor.execute("SET jit = on")
+    for name, key in KEPT:
+        seconds = []
+        for statement in (f"CREATE MATERIALIZED VIEW {name} AS SELECT * FROM vcc.{name}; "
+                          f"CREATE UNIQUE INDEX ON {name} ({key})", f"REFRESH MATERIALIZED VIEW CONCURRENTLY {name}",
+                          f"SELECT count(*) FROM {name} WHERE project_id = {PROJECT}"):  # fmt: skip
+            begun = time.monotonic()
+            cursor.execute(statement)
+            seconds.append(time.monotonic() - begun)
+        cursor.execute(f"SELECT pg_size_pretty(pg_total_relation_size('{name}'))")
+        print("| {:20} | {:9.1f} | {:12.1f} | {:>8} | {:.0f}".format(
+            name, *seconds[:2], cursor.fetchone()[0], seconds[2] * 1000), flush=True)  # fmt: skip
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all is ended and removed
     with Cluster(settings=SETTINGS) as cluster:
@@ -205,10 +238,12 @@ def main():
             project, ticket = cursor.fetchone()
             print(f"| {'question':40} | {'rows':>7} | {'ms':>6} | {'jit off':>7} | indexes\n"
                   f"|{'-' * 42}|{'-' * 8}:|{'-' * 7}:|{'-' * 8}:|---")
-            for name, statement in QUESTIONS:
+            for name, statement in [*QUESTIONS, *readme()]:
                 if not ONLY or any(word in name for word in ONLY):
                     rows, (ms, without), used = ask(cursor, statement.format(project=project, ticket=ticket))
                     print(f"| {name:40} | {rows:7,} | {ms:6,.0f} | {without:7,.0f} | {used}", flush=True)
+            if not ONLY or "kept" in ONLY:
+                kept(cursor)
 
 
 if __name__ == "__main__":

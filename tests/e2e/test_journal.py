@@ -1,9 +1,12 @@
 """What the handler does for the journal and for its neighbours in the database: partitions, time-outs, its name."""
 
 import json
+import subprocess
 import time
 
-from conftest import wait_until
+import conftest
+import pytest
+from conftest import ROOT, wait_until
 from test_path import event
 from test_spool import ask
 
@@ -60,6 +63,28 @@ def test_a_partition_that_cannot_be_locked_is_left(start, database):
     handler.start()
     assert post(handler, event("delete")) == 200
     assert missing in [row[0] for row in database.query(PARTITIONS)]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_connection_may_live_for_years(start, database, folder, monkeypatch, busy):
+    """The partitions are looked at each day: here is a ticketd whose day is half a second."""
+    subprocess.run(["make", "-s", f"BUILD={folder}/build", "CPPFLAGS=-DJOURNAL_MS=500", "CFLAGS=-O0", "-j2",
+                    f"{folder}/build/ticketd"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+    monkeypatch.setattr(conftest, "TICKETD", f"{folder}/build/ticketd")
+    handler = start()
+    assert post(handler, event("add")) == 200
+    backend = "SELECT pid FROM pg_stat_activity WHERE usename = 'handler'"
+    before = database.value(backend)
+    missing = database.query(PARTITIONS)[-2][0]
+    database.query(f"DROP TABLE {missing}")
+
+    def is_made():
+        if busy:
+            assert post(handler, event("update", title=str(time.time()))) == 200
+        return missing in [row[0] for row in database.query(PARTITIONS)]
+    wait_until(is_made, 5, "the partition")
+    database.query("SELECT pg_stat_clear_snapshot()")
+    assert database.value(backend) == before, "it has connected again"
 
 
 def test_nothing_waits_in_the_database_longer_than_the_handler(start, database):

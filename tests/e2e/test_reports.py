@@ -8,12 +8,14 @@ import contextlib
 import json
 import os
 import random
+import re
 import statistics
 import sys
 import uuid
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,7 +23,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import SQL_DIR, Cluster  # noqa: E402
 from model import COLUMNS  # noqa: E402
-from test_functions import EMPTY, Arrival, apply_events, query  # noqa: E402
+from test_functions import EMPTY, Arrival, apply_events, execute, query  # noqa: E402
 
 # A failing run prints its seed; SEED=… repeats it.
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else [1, 2, 3]
@@ -349,6 +351,26 @@ def test_the_present_survives_any_loss(connection, seed):
                                         "FROM generate_series(1, 2) p"), f"SEED={seed}"  # fmt: skip
     assert query(connection, "SELECT * FROM vcc.status_periods WHERE duration < '0'") == [], f"SEED={seed}"
     assert query(connection, "SELECT * FROM vcc.resolution_times WHERE resolution < '0'") == [], f"SEED={seed}"
+
+
+def test_kept_answers_follow(connection):
+    """The materialized forms of sql/README.md, refreshed as it says: without locking readers out."""
+    text = (Path(SQL_DIR) / "README.md").read_text()
+    statements = re.search(r"```\n(CREATE MATERIALIZED VIEW.*?)```", text, re.DOTALL).group(1)
+    history = History(connection, SEEDS[0])
+    execute(connection, statements)
+    names = re.findall(r"CREATE MATERIALIZED VIEW (\w+)", statements)
+    before = [query(connection, f"SELECT count(*) FROM {name}") for name in names]
+    for n in range(100, 120):
+        for action, status in ("add", "park"), ("update", "closed"):
+            body = {"action": action, "ticket": {"projectId": 3, "ticketId": n, "status": status}}
+            history.apply(Arrival(json.dumps(body).encode()), NOW)
+    for name in names:
+        execute(connection, re.search(r"REFRESH[^;]*CONCURRENTLY (?=daily_flow;)", statements).group() + name)
+        for one, other in (name, f"vcc.{name}"), (f"vcc.{name}", name):
+            assert query(connection, f"SELECT * FROM {one} EXCEPT ALL SELECT * FROM {other}") == []
+    assert all(before < query(connection, f"SELECT count(*) FROM {name}") for before, name in zip(before, names))
+    connection.rollback()
 
 
 # -- plans ----------------------------------------------------------------------------------------------------------
