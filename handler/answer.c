@@ -45,16 +45,17 @@ static void append_problem(struct text *answer, enum outcome outcome)
 void answer_event(struct text *answer, const struct event *event)
 {
     int status = outcome_status(event->outcome);
+    char id[37];
 
+    clock_uuid_text(event->id, id);
+    append_head(answer, status, status == 200 ? "application/json" : "application/problem+json");
+    if (event->received_at) /* for the web server's access log */
+        text_append_format(answer, "X-Event-Id: %s\r\n", id);
     if (status == 200) {
-        char id[37];
-        clock_uuid_text(event->id, id);
-        append_head(answer, status, "application/json");
         text_append_format(answer, "\r\n{\"result\":\"%s\",\"event\":\"%s\"}\n", outcome_word(event->outcome), id);
         return;
     }
 
-    append_head(answer, status, "application/problem+json");
     text_append(answer, "\r\n");
     append_problem(answer, event->outcome);
     if (event->fault_count && event->outcome != OUTCOME_UNPROCESSABLE) {
@@ -82,8 +83,14 @@ void answer_bad_method(struct text *answer, const char *allowed)
     text_append_format(answer, ",\"detail\":\"Use one of: %s\"}\n", allowed);
 }
 
+void answer_head(struct text *answer, int status, const char *content_type)
+{
+    append_head(answer, status, content_type);
+    text_append(answer, "\r\n");
+}
+
 void answer_json(struct text *answer, int status, const char *json)
 {
-    append_head(answer, status, "application/json");
-    text_append_format(answer, "\r\n%s\n", json);
+    answer_head(answer, status, "application/json");
+    text_append_format(answer, "%s\n", json);
 }

@@ -12,6 +12,9 @@ void answer_event(struct text *answer, const struct event *event);
  */
 void answer_bad_method(struct text *answer, const char *allowed);
 
+/* Writes the head of another answer; its body comes behind it. */
+void answer_head(struct text *answer, int status, const char *content_type);
+
 /* Writes a small JSON answer, such as that of readyz. */
 void answer_json(struct text *answer, int status, const char *json);
 

@@ -4,8 +4,9 @@
 
 #include <stdint.h>
 
-/* Milliseconds of the monotonic clock: for deadlines. */
+/* Milliseconds and microseconds of the monotonic clock: for deadlines and durations. */
 int64_t clock_monotonic_ms(void);
+int64_t clock_monotonic_us(void);
 
 /* Microseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_realtime_us(void);

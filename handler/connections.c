@@ -3,6 +3,7 @@
 #include "connections.h"
 #include "clock.h"
 #include "log.h"
+#include "metrics.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -117,6 +118,7 @@ static struct connection *evict(struct connections *c)
     if (oldest) {
         request_free(oldest->request);
         oldest->request = NULL;
+        metrics_add(METRIC_CONNECTIONS, -1);
     }
     return oldest;
 }
@@ -149,8 +151,10 @@ static void start(struct connections *c, struct connection *place, int fd)
     place->state = IDLE;
     place->more = place->part = false;
     uint64_t tag = CONNECTION_TAG(place - c->all, place->generation);
-    if (place->request && watch(c->epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag))
+    if (place->request && watch(c->epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag)) {
+        metrics_add(METRIC_CONNECTIONS, 1);
         return;
+    }
     if (!place->request)
         close(fd);
     request_free(place->request);
@@ -241,6 +245,7 @@ static void end_connection(struct connections *c, struct connection *connection)
 {
     request_free(connection->request);
     connection->request = NULL;
+    metrics_add(METRIC_CONNECTIONS, -1);
     give_back(c, connection);
     if (!c->listening && c->listener_fd >= 0)
         listen_again(c);

@@ -3,6 +3,7 @@
 #include "drain.h"
 #include "clock.h"
 #include "log.h"
+#include "metrics.h"
 #include "replay.h"
 #include "segment.h"
 #include "spool_files.h"
@@ -69,13 +70,16 @@ static void settled(void *source, const struct event *event)
     struct drain *drain = source;
     int64_t now = clock_monotonic_ms();
 
-    (void)event;
     drain->settled++;
     drain->events++;
     drain->note.events++;
+    metrics_add(METRIC_DRAINED, 1);
     if (drain->note.events % 64 == 0)
         spool_write_note(drain->lock, &drain->note);
     int64_t left = drain->bytes_left + drain->reader.size - drain->reader.at;
+    metrics_add(METRIC_SPOOL_EVENTS, -1);
+    metrics_set(METRIC_SPOOL_BYTES, left);
+    metrics_set(METRIC_SPOOL_OLDEST, left > 0 ? event->received_at : 0);
     if (drain->report) {
         drain->report(drain->context, left);
     } else if (drain->said_at == 0 || now - drain->said_at >= REPORT_MS) {

@@ -1,6 +1,7 @@
 /* Between the threads that read and the writers that commit. */
 #include "queue.h"
 #include "clock.h"
+#include "metrics.h"
 #include "store.h"
 
 #include <pthread.h>
@@ -84,7 +85,8 @@ void queue_arrive(struct queue *queue, int slot, struct waiter *waiter)
     pthread_mutex_unlock(&queue->lock);
 
     waiter->event.received_at = now;
-    waiter->deadline = clock_monotonic_ms() + queue->timeout_ms;
+    waiter->arrived = clock_monotonic_us();
+    waiter->deadline = waiter->arrived / 1000 + queue->timeout_ms;
     clock_uuid(waiter->event.id, now);
 }
 
@@ -127,6 +129,10 @@ enum outcome queue_submit(struct queue *queue, int slot, struct waiter *waiter)
             TAILQ_INSERT_HEAD(&lane->waiting, waiter, link);
         queue->bytes += waiter->event.length;
         outcome = OUTCOME_NONE;
+        metrics_add(METRIC_QUEUE_EVENTS, 1);
+        metrics_set(METRIC_QUEUE_BYTES, (int64_t)queue->bytes);
+        if (waiter->event.refusal == OUTCOME_NONE)
+            metrics_set(METRIC_LAST_EVENT, waiter->event.received_at);
     }
     queue->arrived[slot] = 0;
     wake_writers(queue);
@@ -206,6 +212,8 @@ void queue_finish(struct queue *queue, struct waiter **batch, size_t count)
         queue->bytes -= batch[i]->event.length;
         TAILQ_INSERT_TAIL(&queue->verdicts, batch[i], link);
     }
+    metrics_add(METRIC_QUEUE_EVENTS, -(int64_t)count);
+    metrics_set(METRIC_QUEUE_BYTES, (int64_t)queue->bytes);
     pthread_mutex_unlock(&queue->lock);
     eventfd_write(queue->verdicts_fd, 1);
 }

@@ -14,6 +14,7 @@
 /* An event on its way through the queue. Owned by the connection; the queue and the batches borrow it. */
 struct waiter {
     struct event event;
+    int64_t arrived;  /* monotonic microseconds; 0: not yet */
     int64_t deadline; /* monotonic milliseconds; see clock.h */
     void *owner;      /* the submitter's own */
     TAILQ_ENTRY(waiter) link;

@@ -170,6 +170,12 @@ const char *request_parameter(const struct request *request, const char *name)
     return value ? value : "";
 }
 
+const char *request_id(const struct request *request)
+{
+    const char *id = request_parameter(request, "REQUEST_ID");
+    return *id ? id : request_parameter(request, "UNIQUE_ID");
+}
+
 /* One piece of the body. 0: its end. Below 0: it broke off. */
 static ssize_t read_piece(struct request *request, char *into, size_t size)
 {

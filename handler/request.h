@@ -53,6 +53,10 @@ const char *request_problem(const struct request *request);
  * answer. */
 const char *request_parameter(const struct request *request, const char *name);
 
+/* What the web server calls the request in its own log: REQUEST_ID (nginx's $request_id) or UNIQUE_ID (Apache's
+ * mod_unique_id); "" where it does not say. Valid until the answer. */
+const char *request_id(const struct request *request);
+
 /* Hands the body over, of a bad request as much as came: to be freed by the caller, with a NUL behind it where it is
  * whole. NULL where there is none left to take. */
 char *request_take_body(struct request *request, size_t *length) MUST_USE;

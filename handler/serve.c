@@ -10,6 +10,8 @@
 #include "commands.h"
 #include "decode.h"
 #include "log.h"
+#include "metrics.h"
+#include "places.h"
 #include "store.h"
 #include "writers.h"
 
@@ -23,43 +25,6 @@
 #define QUEUE_BODIES   64   /* bodies of the largest size that may wait for their commit */
 #define STOP_MS        8000 /* after SIGTERM: for what is in flight */
 #define STOP_FORCED_MS 1000 /* then, for what is left to be answered 503 */
-
-/* Answers a request that is no event. OUTCOME_NONE: it is one. `path` is REQUEST_URI, or what CGI has in its place. */
-static enum outcome answer_places(struct server *server, struct request *request, struct text *answer)
-{
-    static const char *const probes[] = {"livez", "readyz"};
-    const char *method = request_parameter(request, "REQUEST_METHOD");
-    const char *path = request_parameter(request, "REQUEST_URI");
-    const char *probe = NULL;
-
-    if (!*path)
-        path = request_parameter(request, "PATH_INFO");
-    if (!*path)
-        path = request_parameter(request, "SCRIPT_NAME");
-    size_t length = strcspn(path, "?");
-    for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
-        size_t size = strlen(probes[i]);
-        if (length > size && path[length - size - 1] == '/' && memcmp(path + length - size, probes[i], size) == 0)
-            probe = probes[i];
-    }
-
-    if (!probe && (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0))
-        return OUTCOME_NONE;
-    if (!probe || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)) {
-        answer_bad_method(answer, probe ? "GET, HEAD" : "POST, PUT");
-        return OUTCOME_BAD_METHOD;
-    }
-    int readiness = atomic_load(&server->stopping) ? NOT_READY : atomic_load(&server->readiness);
-    if (strcmp(probe, "livez") == 0)
-        answer_json(answer, 200, "{\"live\":true}");
-    else if (readiness == NOT_READY)
-        answer_json(answer, 503, "{\"ready\":false}");
-    else if (readiness == READY_BY_DATABASE)
-        answer_json(answer, 200, "{\"ready\":true,\"by\":\"database\"}");
-    else
-        answer_json(answer, 200, "{\"ready\":true,\"by\":\"spool\"}");
-    return OUTCOME_UNCHANGED;
-}
 
 static bool is_allowed(struct server *server, const struct request *request)
 {
@@ -85,9 +50,10 @@ static enum outcome receive(struct server *server, int slot, struct request *req
     size_t length = 0;
 
     event_init(event, NULL, 0);
+    waiter->arrived = 0;
     if (!request_begin(request))
         return OUTCOME_GONE;
-    enum outcome outcome = answer_places(server, request, answer);
+    enum outcome outcome = places_answer(server, request, answer);
     if (outcome != OUTCOME_NONE) {
         request_discard(request);
         return outcome;
@@ -114,6 +80,31 @@ static enum outcome receive(struct server *server, int slot, struct request *req
     return outcome;
 }
 
+/* Counts a request that has its verdict, and logs it: what was refused for people, the rest for those who look closer.
+ * The ids lead from the web server's log to the journal. */
+static void note(const struct request *request, const struct waiter *waiter, enum outcome outcome)
+{
+    const struct event *event = &waiter->event;
+    int status = outcome_status(outcome);
+    enum log_level level = status == 200 ? LOG_DEBUG : LOG_WARNING;
+    int64_t took = waiter->arrived ? clock_monotonic_us() - waiter->arrived : 0;
+    char id[37] = "";
+
+    if (status == 0)
+        return;
+    metrics_count(METRIC_REQUESTS, outcome);
+    if (status == 200)
+        metrics_count_event(METRIC_EVENTS, event->action, outcome);
+    if (waiter->arrived)
+        metrics_observe(METRIC_REQUEST_SECONDS, took);
+    if (!log_shows(level))
+        return;
+    if (waiter->arrived)
+        clock_uuid_text(event->id, id);
+    log_line(level, outcome_word(outcome), LOG_NUMBER("status", status), LOG_TEXT("request", request_id(request)),
+             LOG_TEXT("event", id), LOG_NUMBER("microseconds", took));
+}
+
 /* The second half: the answer goes out, the event is freed, the connection is watched for its next request. */
 static void answer_and_watch(struct server *server, struct connection *connection, const struct text *answer)
 {
@@ -138,14 +129,16 @@ static void converse(struct server *server, int slot, struct connection *connect
         connections_close(server->connections, connection);
     if (state != REQUEST_WHOLE)
         return;
-    switch (receive(server, slot, connection->request, &connection->waiter, &answer)) {
-    case OUTCOME_NONE:
+    enum outcome outcome = receive(server, slot, connection->request, &connection->waiter, &answer);
+    switch (outcome) {
+    case OUTCOME_NONE: /* it is no longer ours */
         break;
     case OUTCOME_GONE:
         event_free(&connection->waiter.event);
         connections_close(server->connections, connection);
         break;
     default:
+        note(connection->request, &connection->waiter, outcome);
         answer_and_watch(server, connection, &answer);
     }
     text_free(&answer);
@@ -158,8 +151,10 @@ static void answer_verdicts(struct server *server)
     queue_clear_verdicts_fd(server->queue);
     while ((waiter = queue_next_verdict(server->queue))) {
         struct text answer = {0};
+        struct connection *connection = waiter->owner;
         answer_event(&answer, &waiter->event);
-        answer_and_watch(server, waiter->owner, &answer);
+        note(connection->request, waiter, waiter->event.outcome);
+        answer_and_watch(server, connection, &answer);
         text_free(&answer);
     }
 }
@@ -203,9 +198,12 @@ static void wait_for_signals(struct server *server, const sigset_t *signals)
     int signal = 0;
 
     while (signal != SIGTERM && signal != SIGINT) {
-        sigwait(signals, &signal);
+        signal = sigtimedwait(signals, NULL, &(struct timespec){.tv_sec = 1});
         if (signal == SIGHUP)
             auth_reload(server->auth);
+        if (signal == SIGUSR1 || signal == SIGUSR2)
+            log_change_level(signal == SIGUSR1 ? 1 : -1);
+        log_tick(false);
     }
     log_line(LOG_INFO, "stopping: finishing what is in flight");
     atomic_store(&server->stopping, true);
@@ -243,6 +241,7 @@ static int serve_fastcgi(struct server *server, const sigset_t *signals)
     struct thread threads[64 + 32 + 1]; /* the most that conf.def allows */
     int count = 0, wanted = conf->writers + conf->workers + (*conf->spool_dir != '\0'), status = EXIT_FAILURE;
 
+    log_limit();
     raise_descriptors(conf);
     server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
     if (!server->connections)
@@ -267,6 +266,7 @@ static int serve_fastcgi(struct server *server, const sigset_t *signals)
 out:
     while (count > 0)
         pthread_join(threads[--count].id, NULL);
+    log_tick(true);
     connections_free(server->connections);
     return status;
 }
@@ -285,16 +285,18 @@ static int serve_cgi(struct server *server)
         goto out;
     if (strcmp(request_parameter(request, "REQUEST_METHOD"), "GET") == 0)
         atomic_store(&server->readiness, writers_look(server, store));
-    switch (receive(server, 0, request, &waiter, &answer)) {
+    enum outcome outcome = receive(server, 0, request, &waiter, &answer);
+    switch (outcome) {
     case OUTCOME_NONE:
         if (writers_write(server, 0, store, batch, events, 0) != 1)
             goto out;
         answer_event(&answer, &waiter.event);
+        note(request, &waiter, waiter.event.outcome);
         break;
     case OUTCOME_GONE:
         goto out;
     default:
-        break;
+        note(request, &waiter, outcome);
     }
     (void)!request_answer(request, &answer, false);
     status = EXIT_SUCCESS;
@@ -313,11 +315,13 @@ static bool init_signals(sigset_t *signals)
     sigaddset(signals, SIGTERM);
     sigaddset(signals, SIGINT);
     sigaddset(signals, SIGHUP);
+    sigaddset(signals, SIGUSR1);
+    sigaddset(signals, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, signals, NULL);
 
     bool good = request_library_init();
     signal(SIGTERM, SIG_DFL);
-    signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR1, SIG_DFL); /* blocked, and waited for */
     signal(SIGPIPE, SIG_IGN);
     return good;
 }
@@ -353,6 +357,7 @@ int command_serve(const struct conf *conf, int argc, char **argv)
     sem_init(&server.stop_drain, 0, 0);
     if (!init_signals(&signals))
         return EXIT_FAILURE;
+    metrics_set(METRIC_START, clock_realtime_us());
 
     server.auth = auth_open(conf);
     server.spool = spool_open(conf);
@@ -361,6 +366,8 @@ int command_serve(const struct conf *conf, int argc, char **argv)
     spool_prepare(server.spool);
     if (cgi) {
         one.batch = one.writers = one.workers = 1;
+        signal(SIGUSR1, SIG_IGN);
+        signal(SIGUSR2, SIG_IGN);
         pthread_sigmask(SIG_UNBLOCK, &signals, NULL); /* the web server may end it at any time */
         server.conf = &one;
     }

@@ -2,6 +2,7 @@
 #include "spool.h"
 #include "clock.h"
 #include "log.h"
+#include "metrics.h"
 #include "segment.h"
 #include "spool_files.h"
 
@@ -349,6 +350,7 @@ void spool_append(struct spool *spool, struct event **events, size_t count)
     if (*spool->path)
         say(spool, append.why);
     if (good) {
+        metrics_add(METRIC_SPOOL_EVENTS, (int64_t)spooled);
         atomic_store(&spool->known, HOLDS);
         give_way(spool, spooled);
     }
@@ -411,6 +413,7 @@ struct spool *spool_open(const struct conf *conf)
         return NULL;
     spool->path = conf->spool_dir;
     spool->max_bytes = (int64_t)conf->spool_max_mb * 1024 * 1024;
+    metrics_set(METRIC_SPOOL_MAX, *spool->path ? spool->max_bytes : 0);
     pthread_mutex_init(&spool->lock, NULL);
     atomic_store(&spool->drained, *spool->path ? drained(spool) : 0);
     atomic_store(&spool->moved_at, INT64_MIN / 2);

@@ -4,65 +4,16 @@
 #include "commands.h"
 #include "drain.h"
 #include "progress.h"
-#include "segment.h"
 #include "spool.h"
 #include "spool_files.h"
+#include "spool_survey.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-/* What the segments hold. */
-struct survey {
-    uint64_t events;
-    int64_t oldest; /* received_at; 0: none */
-};
-
-/* Counts the records by their heads. */
-static void survey_segment(int fd, int64_t size, struct survey *survey)
-{
-    struct segment_reader reader;
-    struct event event;
-
-    if (segment_open(&reader, fd, size) != SEGMENT_END)
-        return;
-    if (survey->oldest == 0 && segment_next(&reader, &event) == SEGMENT_RECORD) {
-        survey->oldest = event.received_at;
-        survey->events++;
-        event_free(&event);
-    }
-    for (;;) {
-        switch (segment_next(&reader, NULL)) {
-        case SEGMENT_RECORD:
-            survey->events++;
-            break;
-        case SEGMENT_END:
-        case SEGMENT_ERROR:
-            return;
-        case SEGMENT_BAD:
-        case SEGMENT_TORN:
-            break;
-        }
-    }
-}
-
-static struct survey survey_all(int directory, const struct spool_contents *contents)
-{
-    struct survey survey = {0};
-    struct stat stat;
-
-    for (size_t i = 0; i < contents->count; i++) {
-        int fd = spool_segment(directory, contents->segments[i]);
-        if (fd >= 0 && fstat(fd, &stat) == 0)
-            survey_segment(fd, stat.st_size, &survey);
-        spool_close_file(fd);
-    }
-    return survey;
-}
 
 static void print_time(const char *what, int64_t time, const char *text)
 {
@@ -97,6 +48,7 @@ static bool is_being_drained(int directory)
 
 static int status(const struct conf *conf, struct spool *spool)
 {
+    struct spool_survey survey = {0};
     struct spool_contents contents;
     const char *why;
     int directory = spool_directory(conf->spool_dir, &why);
@@ -106,7 +58,7 @@ static int status(const struct conf *conf, struct spool *spool)
         spool_close_file(directory);
         return EXIT_CANNOT_RUN;
     }
-    struct survey survey = survey_all(directory, &contents);
+    spool_survey_look(&survey, directory, &contents);
     const char *problem = spool_problem(spool);
     printf("%-11s %s\n%-11s %zu\n%-11s %" PRIu64 "\n%-11s %" PRId64 " of %d MiB\n", "directory", conf->spool_dir,
            "segments", contents.count, "events", survey.events, "bytes", contents.bytes, conf->spool_max_mb);
@@ -119,6 +71,7 @@ static int status(const struct conf *conf, struct spool *spool)
     printf("%-11s %s\n", "takes more", problem ? problem : "yes");
     printf("%-11s %s\n", "drained by", is_being_drained(directory) ? "another process, now" : "nobody now");
     print_last_error(directory);
+    spool_survey_free(&survey);
     spool_contents_free(&contents);
     close(directory);
     return EXIT_SUCCESS;

@@ -2,6 +2,7 @@
 #include "store.h"
 #include "clock.h"
 #include "log.h"
+#include "metrics.h"
 #include "store_pipeline.h"
 #include "text.h"
 
@@ -129,6 +130,20 @@ static void conclude(struct store *store, struct event **events, struct range *r
     }
 }
 
+/* They are committed, and have their verdicts. */
+static void settled(struct event **events, const enum outcome *results, size_t count, int64_t microseconds)
+{
+    int64_t rejected = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        events[i]->outcome = results[i];
+        rejected += events[i]->refusal != OUTCOME_NONE;
+    }
+    metrics_observe(METRIC_BATCH_EVENTS, (int64_t)count);
+    metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
+    metrics_add(METRIC_REJECTED, rejected);
+}
+
 size_t store_batch(const struct store *store)
 {
     size_t most = (size_t)store->conf->batch;
@@ -158,14 +173,14 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
         if (!store->connection && !connection_open(store, deadline > now ? deadline : now + 1))
             continue;
 
+        int64_t began = clock_monotonic_us();
         struct run run = pipeline_run(store, events + range.from, range.to - range.from, results + range.from);
         if (run.broken || run.error) {
             conclude(store, events, &range, &run);
             PQclear(run.error);
             continue;
         }
-        for (size_t i = range.from; i < range.to; i++)
-            events[i]->outcome = results[i];
+        settled(events + range.from, results + range.from, range.to - range.from, clock_monotonic_us() - began);
         connection_healthy(store);
         if (store->batch <= range.to - range.from && store->batch < (size_t)store->conf->batch)
             store->batch *= 2;

@@ -38,7 +38,8 @@ size_t store_batch(const struct store *store);
 /* Whether stop_at has come. */
 bool store_must_stop(const struct store *store);
 
-/* To be called about once a second while there is nothing to do: notices a lost connection and connects again.
+/* To be called about once a second while there is nothing to do: notices a lost connection, or a server that does not
+ * answer within TICKETD_DB_TIMEOUT_MS, and connects again.
  * Returns whether the database would take an event now. */
 bool store_idle(struct store *store);
 

@@ -3,6 +3,7 @@
 #include "store_connection.h"
 #include "clock.h"
 #include "log.h"
+#include "metrics.h"
 #include "sql.h"
 
 #include <poll.h>
@@ -33,7 +34,7 @@ void store_close(struct store *store)
 {
     if (!store)
         return;
-    PQfinish(store->connection);
+    connection_close(store);
     free(store);
 }
 
@@ -82,6 +83,8 @@ void connection_close(struct store *store)
 {
     PQfinish(store->connection);
     store->connection = NULL;
+    metrics_add(METRIC_DATABASE_CONNECTIONS, -store->counted);
+    store->counted = 0;
 }
 
 void connection_failed(struct store *store, const char *why, const char *sqlstate)
@@ -97,6 +100,8 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
     }
     snprintf(store->complaint, sizeof(store->complaint), "%s", sqlstate ? sqlstate : "");
     connection_close(store); /* not before: why may be inside it */
+    metrics_set(METRIC_DATABASE_UP, 0);
+    metrics_add(METRIC_DATABASE_FAILURES, 1);
     store->complained = true;
     store->backoff_ms = store->backoff_ms ? store->backoff_ms * 2 : BACKOFF_MIN_MS;
     if (store->backoff_ms > BACKOFF_MAX_MS)
@@ -119,6 +124,7 @@ void connection_healthy(struct store *store)
 {
     if (store->complained)
         log_line(LOG_INFO, "the database is back");
+    metrics_set(METRIC_DATABASE_UP, 1);
     store->complained = false;
     store->backoff_ms = 0;
     store->next_try = 0;
@@ -264,6 +270,9 @@ bool connection_open(struct store *store, int64_t deadline)
         !prepare(store, "forget", sql_forget_rejected, deadline))
         return false;
 
+    store->counted = 1;
+    metrics_add(METRIC_DATABASE_CONNECTIONS, 1);
+    metrics_add(METRIC_DATABASE_CONNECTS, 1);
     log_line(store->complained ? LOG_DEBUG : LOG_INFO, "database connected",
              LOG_TEXT("host", PQhost(store->connection)), LOG_TEXT("database", PQdb(store->connection)),
              LOG_TEXT("user", PQuser(store->connection)));
@@ -293,6 +302,8 @@ bool store_idle(struct store *store)
 {
     int64_t now = clock_monotonic_ms();
 
+    if (store_must_stop(store))
+        return store->connection != NULL;
     if (store->connection) {
         struct pollfd socket = {.fd = PQsocket(store->connection), .events = POLLIN};
         if (poll(&socket, 1, 0) > 0 &&
@@ -301,6 +312,8 @@ bool store_idle(struct store *store)
     }
     if (store->connection && now >= store->journal_due)
         (void)!connection_prepare_journal(store, now + store->conf->db_timeout_ms);
+    else if (store->connection) /* an empty query: does it answer at all? */
+        (void)!succeeds(store, PQsendQuery(store->connection, ""), now + store->conf->db_timeout_ms, NULL, 0);
     if (!store->connection && now >= store->next_try && connection_open(store, now + store->conf->db_timeout_ms))
         connection_healthy(store);
     return store->connection != NULL;

@@ -13,6 +13,7 @@ struct store {
     const struct conf *conf;
     const _Atomic int64_t *stop_at;
     PGconn *connection;  /* NULL: away */
+    int counted;         /* 1: among the open ones in the metrics */
     int64_t next_try;    /* monotonic milliseconds: not to connect before this */
     int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;

@@ -3,6 +3,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "log.h"
+#include "spool_survey.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -84,9 +85,11 @@ void *writers_drain(void *argument)
     struct server *server = ((struct thread *)argument)->server;
     struct store *store = NULL;
     struct drain *drain = NULL;
+    struct spool_survey survey = {0};
     struct timespec next;
 
     do {
+        spool_survey_measure(&survey, server->conf->spool_dir);
         if (!spool_holds(server->spool)) {
             drain_close(drain);
             store_close(store);
@@ -105,5 +108,6 @@ void *writers_drain(void *argument)
     } while (sem_clockwait(&server->stop_drain, CLOCK_MONOTONIC, &next) != 0);
     drain_close(drain);
     store_close(store);
+    spool_survey_free(&survey);
     return NULL;
 }

@@ -285,7 +285,7 @@ class Apache:
         self.folder = folder
         self.mpm = mpm
         modules = [f"mpm_{mpm}", "authz_core", "authz_host", "alias", "asis", "env", "remoteip", "setenvif", "reqtimeout",
-                   "proxy", "proxy_fcgi", "fcgid", "cgi" if mpm == "prefork" else "cgid"]
+                   "unique_id", "proxy", "proxy_fcgi", "fcgid", "cgi" if mpm == "prefork" else "cgid"]
         loads = "\n".join(f"LoadModule {m}_module {self.MODULES}/mod_{m}.so" for m in modules)
         shipped = (self.CONF / conf).read_text()
         for what, by in {**replace, "/usr/local/share/ticketd/apache": str(folder)}.items():

@@ -186,6 +186,22 @@ def raw_status(port, path, *headers):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_one_id_leads_to_the_next(site, database, mode):
+    """Apache's log → ticketd's, which in the other modes is Apache's error log → the journal."""
+    s = site(mode, TICKETD_LOG_LEVEL="debug")
+    identifier = s.send(event()).headers["X-Event-Id"]
+    assert database.value("SELECT event_id::text FROM vcc.ticket_events") == identifier
+    log = s.handler.log if s.handler else s.folder / "apache-error.log"
+
+    def found():
+        shown = re.search(r"msg=updated .*|msg=inserted .*", log.read_text(errors="replace"))
+        access = re.search(f" request=([^ ]{{24,32}}) event={identifier}\n", (s.folder / "apache-access.log").read_text())
+        return shown and access and (shown[0], access[1])
+    line, request = wait_until(found, what="both lines")
+    assert f"request={request}" in line.replace('"', "") and f"event={identifier}" in line
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_places(site, mode):
     """From elsewhere nobody reaches livez and the like, however the path is written and whatever Apache lets through."""
     s = site(mode, options={"server": "HttpProtocolOptions Unsafe\nAllowEncodedSlashes On"})

@@ -190,7 +190,7 @@ def test_bad_padding_and_bad_json_are_one_answer(start, database):
     with fastcgi.Connection(handler.socket) as c:
         for content in bodies:
             c.send(fastcgi.request(content, uri=LOCATION + QUERY))
-            answers.add(c.answer())
+            answers.add(re.sub(r"X-Event-Id: \S+", "", c.answer()))  # time and chance alone
     assert len(answers) == 1 and "Status: 400" in answers.pop()
     kept = {bytes(b) for b, in database.query("SELECT body FROM vcc.rejected_events")}
     assert kept == set(bodies)  # byte for byte, as they came

@@ -1,0 +1,69 @@
+/* Beside the path: requests that are no events, told by the last segment of their path. */
+#include "places.h"
+#include "answer.h"
+#include "metrics.h"
+
+#include <string.h>
+
+static void answer_live(struct server *server, struct text *answer)
+{
+    (void)server;
+    answer_json(answer, 200, "{\"live\":true}");
+}
+
+static void answer_ready(struct server *server, struct text *answer)
+{
+    int readiness = atomic_load(&server->stopping) ? NOT_READY : atomic_load(&server->readiness);
+
+    if (readiness == NOT_READY)
+        answer_json(answer, 503, "{\"ready\":false}");
+    else if (readiness == READY_BY_DATABASE)
+        answer_json(answer, 200, "{\"ready\":true,\"by\":\"database\"}");
+    else
+        answer_json(answer, 200, "{\"ready\":true,\"by\":\"spool\"}");
+}
+
+static void answer_metrics(struct server *server, struct text *answer)
+{
+    (void)server;
+    answer_head(answer, 200, "text/plain; version=0.0.4; charset=utf-8");
+    metrics_write(answer);
+}
+
+static const struct place {
+    const char *name;
+    void (*answer)(struct server *server, struct text *answer);
+} places[] = {{"livez", answer_live}, {"readyz", answer_ready}, {"metrics", answer_metrics}};
+
+/* REQUEST_URI without its query, or what CGI has in its place. NULL: none of them. */
+static const struct place *find(const struct request *request)
+{
+    const char *path = request_parameter(request, "REQUEST_URI");
+
+    if (!*path)
+        path = request_parameter(request, "PATH_INFO");
+    if (!*path)
+        path = request_parameter(request, "SCRIPT_NAME");
+    size_t length = strcspn(path, "?");
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        size_t size = strlen(places[i].name);
+        if (length > size && path[length - size - 1] == '/' && memcmp(path + length - size, places[i].name, size) == 0)
+            return &places[i];
+    }
+    return NULL;
+}
+
+enum outcome places_answer(struct server *server, const struct request *request, struct text *answer)
+{
+    const char *method = request_parameter(request, "REQUEST_METHOD");
+    const struct place *place = find(request);
+
+    if (!place && (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0))
+        return OUTCOME_NONE;
+    if (!place || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)) {
+        answer_bad_method(answer, place ? "GET, HEAD" : "POST, PUT");
+        return OUTCOME_BAD_METHOD;
+    }
+    place->answer(server, answer);
+    return OUTCOME_PLACE;
+}
