@@ -105,6 +105,12 @@ $(BUILD)/sql.c: tools/embed $(sort $(wildcard sql/*.sql)) | $(BUILD)
 	@tools/embed $(sort $(wildcard sql/*.sql)) > $@.new
 	@mv $@.new $@
 
+$(BUILD)/ticketd.8: tools/documents handler/ticketd.8 $(wildcard handler/*.def) | $(BUILD)
+	@tools/documents page > $@
+
+$(BUILD)/ticketd.env: tools/documents handler/conf.def | $(BUILD)
+	@tools/documents environment > $@
+
 $(BUILD):
 	@mkdir -p $@
 
