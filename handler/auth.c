@@ -306,6 +306,16 @@ struct auth *auth_open_for_bodies(const struct conf *conf)
     return open_auth(conf, true);
 }
 
+size_t auth_token_count(const struct auth *auth)
+{
+    return auth->token_count;
+}
+
+size_t auth_key_count(const struct auth *auth)
+{
+    return auth->keys.count;
+}
+
 void auth_close(struct auth *auth)
 {
     if (!auth)

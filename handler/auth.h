@@ -29,6 +29,10 @@ void auth_reload(struct auth *auth);
  * TICKETD_AUTH=none. */
 bool auth_allows(struct auth *auth, const char *query, const char *authorization) MUST_USE;
 
+/* How many there are; none where TICKETD_AUTH=none, or bodies are not encrypted. */
+size_t auth_token_count(const struct auth *auth);
+size_t auth_key_count(const struct auth *auth);
+
 /* Whether bodies are encrypted (TICKETD_CIPHER). */
 bool auth_encrypted(const struct auth *auth);
 

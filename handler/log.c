@@ -20,6 +20,7 @@
 static _Atomic int log_level = LOG_INFO;
 static enum log_format log_format = LOG_LOGFMT;
 static bool log_priorities; /* as the journal wants them */
+static struct text *redirected;
 
 static const struct {
     const char *name;
@@ -94,6 +95,25 @@ static void append_pair(struct text *line, const char *key, const char *value)
     }
     if (value)
         append_value(line, value);
+}
+
+void log_redirect(struct text *text)
+{
+    redirected = text;
+}
+
+/* For people: "cannot listen: why=…". */
+static void redirect_line(const struct log_pair *pairs)
+{
+    text_append(redirected, redirected->length ? "\n" : "");
+    text_append(redirected, pairs->text);
+    for (const char *before = ": "; (++pairs)->key; before = ", ") {
+        text_append_format(redirected, "%s%s=", before, pairs->key);
+        if (pairs->text)
+            text_append(redirected, pairs->text);
+        else
+            text_append_format(redirected, "%lld", (long long)pairs->number);
+    }
 }
 
 static void write_line(enum log_level level, const struct log_pair *pairs)
@@ -187,6 +207,8 @@ void log_tick(bool last)
 
 void log_pairs(enum log_level level, const struct log_pair *pairs)
 {
-    if (log_shows(level) && (!limited || level == LOG_DEBUG || admit(level, pairs->text)))
+    if (redirected)
+        redirect_line(pairs);
+    else if (log_shows(level) && (!limited || level == LOG_DEBUG || admit(level, pairs->text)))
         write_line(level, pairs);
 }

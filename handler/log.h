@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct text;
+
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_LOGFMT, LOG_JSON };
 
@@ -24,6 +26,10 @@ struct log_pair {
 
 /* Sets what is logged and how. Call before threads start. */
 void log_setup(enum log_level level, enum log_format format);
+
+/* From now on lines go to `text` instead, without time and level, a line each; NULL: to standard error again. While one
+ * thread runs. */
+void log_redirect(struct text *text);
 
 /* From now on the same message is logged at most ten times in ten seconds, but for those at level debug; then it is
  * said how often it came (log_tick). */

@@ -21,6 +21,7 @@ extern const char sql_forget_rejected[];
 extern const char sql_list_rejected[];
 extern const char sql_begin_import[];
 extern const char sql_prepare_journal[];
+extern const char sql_check_database[];
 extern const char sql_schema_version_query[];
 extern const char sql_set_timeouts[];
 

@@ -71,9 +71,14 @@ bool store_list_close(struct store_list *list);
  * Connects. False: the database did not take it (logged). */
 bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t now, int64_t *began) MUST_USE;
 
-/* The parts of `ticketd check` and `ticketd migrate`. Each logs what went wrong and returns false. */
+/* For a start and for `ticketd migrate`. Each logs what went wrong and returns false. */
 bool store_valid_conninfo(const struct conf *conf) MUST_USE;
-bool store_check(struct store *store, int64_t deadline) MUST_USE;
 bool store_migrate(const struct conf *conf) MUST_USE;
+
+/* For `ticketd check`: looks at the database, its schema and the role's rights, through a store that is not connected,
+ * and says of each a name, a grade ("ok", "note", "wrong" or "not looked at") and words, which are valid during the
+ * call. */
+void store_check(struct store *store, int64_t deadline,
+                 void (*say)(void *context, const char *name, const char *grade, const char *words), void *context);
 
 #endif

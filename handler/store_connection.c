@@ -114,9 +114,7 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
 void connection_failed_by(struct store *store, const PGresult *error)
 {
     const char *message = error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    if (!message)
-        message = PQerrorMessage(store->connection);
-    connection_failed(store, *message ? message : "no answer in time",
+    connection_failed(store, message ? message : connection_problem(store),
                       error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL);
 }
 
@@ -255,13 +253,25 @@ static void drop_notice(void *ignored, const PGresult *notice)
     (void)notice;
 }
 
-bool connection_open(struct store *store, int64_t deadline)
+bool connection_begin(struct store *store, int64_t deadline)
 {
     store->connection = start_connecting(store->conf);
     PQsetNoticeReceiver(store->connection, drop_notice, NULL);
-    if (!store->connection || PQstatus(store->connection) == CONNECTION_BAD || !finish_connecting(store, deadline)) {
-        const char *why = store->connection ? PQerrorMessage(store->connection) : "out of memory";
-        connection_failed(store, *why ? why : "no answer in time", NULL);
+    return store->connection && PQstatus(store->connection) != CONNECTION_BAD && finish_connecting(store, deadline);
+}
+
+const char *connection_problem(const struct store *store)
+{
+    ConnStatusType status = PQstatus(store->connection); /* of NULL: bad */
+    const char *why = store->connection ? PQerrorMessage(store->connection) : "out of memory";
+    bool connecting = status != CONNECTION_BAD && status != CONNECTION_OK; /* libpq has begun a message then */
+    return *why && !connecting ? why : "no answer in time";
+}
+
+bool connection_open(struct store *store, int64_t deadline)
+{
+    if (!connection_begin(store, deadline)) {
+        connection_failed(store, connection_problem(store), NULL);
         return false;
     }
     if (!schema_fits(store, deadline) || !set_timeouts(store, deadline) ||
@@ -290,12 +300,6 @@ bool store_valid_conninfo(const struct conf *conf)
                  LOG_TEXT("expected", "a connection string or URI as in the PostgreSQL manual, section 34.1.1"));
     PQconninfoFree(options);
     return options != NULL;
-}
-
-bool store_check(struct store *store, int64_t deadline)
-{
-    store->complained = false;
-    return connection_open(store, deadline);
 }
 
 bool store_idle(struct store *store)

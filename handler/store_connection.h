@@ -22,6 +22,11 @@ struct store {
     char complaint[6]; /* with this SQLSTATE */
 };
 
+/* Connects. False: not before `deadline`, or refused: connection_problem says why, in one line or several, valid until
+ * connection_close. */
+bool connection_begin(struct store *store, int64_t deadline) MUST_USE;
+const char *connection_problem(const struct store *store);
+
 /* Connects, looks at the schema's version, sets the time-outs of the session, has the journal's partitions made and
  * prepares the statements. False: not before `deadline`, or refused. */
 bool connection_open(struct store *store, int64_t deadline) MUST_USE;

@@ -58,20 +58,6 @@ def test_commands():
     assert "subStatus\tsub_status\ttext" in run("fields").stdout
 
 
-def test_check_says_what_is_wrong(cluster, database, folder):
-    good = run("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
-    assert good.returncode == 0 and "database" in good.stdout
-    cluster.createdb("empty")
-    assert run("check", TICKETD_DATABASE=database.handler).returncode == 1
-    spool = run("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", TICKETD_SPOOL_DIR=folder / "spool")
-    assert spool.returncode == 0 and "spool" in spool.stdout
-    (folder / "spool").write_text("a file")
-    spool = run("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", TICKETD_SPOOL_DIR=folder / "spool")
-    assert spool.returncode == 1 and "Not a directory" in spool.stderr
-    bad = run("check", TICKETD_DATABASE=cluster.conninfo("empty"), TICKETD_AUTH="none")
-    assert bad.returncode == 1 and "vcc" in bad.stderr
-
-
 def test_migrate_twice_and_at_once(cluster):
     cluster.createdb("fresh")
     conninfo = cluster.conninfo("fresh")

@@ -1,0 +1,265 @@
+"""`ticketd check`: each line says that something is well, or what is wrong with it and what to do."""
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+from conftest import TICKETD, environment, free_port, wait_until
+from test_spool import ROOT_ONLY, Spool, ask, body
+
+NAMES = ["settings", "socket", "access", "spool", "database", "encoding", "clock", "rights", "journal", "schema"]
+GRADES = {"ok", "note", "wrong", "not looked at"}
+
+
+def check(**settings):
+    """The exit status, {name: (grade, words)}, standard error."""
+    done = subprocess.run([TICKETD, "check"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+                          env=environment(**{"TICKETD_AUTH": "none", **settings}))  # fmt: skip
+    lines = re.findall(r"^(\w+) +([a-z ]+?)(?:: (.*(?:\n {11}.*)*))?$", done.stdout, re.MULTILINE)
+    assert len(lines) == len(re.findall(r"^\S", done.stdout, re.MULTILINE)), done.stdout
+    found = {name: (grade, words) for name, grade, words in lines}
+    assert {grade for grade, _ in found.values()} <= GRADES
+    assert done.returncode == any(grade == "wrong" for grade, _ in found.values()), done.stdout
+    return done.returncode, found, done.stderr
+
+
+def one(name, grade, words, **settings):
+    """That line says so."""
+    _, found, _ = check(**settings)
+    assert found[name][0] == grade and re.search(words, found[name][1]), found[name]
+
+
+@pytest.fixture
+def conninfo(database):
+    return {"TICKETD_DATABASE": database.handler}
+
+
+def test_all_is_well(database, conninfo, folder):
+    (folder / "token").write_text("one\ntwo\n")
+    (folder / "token").chmod(0o600)
+    status, found, errors = check(**conninfo, TICKETD_AUTH="token", TICKETD_TOKEN_FILE=folder / "token",
+                                  TICKETD_SPOOL_DIR=folder / "spool", TICKETD_SPOOL_MAX_MB="1")  # fmt: skip
+    assert (status, errors) == (0, "")
+    assert list(found) == NAMES
+    assert {grade for grade, _ in found.values()} == {"ok"}, found
+    assert found["access"][1] == "2 tokens; bodies are not encrypted"
+    assert found["spool"][1] == f"0 events wait in {folder}/spool"
+    assert re.fullmatch(r"PostgreSQL \d.*, database test_\d+, role handler, by unix socket", found["database"][1])
+    assert found["journal"][1] == "partitions for 12 months ahead"
+    assert not (folder / "spool").exists(), "it changed something"
+
+
+# -- access ---------------------------------------------------------------------------------------------------------
+
+
+def test_access(conninfo, folder):
+    token, key = folder / "token", folder / "key"
+    token.write_text("my-secret\n")
+    key.write_text("my-key\n")
+    for file in token, key:
+        file.chmod(0o600)
+    files = {**conninfo, "TICKETD_AUTH": "token", "TICKETD_TOKEN_FILE": token}
+    one("access", "ok", "^1 token; bodies are encrypted with aes-128-cbc, 1 key$", TICKETD_CIPHER="aes-128-cbc",
+        TICKETD_CIPHER_KEY_FILE=key, **files)  # fmt: skip
+    one("access", "wrong", "TICKETD_CIPHER", TICKETD_CIPHER="aes-128-gcm", TICKETD_CIPHER_KEY_FILE=key, **files)
+    one("access", "wrong", "TICKETD_CIPHER_KEY_FILE.*No such file", TICKETD_CIPHER="aes-128-cbc",
+        TICKETD_CIPHER_KEY_FILE=folder / "none", **files)  # fmt: skip
+    token.chmod(0o644)
+    one("access", "note", r"1 token.*\n +a file with secrets is open to every user: chmod o=", **files)
+    _, found, errors = check(**files)
+    assert "my-secret" not in str(found) + errors
+    token.write_text("\n")
+    one("access", "wrong", "TICKETD_TOKEN", **files)
+    one("access", "note", "TICKETD_AUTH=none: whoever reaches the location can send events", **conninfo)
+
+
+# -- socket ---------------------------------------------------------------------------------------------------------
+
+
+def socket_says(conninfo, path):
+    return check(**conninfo, TICKETD_LISTEN=f"unix:{path}")[1]["socket"]
+
+
+def test_socket(conninfo, folder, start):
+    assert socket_says(conninfo, f"{folder}/new.sock") == (
+        "note", f"{folder}/new.sock is not there: ticketd makes it when it starts")
+    assert socket_says(conninfo, f"{folder}/none/x.sock") == ("wrong", f"{folder}/none/x.sock: its directory is missing")
+    assert socket_says(conninfo, "x.sock")[0] == "wrong"
+    (folder / "file").touch()
+    grade, words = socket_says(conninfo, folder / "file")
+    assert grade == "wrong" and "something else than a socket" in words
+    handler = start()
+    os.chmod(handler.socket, 0o666)
+    folder.chmod(0o755)
+    grade, words = socket_says(conninfo, handler.socket)
+    assert (grade, handler.accepts()) == ("ok", True)
+    assert words.startswith(f"{handler.socket}: somebody listens")
+    handler.process.kill()
+    handler.process.wait()
+    grade, words = socket_says(conninfo, handler.socket)
+    assert grade == "note" and words.startswith(f"{handler.socket}: nobody listens")
+    handler.start()
+
+
+def has_user(name):
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(name)
+    return None
+
+
+@pytest.mark.skipif(not has_user("www-data"), reason="there is no user www-data here")
+def test_socket_with_the_web_servers_eyes(conninfo, folder, start):
+    handler = start()  # mode 0660, of our own group
+    folder.chmod(0o755)
+    grade, words = socket_says(conninfo, handler.socket)
+    assert grade == "wrong"
+    assert f"www-data may not connect: {handler.socket} (mode 0660, owner " in words
+    assert words.endswith("Put the web server's user into that group, and restart the web server")
+    os.chmod(handler.socket, 0o666)
+    grade, words = socket_says(conninfo, handler.socket)
+    assert grade == "ok" and "www-data may connect" in words
+    folder.chmod(0o700)
+    grade, words = socket_says(conninfo, handler.socket)
+    assert grade == "wrong" and f"www-data may not connect: {folder} (mode 0700" in words
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chmod(handler.socket, 0o660)
+        shutil.chown(handler.socket, group="www-data")
+        assert socket_says(conninfo, handler.socket)[0] == "ok"
+        # And it is so: the user himself.
+        script = f"import socket; socket.socket(socket.AF_UNIX).connect('{handler.socket}')"
+        user = has_user("www-data")
+        subprocess.run(["/usr/bin/python3", "-c", script], check=True, user=user.pw_uid, group=user.pw_gid, extra_groups=[])
+
+
+def test_socket_of_tcp(conninfo):
+    port = free_port()
+    _, found, errors = check(**conninfo, TICKETD_LISTEN=f"127.0.0.1:{port}")
+    assert (found["socket"], errors) == (("ok", f"127.0.0.1:{port}: nobody listens there now"), "")
+    with socket.create_server(("127.0.0.1", port)):
+        one("socket", "note", "Address already in use", **conninfo, TICKETD_LISTEN=f"127.0.0.1:{port}")
+
+
+# -- spool ----------------------------------------------------------------------------------------------------------
+
+
+def test_spool(conninfo, folder, database):
+    one("spool", "note", "TICKETD_SPOOL_DIR is not set: while the database is away events are answered 503", **conninfo)
+    spool = Spool(folder, database)
+    try:
+        handler = spool.handler(reachable=False)
+        assert ask(handler.socket, body(1, "a"))[1]["result"] == "spooled"
+    finally:
+        spool.close()
+    place = {**conninfo, "TICKETD_SPOOL_DIR": spool.path}
+    one("spool", "ok", f"^1 event waits in {spool.path}", TICKETD_SPOOL_MAX_MB="1", **place)
+    one("spool", "note", r"the disk has room for \d+ MB, less than TICKETD_SPOOL_MAX_MB=1048576",
+        TICKETD_SPOOL_MAX_MB="1048576", **place)  # fmt: skip
+    shutil.rmtree(spool.path)
+    spool.path.write_text("a file")
+    one("spool", "wrong", "can take no more: Not a directory", **place)
+
+
+@ROOT_ONLY
+def test_spool_of_another_user(conninfo, folder):
+    (folder / "spool").mkdir()
+    shutil.chown(folder / "spool", "nobody")
+    one("spool", "wrong", "it belongs to another user", TICKETD_SPOOL_DIR=folder / "spool", **conninfo)
+
+
+# -- database -------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_out_of_reach(database):
+    one("database", "wrong", "does the server run, and is TICKETD_DATABASE right", TICKETD_DATABASE="host=/nonexistent")
+    _, found, errors = check(TICKETD_DATABASE=f"host=127.0.0.1,::1 port={free_port()} password=my-secret")
+    assert found["database"][0] == "wrong" and found["database"][1].count("Connection refused") == 2
+    assert found["schema"] == ("not looked at", "") and list(found)[-2:] == ["database", "schema"]
+    assert "my-secret" not in str(found) + errors
+    one("database", "wrong", 'database "none" does not exist: see TICKETD_DATABASE',
+        TICKETD_DATABASE=re.sub("dbname=\\S+", "dbname=none", database.handler))  # fmt: skip
+    one("database", "wrong", 'role "none" does not exist: see TICKETD_DATABASE',
+        TICKETD_DATABASE=re.sub("user=\\S+", "user=none", database.handler))  # fmt: skip
+
+
+def test_a_frozen_database(cluster, conninfo):
+    cluster.freeze()
+    try:
+        one("database", "wrong", "no answer in time|timeout", TICKETD_DB_TIMEOUT_MS="300", **conninfo)
+    finally:
+        cluster.thaw()
+
+
+def test_a_wrong_password(cluster, database, conninfo):
+    path = database.value("SHOW hba_file")
+    database.query("ALTER ROLE handler PASSWORD 'right'")
+    with open(path) as file:
+        before = file.read()
+    try:
+        with open(path, "w") as file:
+            file.write("local all handler scram-sha-256\n" + before)
+        database.query("SELECT pg_reload_conf()")
+        wait_until(lambda: check(**conninfo)[1]["database"][0] == "wrong", what="the new rule")
+        one("database", "wrong", 'password authentication failed for user "handler": see TICKETD_DATABASE, the role and its',
+            PGPASSWORD="wrong", **conninfo)  # fmt: skip
+        one("database", "ok", "role handler", PGPASSWORD="right", **conninfo)
+    finally:
+        with open(path, "w") as file:
+            file.write(before)
+        database.query("SELECT pg_reload_conf()")
+
+
+def test_a_read_only_database(database, conninfo):
+    database.query("ALTER ROLE handler SET default_transaction_read_only = on")
+    try:
+        one("database", "wrong", "it is read-only: see default_transaction_read_only", **conninfo)
+    finally:
+        database.query("ALTER ROLE handler RESET default_transaction_read_only")
+
+
+def test_another_encoding(cluster):
+    cluster.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    one("encoding", "wrong", "LATIN1 cannot hold all that is sent", TICKETD_DATABASE=cluster.conninfo("latin"))
+
+
+def test_rights(database, conninfo):
+    database.query("REVOKE vcc_writer FROM handler")
+    try:
+        one("rights", "wrong", "GRANT vcc_writer TO handler, which may not execute apply_events, ", **conninfo)
+        one("schema", "wrong", "permission denied.*: run ticketd migrate", **conninfo)
+    finally:
+        database.query("GRANT vcc_writer TO handler")
+    database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer; "
+                   "GRANT EXECUTE ON FUNCTION vcc.forget_rejected TO PUBLIC")  # fmt: skip
+    one("rights", "ok", "", **conninfo)  # it is the group that is wrong, and the next look says so
+    database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
+    one("rights", "note", "is a superuser", TICKETD_DATABASE=database.owner)
+
+
+def test_schema(cluster, database, conninfo):
+    cluster.createdb("empty")
+    status, found, _ = check(TICKETD_DATABASE=cluster.conninfo("empty"))
+    assert found["schema"][0] == "wrong" and "run ticketd migrate" in found["schema"][1]
+    assert "rights" not in found and "journal" not in found
+    version = database.value("SELECT vcc.schema_version()")
+    database.query("INSERT INTO vcc.migrations (version, name) VALUES (%s, 'of the future')", version + 1)
+    one("schema", "note", f"version {version + 1}, and this program works with {version}: it is newer", **conninfo)
+    database.query("DELETE FROM vcc.migrations WHERE version >= %s", version)
+    one("schema", "wrong", f"version {version - 1}, .* {version}: run ticketd migrate", **conninfo)
+
+
+def test_journal(database, conninfo):
+    names = [row[0] for row in database.query("""SELECT inhrelid::regclass::text FROM pg_inherits
+        WHERE inhparent = 'vcc.ticket_events'::regclass AND inhrelid::regclass::text ~ '[0-9]$' ORDER BY 1""")]
+    database.query("DROP TABLE " + ", ".join(names[1:]))
+    one("journal", "note", "^partitions for 0 months ahead: the handler makes them when it connects$", **conninfo)
+    database.query(f"DROP TABLE {names[0]}")
+    database.query("""INSERT INTO vcc.ticket_events (event_id, project_id, ticket_id, action, received_at, result, payload)
+        VALUES (gen_random_uuid(), 1, 1, 'add', now(), 'inserted', '{}')""")
+    database.query("ANALYZE vcc.ticket_events_default")
+    one("journal", "note", "about 1 rows in the default partition: SELECT vcc.prepare_journal", **conninfo)
