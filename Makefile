@@ -7,6 +7,8 @@ BUILD    ?= build
 CC       ?= cc
 CFLAGS   ?= -O2 -g
 PREFIX   ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
 PYTHON   ?= /usr/bin/python3
 PORT     ?= 8080
 export PORT
@@ -25,7 +27,7 @@ MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 
-.PHONY: all run check unit docs bench torture coverage fuzz fuzzers install clean
+.PHONY: all run check unit docs bench torture coverage fuzz fuzzers deb deb-check install clean
 all:
 	@tools/install build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
@@ -108,18 +110,43 @@ $(BUILD)/sql.c: tools/embed $(sort $(wildcard sql/*.sql)) | $(BUILD)
 $(BUILD)/ticketd.8: tools/documents handler/ticketd.8 $(wildcard handler/*.def) | $(BUILD)
 	@tools/documents page > $@
 
-$(BUILD)/ticketd.env: tools/documents handler/conf.def | $(BUILD)
+$(BUILD)/ticketd.env: tools/documents systemd/ticketd.env handler/conf.def | $(BUILD)
 	@tools/documents environment > $@
 
 $(BUILD):
 	@mkdir -p $@
 
-install: all
+# The Debian package, from a copy of the tree: build/package/ticketd_VERSION_ARCHITECTURE.deb
+deb:
+	@tools/install deb
+	@exec tools/deb
+
+# The package installed, upgraded, removed and purged in a Debian of its own. Root only.
+deb-check:
+	@tools/install deb-check
+	@exec tests/package
+
+# The files lead to /usr/local and /etc, and what is installed of them to where that is. The admin's settings are kept.
+SHARE    = $(DESTDIR)$(PREFIX)/share
+SETTINGS = $(DESTDIR)$(SYSCONFDIR)/ticketd/ticketd.env
+PLACES   = sed 's|/usr/local/s|$(PREFIX)/s|g; s|/etc/ticketd/|$(SYSCONFDIR)/ticketd/|g'
+
+install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/nginx nginx/*.conf
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/apache apache/*
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/sql sql/*.sql sql/README.md
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ticketd/sql/optional sql/optional/*.sql
+	install -D -m 644 -t $(SHARE)/ticketd/nginx nginx/*.conf
+	install -D -m 644 -t $(SHARE)/ticketd/apache apache/*
+	$(PLACES) -i $(SHARE)/ticketd/nginx/* $(SHARE)/ticketd/apache/*
+	install -D -m 644 -t $(SHARE)/ticketd/sql sql/*.sql sql/README.md
+	install -D -m 644 -t $(SHARE)/ticketd/sql/optional sql/optional/*.sql
+	install -D -m 644 -t $(SHARE)/doc/ticketd README.md SECURITY.md
+	install -D -m 644 -t $(SHARE)/ticketd/monitoring monitoring/*
+	install -D -m 644 -t $(SHARE)/man/man8 $(BUILD)/ticketd.8
+	install -D -m 644 -t $(SHARE)/bash-completion/completions completion/ticketd
+	$(PLACES) systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service
+	$(PLACES) systemd/ticketd.socket | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.socket
+	install -D -m 644 systemd/ticketd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/ticketd.conf
+	test -d $(dir $(SETTINGS)) || install -d -m 750 $(dir $(SETTINGS))
+	test -e $(SETTINGS) || $(PLACES) $(BUILD)/ticketd.env | install -m 644 /dev/stdin $(SETTINGS)
 
 clean:
 	rm -rf build

@@ -17,6 +17,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define WAIT_MS        1000   /* who finds no work comes back this often, to be seen alive */
 #define ACCEPT_AT_ONCE 16     /* then others have their turn: who has left gives his place before one that stays must */
 #define STUCK_MS       5000   /* how long the next piece of a request may take */
 #define WHOLE_MS       120000 /* and all of them */
@@ -87,8 +88,8 @@ enum wake connections_wait(struct connections *c, struct connection **connection
     for (;;) {
         struct epoll_event event;
         /* One at a time: nobody waits behind a request that this thread is busy with. */
-        if (epoll_wait(c->epoll_fd, &event, 1, -1) != 1)
-            continue;
+        if (epoll_wait(c->epoll_fd, &event, 1, WAIT_MS) != 1)
+            return WAKE_NOTHING;
         uint32_t index = (uint32_t)event.data.u64;
         if (index < WAKE_CONNECTION)
             return (enum wake)index;
@@ -284,6 +285,16 @@ void connections_stop_listening(struct connections *c)
     epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->listener_fd, NULL);
     c->listener_fd = -1;
     pthread_mutex_unlock(&c->lock);
+}
+
+int connections_open(struct connections *c)
+{
+    int count = 0;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->most; i++)
+        count += c->all[i].state != FREE;
+    pthread_mutex_unlock(&c->lock);
+    return count;
 }
 
 int connections_in_flight(struct connections *c)

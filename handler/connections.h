@@ -25,7 +25,7 @@ struct connection {
     int next_free;
 };
 
-enum wake { WAKE_LISTENER, WAKE_VERDICTS, WAKE_CLOCK, WAKE_STOP, WAKE_CONNECTION };
+enum wake { WAKE_LISTENER, WAKE_VERDICTS, WAKE_CLOCK, WAKE_STOP, WAKE_NOTHING, WAKE_CONNECTION };
 
 struct connections;
 
@@ -33,7 +33,8 @@ struct connections;
 struct connections *connections_new(int most, int listener_fd, int verdicts_fd) MUST_USE;
 void connections_free(struct connections *connections);
 
-/* Waits until there is something to do. With WAKE_CONNECTION the connection is busy and the caller's. */
+/* Waits until there is something to do, for about a second at most (then WAKE_NOTHING: the caller is alive). With
+ * WAKE_CONNECTION the connection is busy and the caller's. */
 enum wake connections_wait(struct connections *connections, struct connection **connection);
 
 /* Accepts what is waiting at the listener, to the most that there is room for: a new connection takes the place of the
@@ -51,6 +52,9 @@ void connections_close_stuck(struct connections *connections);
 
 /* Stops watching the listener, after accepting what waits there. */
 void connections_stop_listening(struct connections *connections);
+
+/* How many there are. */
+int connections_open(struct connections *connections);
 
 /* How many are busy, or idle with a request to be read. */
 int connections_in_flight(struct connections *connections);

@@ -13,18 +13,16 @@
 #include "metrics.h"
 #include "places.h"
 #include "store.h"
+#include "supervise.h"
 #include "writers.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-#define QUEUE_BODIES   64   /* bodies of the largest size that may wait for their commit */
-#define STOP_MS        8000 /* after SIGTERM: for what is in flight */
-#define STOP_FORCED_MS 1000 /* then, for what is left to be answered 503 */
+#define QUEUE_BODIES 64 /* bodies of the largest size that may wait for their commit */
 
 static bool is_allowed(struct server *server, const struct request *request)
 {
@@ -129,6 +127,7 @@ static void converse(struct server *server, int slot, struct connection *connect
         connections_close(server->connections, connection);
     if (state != REQUEST_WHOLE)
         return;
+    atomic_store(&server->asked_at, clock_monotonic_ms());
     enum outcome outcome = receive(server, slot, connection->request, &connection->waiter, &answer);
     switch (outcome) {
     case OUTCOME_NONE: /* it is no longer ours */
@@ -166,6 +165,7 @@ static void *work(void *argument)
     struct connection *connection;
 
     for (;;) {
+        atomic_store(&thread->passed_at, clock_monotonic_ms());
         switch (connections_wait(server->connections, &connection)) {
         case WAKE_LISTENER:
             connections_accept(server->connections);
@@ -176,6 +176,8 @@ static void *work(void *argument)
         case WAKE_CLOCK:
             connections_close_stuck(server->connections);
             break;
+        case WAKE_NOTHING:
+            break;
         case WAKE_CONNECTION:
             converse(server, thread->number, connection);
             break;
@@ -183,40 +185,6 @@ static void *work(void *argument)
             return NULL;
         }
     }
-}
-
-/* Waits until nothing is in flight, at most `milliseconds`. */
-static void wait_for_answers(struct server *server, int milliseconds)
-{
-    int64_t until = clock_monotonic_ms() + milliseconds;
-    while (connections_in_flight(server->connections) > 0 && clock_monotonic_ms() < until)
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-}
-
-static void wait_for_signals(struct server *server, const sigset_t *signals)
-{
-    int signal = 0;
-
-    while (signal != SIGTERM && signal != SIGINT) {
-        signal = sigtimedwait(signals, NULL, &(struct timespec){.tv_sec = 1});
-        if (signal == SIGHUP)
-            auth_reload(server->auth);
-        if (signal == SIGUSR1 || signal == SIGUSR2)
-            log_change_level(signal == SIGUSR1 ? 1 : -1);
-        log_tick(false);
-    }
-    log_line(LOG_INFO, "stopping: finishing what is in flight");
-    atomic_store(&server->stopping, true);
-    connections_stop_listening(server->connections);
-    listener_close(&server->listener);
-    atomic_store(&server->stop_drain_at, clock_monotonic_ms());
-    sem_post(&server->stop_drain);
-    wait_for_answers(server, STOP_MS);
-    atomic_store(&server->stop_at, clock_monotonic_ms());
-    wait_for_answers(server, STOP_FORCED_MS);
-    connections_stop(server->connections);
-    atomic_store(&server->stopped, true);
-    queue_wake(server->queue);
 }
 
 /* As many descriptors as the connections need, and some for the rest, as far as the system lets us. */
@@ -248,7 +216,8 @@ static int serve_fastcgi(struct server *server, const sigset_t *signals)
         goto out;
     for (int i = 0; i < wanted; i++) {
         bool writer = i < conf->writers, worker = !writer && i < conf->writers + conf->workers;
-        threads[i] = (struct thread){.number = writer ? i : i - conf->writers, .server = server};
+        threads[i] = (struct thread){
+            .number = writer ? i : i - conf->writers, .server = server, .passed_at = clock_monotonic_ms()};
         if (pthread_create(&threads[i].id, NULL,
                            writer   ? writers_run
                            : worker ? work
@@ -261,7 +230,7 @@ static int serve_fastcgi(struct server *server, const sigset_t *signals)
     }
     log_line(LOG_INFO, "serving FastCGI", LOG_TEXT("listen", conf->listen), LOG_NUMBER("workers", conf->workers),
              LOG_NUMBER("writers", conf->writers));
-    wait_for_signals(server, signals);
+    supervise(server, threads + conf->writers, signals);
     status = EXIT_SUCCESS;
 out:
     while (count > 0)
@@ -308,24 +277,6 @@ out:
     return status;
 }
 
-/* Before any thread and before libfcgi, which takes SIGTERM: a signal that comes early waits for sigwait(). */
-static bool init_signals(sigset_t *signals)
-{
-    sigemptyset(signals);
-    sigaddset(signals, SIGTERM);
-    sigaddset(signals, SIGINT);
-    sigaddset(signals, SIGHUP);
-    sigaddset(signals, SIGUSR1);
-    sigaddset(signals, SIGUSR2);
-    pthread_sigmask(SIG_BLOCK, signals, NULL);
-
-    bool good = request_library_init();
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGUSR1, SIG_DFL); /* blocked, and waited for */
-    signal(SIGPIPE, SIG_IGN);
-    return good;
-}
-
 /* Finds or opens the socket. *cgi: there is none, the web server wants one request served. */
 static bool find_socket(struct server *server, bool *cgi)
 {
@@ -355,7 +306,7 @@ int command_serve(const struct conf *conf, int argc, char **argv)
     atomic_store(&server.stop_at, INT64_MAX);
     atomic_store(&server.stop_drain_at, INT64_MAX);
     sem_init(&server.stop_drain, 0, 0);
-    if (!init_signals(&signals))
+    if (!supervise_init(&signals))
         return EXIT_FAILURE;
     metrics_set(METRIC_START, clock_realtime_us());
 

@@ -26,6 +26,7 @@ struct server {
     _Atomic bool stopped;  /* nothing is in flight any more: writers end */
     struct spool *spool;
     sem_t stop_drain;
+    _Atomic int64_t asked_at;      /* monotonic milliseconds: when the last request came */
     _Atomic int readiness;         /* enum readiness, as of the last batch or idle second */
     _Atomic int64_t stop_at;       /* monotonic milliseconds: no wait for the database goes beyond this */
     _Atomic int64_t stop_drain_at; /* the same for the drain, which may stop at once: what it leaves is kept */
@@ -35,6 +36,7 @@ struct server {
 struct thread {
     pthread_t id;
     int number;
+    _Atomic int64_t passed_at; /* monotonic milliseconds: when a worker last came back for work */
     struct server *server;
 };
 

@@ -69,7 +69,9 @@ static enum wake next_wake(struct fixture *f, struct connection **connection)
 {
     enum wake wake = WAKE_CLOCK;
     for (int ticks = 0; wake == WAKE_CLOCK && ticks < 2; ticks++) {
-        wake = connections_wait(f->connections, connection);
+        do
+            wake = connections_wait(f->connections, connection);
+        while (wake == WAKE_NOTHING);
         if (wake == WAKE_CLOCK)
             connections_close_stuck(f->connections);
     }

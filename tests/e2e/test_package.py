@@ -1,0 +1,61 @@
+"""The Debian package: that it is built without complaint, and what is in it. tests/package installs it."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import ROOT, environment
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def package():
+    """What tools/deb builds, which fails where lintian finds an error or a warning."""
+    folder = tempfile.mkdtemp(prefix="ticketd-deb-")
+    try:
+        built = subprocess.run([ROOT / "tools/deb", folder], capture_output=True, text=True, env=environment())
+        assert built.returncode == 0, built.stdout + built.stderr
+        yield built.stdout.split()[-1]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_files(package):
+    listed = re.findall(r" \./(.*[^/\n])$", output("dpkg-deb", "-c", package), re.MULTILINE)
+    for name in ("usr/sbin/ticketd", "lib/systemd/system/ticketd.service", "lib/systemd/system/ticketd.socket",
+                 "usr/lib/sysusers.d/ticketd.conf", "etc/ticketd/ticketd.env", "usr/share/doc/ticketd/copyright"):
+        assert name in listed
+    for folder in "nginx", "apache", "sql", "sql/optional":
+        ours = {f.name for f in (ROOT / folder).iterdir() if f.is_file()}
+        assert ours == {n.rpartition("/")[2] for n in listed if n.rpartition("/")[0] == f"usr/share/ticketd/{folder}"}
+    assert not [name for name in listed if "local/" in name or not re.match("(usr|lib|etc)/", name)]
+
+
+def test_conffiles_and_version(package, tmp_path):
+    output("dpkg-deb", "-e", package, tmp_path)
+    assert (tmp_path / "conffiles").read_text() == "/etc/ticketd/ticketd.env\n"
+    version = re.search(r"^VERSION *= *(\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert output("dpkg-deb", "-f", package, "Version").strip() == version
+
+
+def test_units_of_the_package(package, tmp_path):
+    output("dpkg-deb", "-x", package, tmp_path)
+    service = (tmp_path / "lib/systemd/system/ticketd.service").read_text()
+    assert "\nExecStart=/usr/sbin/ticketd serve\n" in service
+    assert "\nConditionPathExists=/etc/ticketd/token\n" in service
+    assert output(tmp_path / "usr/sbin/ticketd", "--version")
+
+
+def test_an_upgrade_leaves_the_socket_alone(package, tmp_path):
+    output("dpkg-deb", "-e", package, tmp_path)
+    postinst = (tmp_path / "postinst").read_text()
+    assert "deb-systemd-invoke start 'ticketd.socket'" in postinst
+    assert "restart 'ticketd.socket'" not in postinst and "_dh_action 'ticketd.service'" in postinst
+    assert not (tmp_path / "preinst").exists()
+    assert "stop 'ticketd.socket'" in (tmp_path / "prerm").read_text()
