@@ -224,8 +224,10 @@ def serve_inherited(listener, database, log):
         env=environment(TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", LISTEN_FDS="1"))
 
 
-def test_restarts_under_load_refuse_nothing(folder, database):
-    """Through nginx, which keeps connections: what arrives while no process is there waits in the socket."""
+@pytest.mark.parametrize("keep", ["on", "off"])
+def test_restarts_under_load_refuse_nothing(folder, database, keep):
+    """Through nginx: what arrives while no process is there waits in the socket. With a connection for each event every
+    answer is 200; a kept one may be closed just as nginx sends on it, which costs a 503 now and then and loses nothing."""
     path = str(folder / "kept.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -237,11 +239,11 @@ def test_restarts_under_load_refuse_nothing(folder, database):
         while not over.is_set():
             ticket += 1
             answer = send(nginx.port, {"action": "add", "ticket": {"projectId": project, "ticketId": ticket}})
-            answers.append((answer.status, answer.body))
+            answers.append((answer.status, answer.body, answer.headers["Retry-After"]))
 
     with open(folder / "log", "wb") as log:
         process = serve_inherited(listener, database, log)
-        nginx = Nginx(folder, path)
+        nginx = Nginx(folder, path, Nginx.installed_location().replace("fastcgi_keep_conn on", f"fastcgi_keep_conn {keep}"))
         threads = [threading.Thread(target=load, args=(n,)) for n in range(1, 9)]
         try:
             for thread in threads:
@@ -260,5 +262,7 @@ def test_restarts_under_load_refuse_nothing(folder, database):
             status = stop(process)
             listener.close()
     assert status == 0 and starts == 8
-    assert [answer for answer in answers if answer[0] != 200] == []
-    assert database.value("SELECT count(*) FROM vcc.tickets") == len(answers)
+    away = [answer for answer in answers if answer[0] != 200]
+    assert not away if keep == "off" else len(away) < len(answers) / 20
+    assert {(status, retry) for status, _, retry in away} <= {(503, "10")}, away
+    assert database.value("SELECT count(*) FROM vcc.tickets") == len(answers) - len(away)
