@@ -5,6 +5,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "sql.h"
+#include "store_hosts.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -103,6 +104,7 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
     metrics_set(METRIC_DATABASE_UP, 0);
     metrics_add(METRIC_DATABASE_FAILURES, 1);
     store->complained = true;
+    store->failures++;
     store->backoff_ms = store->backoff_ms ? store->backoff_ms * 2 : BACKOFF_MIN_MS;
     if (store->backoff_ms > BACKOFF_MAX_MS)
         store->backoff_ms = BACKOFF_MAX_MS;
@@ -124,6 +126,7 @@ void connection_healthy(struct store *store)
         log_line(LOG_INFO, "the database is back");
     metrics_set(METRIC_DATABASE_UP, 1);
     store->complained = false;
+    store->failures = 0;
     store->backoff_ms = 0;
     store->next_try = 0;
 }
@@ -186,9 +189,14 @@ static bool succeeds(struct store *store, int sent, int64_t deadline, char *valu
     return good;
 }
 
-static bool prepare(struct store *store, const char *name, const char *sql, int64_t deadline)
+const struct statement statement_apply = {"apply", sql_apply_events};
+const struct statement statement_reject = {"reject", sql_reject_event};
+const struct statement statement_forget = {"forget", sql_forget_rejected};
+
+static bool prepare(struct store *store, const struct statement *statement, int64_t deadline)
 {
-    return succeeds(store, PQsendPrepare(store->connection, name, sql, 0, NULL), deadline, NULL, 0);
+    return succeeds(store, PQsendPrepare(store->connection, statement->name, statement->sql, 0, NULL), deadline, NULL,
+                    0);
 }
 
 static bool schema_fits(struct store *store, int64_t deadline)
@@ -204,17 +212,31 @@ static bool schema_fits(struct store *store, int64_t deadline)
     return good;
 }
 
-/* The server gives up when we do, so that a statement that waits there does not outlive the connection that sent it;
- * what waits for a lock does so earlier, and leaves time to try fewer of the events at once. */
-static bool set_timeouts(struct store *store, int64_t deadline)
+bool connection_is_pooled(const struct conf *conf)
 {
-    char statement[16], lock[16];
-    const char *const values[] = {statement, lock};
+    return conf->pooler != 0;
+}
 
-    snprintf(statement, sizeof(statement), "%d", store->conf->db_timeout_ms);
-    snprintf(lock, sizeof(lock), "%d", store->conf->db_timeout_ms / 5);
-    int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 2, NULL, values, NULL, NULL, 0);
-    return succeeds(store, sent, deadline, NULL, 0);
+void connection_timeouts(const struct conf *conf, struct timeouts *timeouts)
+{
+    snprintf(timeouts->statement, sizeof(timeouts->statement), "%d", conf->db_timeout_ms);
+    snprintf(timeouts->lock, sizeof(timeouts->lock), "%d", conf->db_timeout_ms / 5);
+    timeouts->values[0] = timeouts->statement;
+    timeouts->values[1] = timeouts->lock;
+    timeouts->values[2] = connection_is_pooled(conf) ? "true" : "false";
+}
+
+/* What a session keeps. One that lasts for a transaction keeps nothing: pipeline_run has it said in each. */
+static bool prepare_session(struct store *store, int64_t deadline)
+{
+    struct timeouts timeouts;
+
+    if (connection_is_pooled(store->conf))
+        return true;
+    connection_timeouts(store->conf, &timeouts);
+    int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
+    return succeeds(store, sent, deadline, NULL, 0) && prepare(store, &statement_apply, deadline) &&
+           prepare(store, &statement_reject, deadline) && prepare(store, &statement_forget, deadline);
 }
 
 bool connection_prepare_journal(struct store *store, int64_t deadline)
@@ -232,18 +254,23 @@ bool connection_prepare_journal(struct store *store, int64_t deadline)
     return !broken;
 }
 
-/* What libpq is told beside TICKETD_DATABASE; the user's own words win, for they come later. */
-static PGconn *start_connecting(const struct conf *conf)
+/* What libpq is told beside TICKETD_DATABASE; the user's own words win, for they come later, and are taken up again
+ * only to begin with another host. */
+static PGconn *start_connecting(const struct store *store)
 {
-    const char *const keywords[] = {"fallback_application_name",
-                                    "keepalives_idle",
-                                    "keepalives_interval",
-                                    "keepalives_count",
-                                    "dbname",
-                                    "client_encoding",
-                                    NULL};
-    const char *const values[] = {"ticketd", "30", "10", "3", conf->database, "UTF8", NULL};
-    return PQconnectStartParams(keywords, values, 1);
+    const char *keywords[16] = {"fallback_application_name", "keepalives_idle", "keepalives_interval",
+                                "keepalives_count",          "dbname",          "client_encoding"};
+    const char *values[16] = {"ticketd", "30", "10", "3", store->conf->database, "UTF8"};
+    struct hosts hosts = hosts_from(store->conf->database, store->failures);
+    int count = 6;
+
+    for (int i = 0; i < hosts.count; i++, count++) {
+        keywords[count] = hosts.keywords[i];
+        values[count] = hosts.values[i];
+    }
+    PGconn *connection = PQconnectStartParams(keywords, values, 1);
+    hosts_free(&hosts);
+    return connection;
 }
 
 /* libpq would write a server's notices to standard error as they are. */
@@ -255,7 +282,7 @@ static void drop_notice(void *ignored, const PGresult *notice)
 
 bool connection_begin(struct store *store, int64_t deadline)
 {
-    store->connection = start_connecting(store->conf);
+    store->connection = start_connecting(store);
     PQsetNoticeReceiver(store->connection, drop_notice, NULL);
     return store->connection && PQstatus(store->connection) != CONNECTION_BAD && finish_connecting(store, deadline);
 }
@@ -274,10 +301,8 @@ bool connection_open(struct store *store, int64_t deadline)
         connection_failed(store, connection_problem(store), NULL);
         return false;
     }
-    if (!schema_fits(store, deadline) || !set_timeouts(store, deadline) ||
-        !connection_prepare_journal(store, deadline) || !prepare(store, "apply", sql_apply_events, deadline) ||
-        !prepare(store, "reject", sql_reject_event, deadline) ||
-        !prepare(store, "forget", sql_forget_rejected, deadline))
+    if (!schema_fits(store, deadline) || !prepare_session(store, deadline) ||
+        !connection_prepare_journal(store, deadline))
         return false;
 
     store->counted = 1;

@@ -17,10 +17,32 @@ struct store {
     int64_t next_try;    /* monotonic milliseconds: not to connect before this */
     int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;
+    unsigned failures; /* in a row */
     size_t batch;      /* see store_batch */
     bool complained;   /* that it is away was logged already */
     char complaint[6]; /* with this SQLSTATE */
 };
+
+/* A statement that is sent for events: prepared once in a session, or, where a pooler changes the session, with its
+ * text each time. */
+struct statement {
+    const char *name, *sql;
+};
+extern const struct statement statement_apply, statement_reject, statement_forget;
+
+/* Parameters of sql_set_timeouts. */
+struct timeouts {
+    char statement[16], lock[16]; /* milliseconds */
+    const char *values[3];        /* these, and whether they are for one transaction */
+};
+
+/* The server gives up when we do, so that a statement that waits there does not outlive the connection that sent it;
+ * what waits for a lock does so earlier, and leaves time to try fewer of the events at once. Fills `timeouts`, whose
+ * values point into it. */
+void connection_timeouts(const struct conf *conf, struct timeouts *timeouts);
+
+/* Whether a session lasts for one transaction only: TICKETD_POOLER. */
+bool connection_is_pooled(const struct conf *conf);
 
 /* Connects. False: not before `deadline`, or refused: connection_problem says why, in one line or several, valid until
  * connection_close. */

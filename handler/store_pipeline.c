@@ -1,6 +1,7 @@
 /* The last station of the path: events become arrays, a column each, and one call applies all of them. */
 #include "store_pipeline.h"
 #include "clock.h"
+#include "sql.h"
 #include "text.h"
 
 #include <endian.h>
@@ -38,7 +39,7 @@ static void append_int64(struct text *bytes, int64_t number)
     text_append_bytes(bytes, (const char *)&network, sizeof(network));
 }
 
-static bool send_statement(PGconn *connection, const char *name, struct parameters *p)
+static bool send_statement(const struct store *store, const struct statement *statement, struct parameters *p)
 {
     const char *values[PARAMETERS];
     int lengths[PARAMETERS], formats[PARAMETERS];
@@ -50,7 +51,10 @@ static bool send_statement(PGconn *connection, const char *name, struct paramete
         lengths[i] = (int)p->bytes[i].length;
         formats[i] = 1;
     }
-    good = good && PQsendQueryPrepared(connection, name, p->count, values, lengths, formats, 0);
+    if (good && connection_is_pooled(store->conf))
+        good = PQsendQueryParams(store->connection, statement->sql, p->count, NULL, values, lengths, formats, 0);
+    else if (good)
+        good = PQsendQueryPrepared(store->connection, statement->name, p->count, values, lengths, formats, 0);
     for (int i = 0; i < p->count; i++)
         text_free(&p->bytes[i]);
     return good;
@@ -188,7 +192,7 @@ static const struct column {
 
 /* -- calls --------------------------------------------------------------------------------------------------------- */
 
-static bool send_apply(PGconn *connection, struct event **events, size_t count)
+static bool send_apply(const struct store *store, struct event **events, size_t count)
 {
     struct parameters p = {.count = PARAMETERS};
 
@@ -204,11 +208,11 @@ static bool send_apply(PGconn *connection, struct event **events, size_t count)
     for (size_t e = 0; e < count; e++)
         repeats |= events[e]->repeat;
     text_append_bytes(&p.bytes[PARAMETERS - 1], &repeats, 1);
-    return send_statement(connection, "apply", &p);
+    return send_statement(store, &statement_apply, &p);
 }
 
 /* Sets a body aside. */
-static bool send_reject(PGconn *connection, struct event *event)
+static bool send_reject(const struct store *store, struct event *event)
 {
     struct parameters p = {.count = 5};
     size_t length;
@@ -219,20 +223,29 @@ static bool send_reject(PGconn *connection, struct event *event)
     append_int64(&p.bytes[2], event_project(event));
     text_append_bytes(&p.bytes[3], body ? body : "", length);
     text_append(&p.bytes[4], event_reason(event));
-    return send_statement(connection, "reject", &p);
+    return send_statement(store, &statement_reject, &p);
 }
 
 /* What was set aside is applied now. */
-static bool send_forget(PGconn *connection, const struct event *event)
+static bool send_forget(const struct store *store, const struct event *event)
 {
     struct parameters p = {.count = 1};
 
     text_append_bytes(&p.bytes[0], (const char *)event->id, sizeof(event->id));
-    return send_statement(connection, "forget", &p);
+    return send_statement(store, &statement_forget, &p);
+}
+
+/* The time-outs, for this transaction. */
+static bool send_timeouts(const struct store *store)
+{
+    struct timeouts timeouts;
+
+    connection_timeouts(store->conf, &timeouts);
+    return PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
 }
 
 struct call {
-    enum { APPLY, REJECT, FORGET } kind;
+    enum { TIMEOUTS, APPLY, REJECT, FORGET } kind;
     size_t from, to; /* the events that it is about */
 };
 
@@ -242,11 +255,13 @@ static bool go_together(const struct event *a, const struct event *b)
     return a->turn == b->turn && a->refusal == OUTCOME_NONE && b->refusal == OUTCOME_NONE && !a->alone && !b->alone;
 }
 
-/* Returns how many calls, at most two an event. */
-static size_t plan(struct event **events, size_t count, struct call *calls)
+/* Returns how many calls, at most one and two an event. */
+static size_t plan(const struct store *store, struct event **events, size_t count, struct call *calls)
 {
     size_t n = 0;
 
+    if (connection_is_pooled(store->conf))
+        calls[n++] = (struct call){TIMEOUTS, 0, count};
     for (size_t i = 0, next; i < count; i = next) {
         next = i + 1;
         while (next < count && go_together(events[i], events[next]))
@@ -260,15 +275,17 @@ static size_t plan(struct event **events, size_t count, struct call *calls)
 }
 
 /* False: out of memory, or the connection is broken. */
-static bool send_call(PGconn *connection, struct event **events, const struct call *call)
+static bool send_call(const struct store *store, struct event **events, const struct call *call)
 {
     switch (call->kind) {
+    case TIMEOUTS:
+        return send_timeouts(store);
     case APPLY:
-        return send_apply(connection, events + call->from, call->to - call->from);
+        return send_apply(store, events + call->from, call->to - call->from);
     case REJECT:
-        return send_reject(connection, events[call->from]);
+        return send_reject(store, events[call->from]);
     default:
-        return send_forget(connection, events[call->from]);
+        return send_forget(store, events[call->from]);
     }
 }
 
@@ -297,13 +314,13 @@ static void read_call(const PGresult *result, struct event **events, const struc
 struct run pipeline_run(struct store *store, struct event **events, size_t count, enum outcome *results)
 {
     int64_t deadline = clock_monotonic_ms() + store->conf->db_timeout_ms;
-    struct call *calls = calloc(2 * count, sizeof(*calls));
-    size_t wanted = calls ? plan(events, count, calls) : 0, done = 0;
+    struct call *calls = calloc(1 + 2 * count, sizeof(*calls));
+    size_t wanted = calls ? plan(store, events, count, calls) : 0, done = 0;
     struct run run = {.broken = !calls || !PQenterPipelineMode(store->connection)};
 
     memset(results, 0, count * sizeof(*results));
     for (size_t i = 0; i < wanted && !run.broken; i++)
-        run.broken = !send_call(store->connection, events, &calls[i]);
+        run.broken = !send_call(store, events, &calls[i]);
     if (!run.broken)
         run.broken = !PQpipelineSync(store->connection);
 

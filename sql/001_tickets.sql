@@ -95,7 +95,7 @@ COMMENT ON COLUMN vcc.ticket_events.payload IS 'The whole body as it was receive
 COMMENT ON COLUMN vcc.ticket_events.changes IS 'What it changed: each column of vcc.tickets with its old and its new value, extra with those of each name; NULL: nothing';
 COMMENT ON COLUMN vcc.ticket_events.was_open IS 'Whether the ticket was open before; NULL: it was not there, or the event changed nothing';
 COMMENT ON COLUMN vcc.ticket_events.is_open IS 'Whether the ticket was open afterwards; NULL: it was not there, or the event changed nothing';
-COMMENT ON COLUMN vcc.ticket_events.applied_no IS 'Order in which events took effect: sort those of a ticket by it. A late one (spooled, tried again) comes after events that were received later';
+COMMENT ON COLUMN vcc.ticket_events.applied_no IS 'Order in which events took effect: sort those of a ticket by it. A late one (spooled, tried again) comes after events that were received later; one that changed nothing may stand a little late';
 COMMENT ON TABLE  vcc.ticket_events_default IS 'Journal rows of months that have no partition';
 
 CREATE TABLE vcc.deleted_tickets (

@@ -1,1 +1,1 @@
-SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false)
+SELECT set_config('statement_timeout', $1, $3::boolean), set_config('lock_timeout', $2, $3::boolean)

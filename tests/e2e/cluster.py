@@ -300,11 +300,14 @@ class Cluster:
             os.chown(self.directory, account.pw_uid, account.pw_gid)
             os.chmod(self.directory, 0o755)  # others than postgres connect to the socket in it
         subprocess.run(
-            self._as_owner([self._program("initdb"), "-D", self._data, "-U", SUPERUSER, "--auth=trust",
-                            "--encoding=UTF8", "--locale=C.UTF-8"] + ([] if self.fsync else ["--no-sync"])),
+            self._as_owner(self._fill_command() + ([] if self.fsync else ["--no-sync"])),
             cwd="/", env=self._clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, check=True,
         )
+
+    def _fill_command(self):
+        return [self._program("initdb"), "-D", self._data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8",
+                "--locale=C.UTF-8"]
 
     @property
     def _data(self):
@@ -331,7 +334,7 @@ class Cluster:
                 lines = file.read().split("\n")
         except (FileNotFoundError, PermissionError):
             return False
-        return lines[0] == str(self.process.pid) and len(lines) > 7 and lines[7].strip() == "ready"
+        return lines[0] == str(self.process.pid) and len(lines) > 7 and lines[7].strip() in ("ready", "standby")
 
     @staticmethod
     def _signal(pids, number):
@@ -340,6 +343,22 @@ class Cluster:
                 os.kill(pid, number)
             except ProcessLookupError:
                 pass
+
+
+class Standby(Cluster):
+    """A streaming replica of a running cluster. It follows until promote()."""
+
+    def __init__(self, primary, settings=None):
+        super().__init__(primary.fsync, settings)
+        self.primary = primary
+
+    def _fill_command(self):
+        return [self._program("pg_basebackup"), "-D", self._data, "-h", self.primary.directory, "-p", str(PORT), "-U", SUPERUSER,
+                "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]
+
+    def promote(self):
+        """Returns when it can be written to."""
+        assert self.execute("SELECT pg_promote()") == [(True,)]
 
 
 def main(arguments):

@@ -195,8 +195,9 @@ def start(folder, database):
     """Starts handlers with settings of their own. Each must end well: exit status 0, and nothing that a sanitizer or the C
     library had to say."""
     handlers = []
+    default = folder
 
-    def start(**settings):
+    def start(folder=default, **settings):
         handlers.append(Handler(folder, database, **settings))
         return handlers[-1]
     yield start
@@ -225,7 +226,7 @@ class Nginx:
     """A real nginx with the location and the upstream that users install, in front of a FastCGI socket. `location` is the
     text of another location; `main` and `http` are further directives."""
 
-    def __init__(self, folder, upstream, location=None, main="", http=""):
+    def __init__(self, folder, upstream, location=None, main="", http="", connections=4096):
         self.port = free_port()
         self.folder = folder
         user = "user root;" if os.geteuid() == 0 else ""
@@ -240,7 +241,7 @@ class Nginx:
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log info;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log {folder}/nginx-access.log;
     client_body_temp_path {folder}/body;

@@ -111,8 +111,9 @@ def site(folder, database):
         sites.append(Site(folder, database, mode, settings, replace, **(options or {})))
         return sites[-1]
     yield site
-    for s in sites:
-        s.stop()
+    with contextlib.ExitStack() as stack:  # one that did not end well leaves none of the others
+        for s in sites:
+            stack.callback(s.stop)
 
 
 @pytest.mark.parametrize("mode", MODES)

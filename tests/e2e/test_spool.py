@@ -89,6 +89,7 @@ class Spool:
     def close(self):
         for handler in self.handlers:
             handler.stop()
+        for handler in self.handlers:
             log = handler.log.read_text(errors="replace")
             assert "Sanitizer" not in log, log
 
