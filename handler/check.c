@@ -148,10 +148,13 @@ static void check_database(struct report *report)
 int command_check(const struct conf *conf, int argc, char **argv)
 {
     struct report report = {.conf = conf};
+    struct text zone = {0};
 
     (void)argc;
     (void)argv;
-    say(&report, "settings", "ok", ""); /* conf_read, which comes first, found them good */
+    text_append(&zone, "times without an offset are those of ");
+    text_append(&zone, conf->time_zone);
+    say_text(&report, "settings", "ok", &zone); /* conf_read, which comes first, found them good */
     check_socket(&report);
     check_access(&report);
     check_spool(&report);

@@ -229,7 +229,7 @@ void connection_timeouts(const struct conf *conf, struct timeouts *timeouts)
 /* What a session keeps. One that lasts for a transaction keeps nothing: pipeline_run has it said in each. */
 static bool prepare_session(struct store *store, int64_t deadline)
 {
-    struct timeouts timeouts;
+    struct timeouts timeouts = {0};
 
     if (connection_is_pooled(store->conf))
         return true;

@@ -238,7 +238,7 @@ static bool send_forget(const struct store *store, const struct event *event)
 /* The time-outs, for this transaction. */
 static bool send_timeouts(const struct store *store)
 {
-    struct timeouts timeouts;
+    struct timeouts timeouts = {0};
 
     connection_timeouts(store->conf, &timeouts);
     return PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);

@@ -47,6 +47,7 @@ def test_all_is_well(database, conninfo, folder):
     assert (status, errors) == (0, "")
     assert list(found) == NAMES
     assert {grade for grade, _ in found.values()} == {"ok"}, found
+    assert found["settings"][1] == "times without an offset are those of UTC"
     assert found["access"][1] == "2 tokens; bodies are not encrypted"
     assert found["spool"][1] == f"0 events wait in {folder}/spool"
     assert re.fullmatch(r"PostgreSQL \d.*, database test_\d+, role handler, by unix socket", found["database"][1])

@@ -117,7 +117,7 @@ class Honest:
               f"max {max(self.seconds) * 1000:.0f} ms, {len(self.wrong)} not served")
         if kind is None:
             assert not self.wrong, collections.Counter(self.wrong).most_common(3)
-            assert max(self.seconds) < self.limit * (3 if SANITIZED else 1)
+            assert max(self.seconds) < self.limit * (9 if SANITIZED else 4), "starved; the rest is for a machine under load"
 
 
 def try_send(connection, content):
