@@ -312,9 +312,11 @@ int command_serve(const struct conf *conf, int argc, char **argv)
 
     server.auth = auth_open(conf);
     server.spool = spool_open(conf);
-    if (!server.auth || !server.spool || !find_socket(&server, &cgi))
+    if (!server.auth || !server.spool)
         goto out;
-    spool_prepare(server.spool);
+    spool_prepare(server.spool); /* before anybody can connect */
+    if (!find_socket(&server, &cgi))
+        goto out;
     if (cgi) {
         one.batch = one.writers = one.workers = 1;
         signal(SIGUSR1, SIG_IGN);

@@ -95,6 +95,8 @@ def test_what_is_counted(start, database):
         assert value(samples, f"{name}_sum") == total if total else 0 < value(samples, f"{name}_sum") < 5
     assert before < value(samples, "last_event_timestamp_seconds") < time.time()
     assert before - 10 < samples["process_start_time_seconds", None] < time.time()
+    wait_until(lambda: value(scrape(handler), "connections") == 1, what="the end of the others")
+    samples = scrape(handler)
     for name, expected in {"queue_events": 0, "queue_bytes": 0, "database_up": 1, "database_connections": 1,
                            "database_connects_total": 1, "spool_max_bytes": 0, "connections": 1}.items():  # fmt: skip
         assert value(samples, name) == expected, name
