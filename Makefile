@@ -26,6 +26,7 @@ OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(wildcard handler/*.c)) $(BUILD)/
 MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
+EMBEDDED = $(filter-out sql/citus.sql,$(sort $(wildcard sql/*.sql)))
 
 .PHONY: all run check unit docs bench torture coverage fuzz fuzzers deb deb-check install clean
 all:
@@ -103,8 +104,8 @@ $(BUILD)/%.o: $(BUILD)/%.c
 	@echo '  CC $<'
 	@$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(BUILD)/sql.c: tools/embed $(sort $(wildcard sql/*.sql)) | $(BUILD)
-	@tools/embed $(sort $(wildcard sql/*.sql)) > $@.new
+$(BUILD)/sql.c: tools/embed $(EMBEDDED) | $(BUILD)
+	@tools/embed $(EMBEDDED) > $@.new
 	@mv $@.new $@
 
 $(BUILD)/ticketd.8: tools/documents handler/ticketd.8 $(wildcard handler/*.def) | $(BUILD)

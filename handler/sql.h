@@ -16,6 +16,8 @@ extern const int sql_migration_count;
 extern const int sql_schema_version;
 
 extern const char sql_apply_events[];
+extern const char sql_apply_event[];
+extern const char sql_is_distributed[];
 extern const char sql_reject_event[];
 extern const char sql_forget_rejected[];
 extern const char sql_list_rejected[];

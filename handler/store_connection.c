@@ -190,6 +190,7 @@ static bool succeeds(struct store *store, int sent, int64_t deadline, char *valu
 }
 
 const struct statement statement_apply = {"apply", sql_apply_events};
+const struct statement statement_apply_one = {"apply_one", sql_apply_event};
 const struct statement statement_reject = {"reject", sql_reject_event};
 const struct statement statement_forget = {"forget", sql_forget_rejected};
 
@@ -209,6 +210,16 @@ static bool schema_fits(struct store *store, int64_t deadline)
     bool good = atoi(version) >= sql_schema_version;
     if (!good)
         connection_failed(store, "the schema is too old: run ticketd migrate", "3F000");
+    return good;
+}
+
+static bool find_out_how_to_apply(struct store *store, int64_t deadline)
+{
+    char distributed[2] = "f";
+    bool good =
+        succeeds(store, PQsendQuery(store->connection, sql_is_distributed), deadline, distributed, sizeof(distributed));
+
+    store->apply = *distributed == 't' ? &statement_apply_one : &statement_apply;
     return good;
 }
 
@@ -235,7 +246,7 @@ static bool prepare_session(struct store *store, int64_t deadline)
         return true;
     connection_timeouts(store->conf, &timeouts);
     int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
-    return succeeds(store, sent, deadline, NULL, 0) && prepare(store, &statement_apply, deadline) &&
+    return succeeds(store, sent, deadline, NULL, 0) && prepare(store, store->apply, deadline) &&
            prepare(store, &statement_reject, deadline) && prepare(store, &statement_forget, deadline);
 }
 
@@ -301,7 +312,7 @@ bool connection_open(struct store *store, int64_t deadline)
         connection_failed(store, connection_problem(store), NULL);
         return false;
     }
-    if (!schema_fits(store, deadline) || !prepare_session(store, deadline) ||
+    if (!schema_fits(store, deadline) || !find_out_how_to_apply(store, deadline) || !prepare_session(store, deadline) ||
         !connection_prepare_journal(store, deadline))
         return false;
 

@@ -17,10 +17,11 @@ struct store {
     int64_t next_try;    /* monotonic milliseconds: not to connect before this */
     int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;
-    unsigned failures; /* in a row */
-    size_t batch;      /* see store_batch */
-    bool complained;   /* that it is away was logged already */
-    char complaint[6]; /* with this SQLSTATE */
+    unsigned failures;             /* in a row */
+    size_t batch;                  /* see store_batch */
+    bool complained;               /* that it is away was logged already */
+    char complaint[6];             /* with this SQLSTATE */
+    const struct statement *apply; /* how this database applies events */
 };
 
 /* A statement that is sent for events: prepared once in a session, or, where a pooler changes the session, with its
@@ -29,6 +30,7 @@ struct statement {
     const char *name, *sql;
 };
 extern const struct statement statement_apply, statement_reject, statement_forget;
+extern const struct statement statement_apply_one; /* an event a call: the database is distributed (sql/citus.sql) */
 
 /* Parameters of sql_set_timeouts. */
 struct timeouts {
@@ -49,8 +51,8 @@ bool connection_is_pooled(const struct conf *conf);
 bool connection_begin(struct store *store, int64_t deadline) MUST_USE;
 const char *connection_problem(const struct store *store);
 
-/* Connects, looks at the schema's version, sets the time-outs of the session, has the journal's partitions made and
- * prepares the statements. False: not before `deadline`, or refused. */
+/* Connects, looks at the schema's version and whether it is distributed, sets the time-outs of the session, has the
+ * journal's partitions made and prepares the statements. False: not before `deadline`, or refused. */
 bool connection_open(struct store *store, int64_t deadline) MUST_USE;
 
 /* Has the journal's partitions made for the months ahead, and notes when that is due again: a connection may live for

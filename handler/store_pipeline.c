@@ -24,6 +24,7 @@
 struct parameters {
     struct text bytes[PARAMETERS];
     int count;
+    size_t head; /* bytes before each value: the length, where it is the element of an array */
 };
 
 static void append_int32(struct text *bytes, size_t number)
@@ -39,6 +40,13 @@ static void append_int64(struct text *bytes, int64_t number)
     text_append_bytes(bytes, (const char *)&network, sizeof(network));
 }
 
+static const char *value_of(const struct text *parameter, size_t head)
+{
+    if (!parameter->bytes)
+        return "";
+    return head && memcmp(parameter->bytes, "\xff\xff\xff\xff", head) == 0 ? NULL : parameter->bytes + head;
+}
+
 static bool send_statement(const struct store *store, const struct statement *statement, struct parameters *p)
 {
     const char *values[PARAMETERS];
@@ -47,8 +55,8 @@ static bool send_statement(const struct store *store, const struct statement *st
 
     for (int i = 0; i < p->count; i++) {
         good = good && !p->bytes[i].failed;
-        values[i] = p->bytes[i].bytes ? p->bytes[i].bytes : "";
-        lengths[i] = (int)p->bytes[i].length;
+        values[i] = value_of(&p->bytes[i], p->head);
+        lengths[i] = (int)(p->bytes[i].length - p->head);
         formats[i] = 1;
     }
     if (good && connection_is_pooled(store->conf))
@@ -181,7 +189,7 @@ static void append_extra_names(struct text *array, const struct event *event)
     append_object(array, &object, NULL);
 }
 
-/* The parameters of vcc.apply_events, but for the last. */
+/* The parameters of vcc.apply_event, and of vcc.apply_events but for its last. */
 static const struct column {
     size_t type;
     void (*append)(struct text *array, const struct event *event);
@@ -208,7 +216,16 @@ static bool send_apply(const struct store *store, struct event **events, size_t 
     for (size_t e = 0; e < count; e++)
         repeats |= events[e]->repeat;
     text_append_bytes(&p.bytes[PARAMETERS - 1], &repeats, 1);
-    return send_statement(store, &statement_apply, &p);
+    return send_statement(store, store->apply, &p);
+}
+
+static bool send_apply_one(const struct store *store, const struct event *event)
+{
+    struct parameters p = {.count = PARAMETERS - 1, .head = sizeof(int32_t)};
+
+    for (int i = 0; i < p.count; i++)
+        columns[i].append(&p.bytes[i], event);
+    return send_statement(store, store->apply, &p);
 }
 
 /* Sets a body aside. */
@@ -264,7 +281,7 @@ static size_t plan(const struct store *store, struct event **events, size_t coun
         calls[n++] = (struct call){TIMEOUTS, 0, count};
     for (size_t i = 0, next; i < count; i = next) {
         next = i + 1;
-        while (next < count && go_together(events[i], events[next]))
+        while (next < count && store->apply == &statement_apply && go_together(events[i], events[next]))
             next++;
         calls[n++] = (struct call){events[i]->refusal == OUTCOME_NONE ? APPLY : REJECT, i, next};
     }
@@ -281,7 +298,8 @@ static bool send_call(const struct store *store, struct event **events, const st
     case TIMEOUTS:
         return send_timeouts(store);
     case APPLY:
-        return send_apply(store, events + call->from, call->to - call->from);
+        return store->apply == &statement_apply ? send_apply(store, events + call->from, call->to - call->from)
+                                                : send_apply_one(store, events[call->from]);
     case REJECT:
         return send_reject(store, events[call->from]);
     default:
@@ -289,16 +307,19 @@ static bool send_call(const struct store *store, struct event **events, const st
     }
 }
 
-/* Reads the text form of an array of words: {inserted,updated}. */
+/* Reads a word, or the text form of an array of words: {inserted,updated}. */
 static void read_results(const char *array, size_t count, enum outcome *results)
 {
-    for (size_t i = 0; i < count && *array && *array != '}'; i++) {
-        char word[16];
-        size_t length = strcspn(++array, ",}");
-        snprintf(word, sizeof(word), "%.*s", (int)length, array);
-        results[i] = outcome_by_result(word);
-        array += length;
-    }
+    if (*array != '{')
+        *results = outcome_by_result(array);
+    else
+        for (size_t i = 0; i < count && *array && *array != '}'; i++) {
+            char word[16];
+            size_t length = strcspn(++array, ",}");
+            snprintf(word, sizeof(word), "%.*s", (int)length, array);
+            results[i] = outcome_by_result(word);
+            array += length;
+        }
 }
 
 static void read_call(const PGresult *result, struct event **events, const struct call *call, enum outcome *results)

@@ -47,9 +47,9 @@ BEGIN
                     'Journal rows of ' || to_char(month, 'FMMonth YYYY'));
                 LOCK TABLE vcc.ticket_events_default;
                 EXECUTE format(
-                    'WITH moved AS (
-                         DELETE FROM vcc.ticket_events_default WHERE event_id >= $1 AND event_id < $2 RETURNING *)
-                     INSERT INTO vcc.%I SELECT * FROM moved', name) USING first, next;
+                    'INSERT INTO vcc.%I SELECT * FROM vcc.ticket_events_default
+                      WHERE event_id >= $1 AND event_id < $2', name) USING first, next;
+                DELETE FROM vcc.ticket_events_default WHERE event_id >= first AND event_id < next;
                 EXECUTE format('ALTER TABLE vcc.ticket_events ATTACH PARTITION vcc.%I FOR VALUES FROM (%L) TO (%L)',
                     name, first, next);
                 -- Asked for the journal they are not looked at; pg_dump names each.

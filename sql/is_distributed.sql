@@ -1,0 +1,1 @@
+SELECT to_regproc('vcc.apply_event') IS NOT NULL
