@@ -3,8 +3,10 @@ restore. Nothing that was there is lost, and events go on."""
 
 import concurrent.futures
 import contextlib
+import itertools
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -17,7 +19,9 @@ import fastcgi
 import pytest
 from cluster import Cluster
 from conftest import ROOT, TICKETD, Database, Handler, environment, wait_until
+from test_many_handlers import start_in
 from test_optional import event, request, stopping, submit
+from test_spool import ask
 
 FIRST, ALWAYS_LAST = 0, 999  # run at every migrate: see handler/store_migrate.c
 FILES = {int(path.name.split("_")[0]): path for path in sorted((ROOT / "sql").glob("[0-9]*.sql"))}
@@ -216,6 +220,61 @@ def test_a_migration_while_a_handler_is_busy(start, database, next_program, sett
     handler.stop()
     handler.start()
     assert submit(handler, event("add", 1000)) == ["inserted"]
+
+
+def test_host_after_host(start, folder, database, next_program):
+    """A rolling upgrade: the schema first, then one of two hosts after the other, under load on the same tickets. A client
+    that finds a host gone asks the other. What was answered 200 is there once, and both versions work side by side."""
+    hosts = [start_in(start, folder, name) for name in ("one", "two")]
+    done, sent, faults = threading.Event(), {}, []
+
+    def client(n):
+        try:
+            for i in itertools.count():
+                if done.is_set():
+                    return
+                title = f"{n}/{i}"
+                body = json.dumps(event("update", n, title=title)).encode()
+                for host in random.sample(hosts, 2) * 500:
+                    with contextlib.suppress(OSError, ConnectionError, IndexError, ValueError):
+                        status, answer, _ = ask(host.socket, body)
+                        assert status == 200, answer
+                        sent[answer["event"]] = (n, title)
+                        break
+                    time.sleep(0.01)
+                else:
+                    raise AssertionError("no host takes it")
+        except BaseException as error:
+            faults.append(error)
+
+    def some_more():
+        count = len(sent) + 200
+        wait_until(lambda: len(sent) >= count or faults, 20, f"{count} answers")
+        assert not faults, faults
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(6)]
+    try:
+        for thread in threads:
+            thread.start()
+        some_more()
+        assert f"name={NEXT}_next" in migrate(database, next_program)
+        some_more()
+        for host in hosts:
+            assert host.stop() == 0, host.log.read_text()
+            some_more()  # by the other alone
+            host.program = str(next_program)
+            host.start()
+            some_more()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(30)
+    assert not faults, faults
+    journal = dict(database.query("SELECT event_id::text, payload #>> '{ticket,title}' FROM vcc.ticket_events"))
+    assert not sent.keys() - journal.keys()
+    for n in range(6):
+        last = [title for ticket, title in sent.values() if ticket == n][-1]
+        assert database.value("SELECT title FROM vcc.tickets WHERE ticket_id = %s", n) == last
 
 
 # -- dump and restore -----------------------------------------------------------------------------------------------
