@@ -28,7 +28,7 @@ UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 EMBEDDED = $(filter-out sql/citus.sql,$(sort $(wildcard sql/*.sql)))
 
-.PHONY: all run check unit docs bench torture coverage fuzz fuzzers deb deb-check install clean
+.PHONY: all run check unit docs bench scale torture coverage fuzz fuzzers deb deb-check install clean
 all:
 	@tools/install build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
@@ -68,6 +68,10 @@ bench:
 	@tools/install bench
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd $(BUILD)/bench/empty
 	@exec env TICKETD="$(abspath $(BUILD))/ticketd" BENCH_DIR="$(abspath $(BUILD))/bench" $(PYTHON) tests/bench/bench.py
+
+# What many hosts and nodes would do: computed and simulated, from what one host was measured to do.
+scale:
+	@exec $(PYTHON) tests/bench/scale.py
 
 # ROUNDS=130 are about ten minutes.
 torture:
