@@ -28,7 +28,7 @@ UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 EMBEDDED = $(filter-out sql/citus.sql,$(sort $(wildcard sql/*.sql)))
 
-.PHONY: all run check unit docs bench scale torture coverage fuzz fuzzers deb deb-check install clean
+.PHONY: all run check unit screenshot docs bench scale torture coverage fuzz fuzzers deb deb-check install clean
 all:
 	@tools/install build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
@@ -38,11 +38,22 @@ run:
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
 	@exec tools/run
 
-check:
+check: $(BUILD)/browser/node_modules
 	@tools/install check
 	@exec tests/check
 
 unit: $(UNITS)
+
+# What the browser's tests take from npm; without it they say that it is missing.
+$(BUILD)/browser/node_modules: tests/browser/package.json tests/browser/package-lock.json
+	@tools/install check
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && touch node_modules || rm -rf node_modules
+
+# The picture of the dashboard in the README, of sample data.
+screenshot: $(BUILD)/browser/node_modules
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
+	@SCREENSHOT=dashboard/screenshot.png $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e/test_dashboard.py -k screenshot
 
 # What the database says of itself, written into sql/README.md; `make check` looks whether it is there.
 docs:
@@ -145,6 +156,8 @@ install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env
 	install -D -m 644 -t $(SHARE)/ticketd/sql/optional sql/optional/*.sql
 	install -D -m 644 -t $(SHARE)/doc/ticketd README.md SECURITY.md
 	install -D -m 644 -t $(SHARE)/ticketd/monitoring monitoring/*
+	install -D -m 644 -t $(SHARE)/ticketd/dashboard dashboard/*.*
+	install -D -m 644 -t $(SHARE)/ticketd/dashboard/uplot dashboard/uplot/*
 	install -D -m 644 -t $(SHARE)/man/man8 $(BUILD)/ticketd.8
 	install -D -m 644 -t $(SHARE)/bash-completion/completions completion/ticketd
 	$(PLACES) systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service

@@ -14,6 +14,8 @@ static const char *reason_phrase(int status)
         return "Bad Request";
     case 401:
         return "Unauthorized";
+    case 404:
+        return "Not Found";
     case 405:
         return "Method Not Allowed";
     case 413:
@@ -81,6 +83,15 @@ void answer_bad_method(struct text *answer, const char *allowed)
     text_append_format(answer, "Allow: %s\r\n\r\n", allowed);
     append_problem(answer, OUTCOME_BAD_METHOD);
     text_append_format(answer, ",\"detail\":\"Use one of: %s\"}\n", allowed);
+}
+
+void answer_problem(struct text *answer, int status, const char *detail)
+{
+    append_head(answer, status, "application/problem+json");
+    text_append_format(answer, "\r\n{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":",
+                       reason_phrase(status), status);
+    text_append_json(answer, detail);
+    text_append(answer, "}\n");
 }
 
 void answer_head(struct text *answer, int status, const char *content_type)

@@ -12,6 +12,9 @@ void answer_event(struct text *answer, const struct event *event);
  */
 void answer_bad_method(struct text *answer, const char *allowed);
 
+/* Writes what is wrong with a request that is no event (RFC 9457). */
+void answer_problem(struct text *answer, int status, const char *detail);
+
 /* Writes the head of another answer; its body comes behind it. */
 void answer_head(struct text *answer, int status, const char *content_type);
 

@@ -3,6 +3,7 @@
 #include "check_socket.h"
 #include "clock.h"
 #include "commands.h"
+#include "dashboard.h"
 #include "log.h"
 #include "spool.h"
 #include "spool_survey.h"
@@ -159,5 +160,9 @@ int command_check(const struct conf *conf, int argc, char **argv)
     check_access(&report);
     check_spool(&report);
     check_database(&report);
+    if (conf->report) {
+        const char *problem = dashboard_problem(conf);
+        say(&report, "reports", problem ? "wrong" : "ok", problem ? problem : "the dashboard has its data");
+    }
     return report.wrong ? EXIT_FAILURE : EXIT_SUCCESS;
 }

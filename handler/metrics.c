@@ -121,19 +121,23 @@ static void write_histogram(struct text *text, enum metric metric)
     write_value(text, ONE, count);
 }
 
-/* Several outcomes may have one status: that of the first of them stands for all. */
+/* Several outcomes may have one status. Below 0: none has it. */
+static int64_t get_status(enum metric metric, int status)
+{
+    int64_t count = -1;
+
+    for (enum outcome o = OUTCOME_NONE + 1; o < OUTCOME_COUNT; o++)
+        if (outcome_status(o) == status)
+            count = (count < 0 ? 0 : count) + get(metric, (int)o);
+    return count;
+}
+
 static void write_by_status(struct text *text, enum metric metric)
 {
-    bool done[600] = {false};
-
-    for (enum outcome first = OUTCOME_NONE + 1; first < OUTCOME_COUNT; first++) {
-        int status = outcome_status(first);
-        int64_t count = 0;
-        if (status == 0 || done[status])
+    for (int status = 100; status < 600; status++) {
+        int64_t count = get_status(metric, status);
+        if (count < 0)
             continue;
-        done[status] = true;
-        for (enum outcome o = first; o < OUTCOME_COUNT; o++)
-            count += outcome_status(o) == status ? get(metric, (int)o) : 0;
         text_append_format(text, "%s{status=\"%d\"}", metrics[metric].name, status);
         write_value(text, ONE, count);
     }
@@ -149,6 +153,16 @@ static void write_by_event(struct text *text, enum metric metric)
                                outcome_word(o));
             write_value(text, ONE, get(metric, (int)action * OUTCOME_COUNT + (int)o));
         }
+}
+
+int64_t metrics_value(enum metric metric)
+{
+    return get(metric, 0);
+}
+
+int64_t metrics_requests(int status)
+{
+    return get_status(METRIC_REQUESTS, status);
 }
 
 void metrics_write(struct text *text)

@@ -28,6 +28,12 @@ void metrics_observe(enum metric metric, int64_t value);
 void metrics_count(enum metric metric, enum outcome outcome);
 void metrics_count_event(enum metric metric, enum action action, enum outcome outcome);
 
+/* The value of one without labels; microseconds where its unit is SECONDS. */
+int64_t metrics_value(enum metric metric);
+
+/* How many requests were answered with this HTTP status; below 0: none ever is. */
+int64_t metrics_requests(int status);
+
 /* Appends all of them as text. */
 void metrics_write(struct text *text);
 

@@ -1,19 +1,28 @@
 /* Beside the path: requests that are no events, told by the last segment of their path. */
 #include "places.h"
 #include "answer.h"
+#include "dashboard.h"
 #include "metrics.h"
 
 #include <string.h>
 
-static void answer_live(struct server *server, struct text *answer)
+static enum outcome answer_live(struct server *server, const struct request *request, struct waiter *waiter,
+                                struct text *answer)
 {
     (void)server;
+    (void)request;
+    (void)waiter;
     answer_json(answer, 200, "{\"live\":true}");
+    return OUTCOME_PLACE;
 }
 
-static void answer_ready(struct server *server, struct text *answer)
+static enum outcome answer_ready(struct server *server, const struct request *request, struct waiter *waiter,
+                                 struct text *answer)
 {
     int readiness = atomic_load(&server->stopping) ? NOT_READY : atomic_load(&server->readiness);
+
+    (void)request;
+    (void)waiter;
 
     if (readiness == NOT_READY)
         answer_json(answer, 503, "{\"ready\":false}");
@@ -21,19 +30,30 @@ static void answer_ready(struct server *server, struct text *answer)
         answer_json(answer, 200, "{\"ready\":true,\"by\":\"database\"}");
     else
         answer_json(answer, 200, "{\"ready\":true,\"by\":\"spool\"}");
+    return OUTCOME_PLACE;
 }
 
-static void answer_metrics(struct server *server, struct text *answer)
+static enum outcome answer_metrics(struct server *server, const struct request *request, struct waiter *waiter,
+                                   struct text *answer)
 {
     (void)server;
+    (void)request;
+    (void)waiter;
     answer_head(answer, 200, "text/plain; version=0.0.4; charset=utf-8");
     metrics_write(answer);
+    return OUTCOME_PLACE;
 }
 
 static const struct place {
     const char *name;
-    void (*answer)(struct server *server, struct text *answer);
-} places[] = {{"livez", answer_live}, {"readyz", answer_ready}, {"metrics", answer_metrics}};
+    enum outcome (*answer)(struct server *server, const struct request *request, struct waiter *waiter,
+                           struct text *answer);
+} places[] = {
+    {"livez", answer_live},
+    {"readyz", answer_ready},
+    {"metrics", answer_metrics},
+    {"report.json", dashboard_ask},
+};
 
 /* REQUEST_URI without its query, or what CGI has in its place. NULL: none of them. */
 static const struct place *find(const struct request *request)
@@ -53,17 +73,17 @@ static const struct place *find(const struct request *request)
     return NULL;
 }
 
-enum outcome places_answer(struct server *server, const struct request *request, struct text *answer)
+enum outcome places_answer(struct server *server, struct request *request, struct waiter *waiter, struct text *answer)
 {
     const char *method = request_parameter(request, "REQUEST_METHOD");
     const struct place *place = find(request);
 
     if (!place && (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0))
         return OUTCOME_NONE;
+    request_discard(request);
     if (!place || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)) {
         answer_bad_method(answer, place ? "GET, HEAD" : "POST, PUT");
         return OUTCOME_BAD_METHOD;
     }
-    place->answer(server, answer);
-    return OUTCOME_PLACE;
+    return place->answer(server, request, waiter, answer);
 }

@@ -218,6 +218,14 @@ void queue_finish(struct queue *queue, struct waiter **batch, size_t count)
     eventfd_write(queue->verdicts_fd, 1);
 }
 
+void queue_answer(struct queue *queue, struct waiter *waiter)
+{
+    pthread_mutex_lock(&queue->lock);
+    TAILQ_INSERT_TAIL(&queue->verdicts, waiter, link);
+    pthread_mutex_unlock(&queue->lock);
+    eventfd_write(queue->verdicts_fd, 1);
+}
+
 int queue_verdicts_fd(const struct queue *queue)
 {
     return queue->verdicts_fd;

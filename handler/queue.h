@@ -6,6 +6,8 @@
 
 #include "event.h"
 
+#include "text.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,9 +16,10 @@
 /* An event on its way through the queue. Owned by the connection; the queue and the batches borrow it. */
 struct waiter {
     struct event event;
-    int64_t arrived;  /* monotonic microseconds; 0: not yet */
-    int64_t deadline; /* monotonic milliseconds; see clock.h */
-    void *owner;      /* the submitter's own */
+    int64_t arrived;    /* monotonic microseconds; 0: not yet */
+    int64_t deadline;   /* monotonic milliseconds; see clock.h */
+    void *owner;        /* the submitter's own */
+    struct text answer; /* of what is no event; empty for one */
     TAILQ_ENTRY(waiter) link;
 };
 
@@ -47,6 +50,9 @@ void queue_wake(struct queue *queue);
 
 /* The events have their verdicts: hands them back to whoever answers. */
 void queue_finish(struct queue *queue, struct waiter **batch, size_t count);
+
+/* The same for a waiter that holds no event but an answer. */
+void queue_answer(struct queue *queue, struct waiter *waiter);
 
 /* A descriptor (eventfd(2)) that becomes readable when verdicts wait. */
 int queue_verdicts_fd(const struct queue *queue);

@@ -8,6 +8,7 @@
 #include "answer.h"
 #include "clock.h"
 #include "commands.h"
+#include "dashboard.h"
 #include "decode.h"
 #include "log.h"
 #include "metrics.h"
@@ -40,7 +41,8 @@ static bool decode(struct server *server, const struct request *request, struct 
 }
 
 /* The first half of the path. OUTCOME_NONE: the event was submitted, to be set aside where it is refused; its verdict
- * will come. OUTCOME_GONE: close the connection. Else `answer` is written. */
+ * will come. OUTCOME_PARKED: so will the answer to what is no event. OUTCOME_GONE: close the connection. Else `answer`
+ * is written. */
 static enum outcome receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
                             struct text *answer)
 {
@@ -51,11 +53,9 @@ static enum outcome receive(struct server *server, int slot, struct request *req
     waiter->arrived = 0;
     if (!request_begin(request))
         return OUTCOME_GONE;
-    enum outcome outcome = places_answer(server, request, answer);
-    if (outcome != OUTCOME_NONE) {
-        request_discard(request);
+    enum outcome outcome = places_answer(server, request, waiter, answer);
+    if (outcome != OUTCOME_NONE)
         return outcome;
-    }
     if (!is_allowed(server, request)) {
         outcome = OUTCOME_UNAUTHORIZED;
         request_discard(request);
@@ -131,6 +131,7 @@ static void converse(struct server *server, int slot, struct connection *connect
     enum outcome outcome = receive(server, slot, connection->request, &connection->waiter, &answer);
     switch (outcome) {
     case OUTCOME_NONE: /* it is no longer ours */
+    case OUTCOME_PARKED:
         break;
     case OUTCOME_GONE:
         event_free(&connection->waiter.event);
@@ -149,9 +150,11 @@ static void answer_verdicts(struct server *server)
 
     queue_clear_verdicts_fd(server->queue);
     while ((waiter = queue_next_verdict(server->queue))) {
-        struct text answer = {0};
         struct connection *connection = waiter->owner;
-        answer_event(&answer, &waiter->event);
+        struct text answer = waiter->answer;
+        waiter->answer = (struct text){0};
+        if (!answer.length)
+            answer_event(&answer, &waiter->event);
         note(connection->request, waiter, waiter->event.outcome);
         answer_and_watch(server, connection, &answer);
         text_free(&answer);
@@ -203,31 +206,34 @@ static void raise_descriptors(const struct conf *conf)
                  LOG_NUMBER("limit", (int64_t)limit.rlim_cur), LOG_NUMBER("wanted", (int64_t)wanted));
 }
 
+static void start(struct thread *thread, struct server *server, void *(*run)(void *argument), int number)
+{
+    *thread = (struct thread){.number = number, .server = server, .passed_at = clock_monotonic_ms()};
+    if (pthread_create(&thread->id, NULL, run, thread) != 0) {
+        log_line(LOG_ERROR, "cannot start a thread");
+        exit(EXIT_FAILURE);
+    }
+}
+
 static int serve_fastcgi(struct server *server, const sigset_t *signals)
 {
     const struct conf *conf = server->conf;
-    struct thread threads[64 + 32 + 1]; /* the most that conf.def allows */
-    int count = 0, wanted = conf->writers + conf->workers + (*conf->spool_dir != '\0'), status = EXIT_FAILURE;
+    struct thread threads[64 + 32 + 2]; /* the most that conf.def allows */
+    int count = 0, status = EXIT_FAILURE;
 
     log_limit();
     raise_descriptors(conf);
     server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
     if (!server->connections)
         goto out;
-    for (int i = 0; i < wanted; i++) {
-        bool writer = i < conf->writers, worker = !writer && i < conf->writers + conf->workers;
-        threads[i] = (struct thread){
-            .number = writer ? i : i - conf->writers, .server = server, .passed_at = clock_monotonic_ms()};
-        if (pthread_create(&threads[i].id, NULL,
-                           writer   ? writers_run
-                           : worker ? work
-                                    : writers_drain,
-                           &threads[i]) != 0) {
-            log_line(LOG_ERROR, "cannot start a thread");
-            exit(EXIT_FAILURE);
-        }
-        count++;
-    }
+    for (int i = 0; i < conf->writers; i++)
+        start(&threads[count++], server, writers_run, i);
+    for (int i = 0; i < conf->workers; i++)
+        start(&threads[count++], server, work, i);
+    if (*conf->spool_dir)
+        start(&threads[count++], server, writers_drain, 0);
+    if (server->dashboard)
+        start(&threads[count++], server, dashboard_run, 0);
     log_line(LOG_INFO, "serving FastCGI", LOG_TEXT("listen", conf->listen), LOG_NUMBER("workers", conf->workers),
              LOG_NUMBER("writers", conf->writers));
     supervise(server, threads + conf->writers, signals);
@@ -326,9 +332,12 @@ int command_serve(const struct conf *conf, int argc, char **argv)
     }
     server.queue = queue_new(server.conf->writers, server.conf->workers, conf->db_timeout_ms,
                              (size_t)conf->max_body_kb * 1024 * QUEUE_BODIES);
-    if (server.queue)
+    if (conf->report)
+        server.dashboard = dashboard_open(conf, &server.stop_at);
+    if (server.queue && (server.dashboard || !conf->report))
         status = cgi ? serve_cgi(&server) : serve_fastcgi(&server, &signals);
 out:
+    dashboard_close(server.dashboard);
     queue_free(server.queue);
     spool_close(server.spool);
     auth_close(server.auth);

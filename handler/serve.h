@@ -21,9 +21,10 @@ struct server {
     struct listener listener;
     struct auth *auth;
     struct queue *queue;
-    struct connections *connections;
-    _Atomic bool stopping; /* connections close after their answer */
-    _Atomic bool stopped;  /* nothing is in flight any more: writers end */
+    struct connections *connections; /* NULL: this is a CGI process */
+    struct dashboard *dashboard;     /* NULL: TICKETD_REPORT=off */
+    _Atomic bool stopping;           /* connections close after their answer */
+    _Atomic bool stopped;            /* nothing is in flight any more: writers end */
     struct spool *spool;
     sem_t stop_drain;
     _Atomic int64_t asked_at;      /* monotonic milliseconds: when the last request came */

@@ -325,17 +325,22 @@ bool connection_open(struct store *store, int64_t deadline)
     return true;
 }
 
-bool store_valid_conninfo(const struct conf *conf)
+/* An empty string is valid: everything then comes from libpq's own environment. libpq's message is not shown: it quotes
+ * the string, which may hold a password. */
+static bool is_valid(const char *name, const char *conninfo)
 {
-    PQconninfoOption *options = NULL;
-    /* An empty string is valid: everything then comes from libpq's own environment. libpq's message is not shown: it
-     * quotes the string, which may hold a password. */
-    options = PQconninfoParse(conf->database, NULL);
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
     if (!options)
-        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_DATABASE"),
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", name),
                  LOG_TEXT("expected", "a connection string or URI as in the PostgreSQL manual, section 34.1.1"));
     PQconninfoFree(options);
     return options != NULL;
+}
+
+bool store_valid_conninfo(const struct conf *conf)
+{
+    bool database = is_valid("TICKETD_DATABASE", conf->database);
+    return is_valid("TICKETD_REPORT_DATABASE", conf->report_database) && database;
 }
 
 bool store_idle(struct store *store)

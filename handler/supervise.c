@@ -1,6 +1,7 @@
 /* Beside the path: what the administrator and the service manager have to say, and to be told. */
 #include "supervise.h"
 #include "clock.h"
+#include "dashboard.h"
 #include "log.h"
 #include "notify.h"
 
@@ -107,6 +108,7 @@ static void stop(struct server *server)
     connections_stop(server->connections);
     atomic_store(&server->stopped, true);
     queue_wake(server->queue);
+    dashboard_wake(server->dashboard);
 }
 
 void supervise(struct server *server, const struct thread *workers, const sigset_t *signals)

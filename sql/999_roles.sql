@@ -28,7 +28,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'vcc_reader') THEN
         GRANT USAGE ON SCHEMA vcc TO vcc_reader;
         GRANT SELECT ON ALL TABLES IN SCHEMA vcc TO vcc_reader;
-        GRANT EXECUTE ON FUNCTION vcc.schema_version TO vcc_reader;
+        GRANT EXECUTE ON FUNCTION vcc.schema_version, vcc.report, vcc.report_ticket TO vcc_reader;
     ELSE
         RAISE WARNING 'role vcc_reader does not exist and % may not create roles', current_user;
     END IF;

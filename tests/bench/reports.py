@@ -151,6 +151,11 @@ QUESTIONS = [
     ("deliveries of the last hour", "SELECT * FROM vcc.deliveries WHERE received_at > now() - interval '1 hour'"),
     ("deliveries, last 50 of a day", "SELECT * FROM vcc.deliveries WHERE received_at > now() - interval '1 day' "
      "ORDER BY received_at DESC LIMIT 50"),
+    ("dashboard, all projects, 30 days", "SELECT vcc.report(30, NULL)"),
+    ("dashboard, all projects, 90 days", "SELECT vcc.report(90, NULL)"),
+    ("dashboard, a project, 30 days", f"SELECT vcc.report(30, {PROJECT})"),
+    ("dashboard, a ticket by its identifier", "SELECT vcc.report_ticket('{ticket}', {project})"),
+    ("dashboard, a ticket by its number", "SELECT vcc.report_ticket('{project}-{ticket}', NULL)"),
 ]  # fmt: skip
 
 # A view that is kept, and what identifies its rows.

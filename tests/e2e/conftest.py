@@ -265,7 +265,9 @@ http {{
 
     @staticmethod
     def installed_location():
-        return (ROOT / "nginx/ticketd.conf").read_text()
+        installed = (ROOT / "nginx/ticketd.conf").read_text()
+        assert installed.count("/usr/local/share/ticketd/") == 1
+        return installed.replace("/usr/local/share/ticketd/", f"{ROOT}/")
 
     def accepts(self):
         with socket.socket() as s:

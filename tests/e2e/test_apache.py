@@ -15,7 +15,7 @@ import time
 
 import pytest
 from cluster import children_of
-from conftest import LOCATION, Apache, Handler, send, wait_until
+from conftest import LOCATION, ROOT, Apache, Handler, send, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("apache2"), reason="apache2 is not installed"),
@@ -215,11 +215,35 @@ def test_places(site, mode):
     for place in "/", "/elsewhere", "/livez/", "/livez/x", "/x/livez":
         assert s.send(event(), LOCATION + place).status == 404, place
     assert raw_status(port, LOCATION + "/livez", "X-Client: 203.0.113.9") == 403
-    for probe in "livez", "readyz", "metrics":
+    for probe in "livez", "readyz", "metrics", "report.json", "dashboard/":
         for form in ("/{}", "//{}", "/%6c/../{}", "#/{}", "%23/{}", ";/{}", "%3f/{}", "?/{}", "%2f{}", "%2F{}", "/./{}",
                      "/{}%00", "/{}%3f", "/{};x", "/{}#", "/{}?x", "/{}/", "/{}/..", "/%2e%2e/tickets/{}"):
             path = LOCATION + form.format(probe)
             assert raw_status(port, path, "X-Client: 203.0.113.9") in (400, 403, 404, 405), path
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_dashboard(site, folder, mode):
+    """The page and its data, for this host alone."""
+    shutil.copytree(ROOT / "dashboard", folder / "dashboard")
+    shipped = (Apache.CONF / "ticketd-dashboard.conf").read_text()
+    loads = "".join(f"LoadModule {m}_module {Apache.MODULES}/mod_{m}.so\n" for m in ("headers", "mime", "dir"))
+    loads += "TypesConfig /dev/null\n"  # the page brings its own
+    s = site(mode, TICKETD_REPORT="on", options={
+        "server": loads, "location": shipped.replace("/usr/local/share/ticketd/dashboard", f"{folder}/dashboard")})  # fmt: skip
+    page = LOCATION + "/dashboard/"
+    for path, kind in ("", "text/html"), ("dashboard.js", "text/javascript"), ("dashboard.css", "text/css"):
+        answer = s.send(path=page + path, method="GET")
+        assert answer.status == 200 and answer.headers["Content-Type"].startswith(kind)
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert re.search(r'Content-Security-Policy "(.*)"', shipped)[1] == answer.headers["Content-Security-Policy"]
+        assert raw_status(s.apache.port, page + path, "X-Client: 203.0.113.9") == 403
+    assert s.send(path=page + "uplot/", method="GET").status in (403, 404)  # no listing
+    data = LOCATION + "/report.json?period=7d"
+    # A process of mod_fcgid has just been started.
+    wait_until(lambda: s.send(path=data, method="GET").json["handler"]["takes_events"] == "database", what="readiness")
+    assert "GRANT vcc_reader" in s.send(path=data, method="GET").json["problem"]
+    assert raw_status(s.apache.port, LOCATION + "/report.json", "X-Client: 203.0.113.9") == 403
 
 
 @pytest.mark.parametrize("mode", MODES)

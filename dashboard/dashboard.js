@@ -1,0 +1,766 @@
+'use strict';
+
+// The page walks one way: choice → ask → state → draw. Asking fills the state, drawing only reads it. Everything is
+// updated in place, and only where it differs, so that a refresh takes away neither focus, selection nor place.
+//
+// Whatever the answers contain was written by strangers: it becomes text, never markup.
+
+const REFRESH_MS = 5000;
+const PATIENCE_MS = 10000;
+const STALE_MS = 30000;
+
+const PERIODS = { '1d': 'last day', '7d': 'last 7 days', '30d': 'last 30 days', '90d': 'last 90 days' };
+
+const MEANINGS = {
+  200: 'accepted', 400: 'not readable', 401: 'token missing or wrong', 405: 'neither POST nor PUT',
+  413: 'too large', 422: 'not an event', 503: 'not taken: sent again'
+};
+
+// What the verdict says when ticketd, or the web server before it, has answered something other than a report.
+const REFUSALS = {
+  400: 'ticketd does not understand the page', 401: 'You may not see the report', 403: 'You may not see the report',
+  404: 'Reports are switched off'
+};
+
+const state = {
+  choice: { period: '30d', project: '', ticket: '' },
+  handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
+  report: null, problem: null,  // the last good report; why there is no newer one
+  failure: null,                // {mood, words, detail} while there is no answer, or none that can be shown
+  history: null                 // {asked, timeline, at, trouble} of the ticket that is looked at
+};
+
+// ---- choice: what the reader wants to see; the page's address holds it
+
+function readChoice() {
+  const query = new URLSearchParams(location.search);
+  const period = query.get('period');
+  const project = query.get('project') || '';
+  return {
+    period: Object.keys(PERIODS).includes(period) ? period : '30d',
+    project: /^-?\d{1,19}$/.test(project) ? project : '',
+    ticket: (query.get('ticket') || '').trim()
+  };
+}
+
+function choose(change) {
+  Object.assign(state.choice, change);
+  const address = new URL(location.href);
+  for (const [name, value] of Object.entries(state.choice)) {
+    if (value) address.searchParams.set(name, value); else address.searchParams.delete(name);
+  }
+  history.replaceState(null, '', address);
+}
+
+function queryOf(values) {
+  return new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+}
+
+// ---- ask: one request at a time
+
+let busy = false;
+let again = null;
+let nextRefresh = 0;
+
+// Asks for all that is on view, in turns; each says whether it is worth going on. A new choice does not break off the
+// request under way, whose work in the database would go on beside that of the next: it is asked for after it.
+async function refresh(turns = [askReport, askTicket]) {
+  clearTimeout(nextRefresh);
+  if (busy) {
+    again = turns;
+    return;
+  }
+  busy = true;
+  while (turns) {
+    again = null;
+    for (const turn of turns) {
+      const answered = await turn();
+      if (again) break;
+      draw();
+      if (!answered) break;
+    }
+    turns = again;
+  }
+  busy = false;
+  if (!document.hidden) nextRefresh = setTimeout(refresh, REFRESH_MS);
+}
+
+async function askReport() {
+  const { period, project } = state.choice;
+  const { frame, failure } = await ask({ period, project });
+  state.failure = failure || null;
+  if (failure) return false;
+  hear(frame);
+  state.report = frame.report || state.report;
+  state.problem = frame.problem;
+  return true;
+}
+
+async function askTicket() {
+  const { ticket, project } = state.choice;
+  const asked = queryOf({ ticket, project });
+  const known = state.history && state.history.asked === asked ? state.history : { asked, timeline: null, at: null };
+  state.history = ticket ? known : null;
+  if (!ticket) return true;
+  const { frame, failure } = await ask({ ticket, project });
+  if (frame) hear(frame);
+  state.history = { ...known, ...(frame && frame.report), trouble: failure ? failure.detail : frame.problem };
+  return true;
+}
+
+function hear(frame) {
+  state.handler = frame.handler;
+  state.heardAt = Date.now();
+}
+
+// Returns {frame} or {failure}, and never throws: a failure is something to show.
+async function ask(values) {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), PATIENCE_MS);
+  try {
+    const answer = await fetch('../report.json?' + queryOf(values), { signal: limit.signal, cache: 'no-store' });
+    const body = parsed(await answer.text());
+    if (answer.ok && body.handler) return { frame: body };
+    const detail = typeof body.detail === 'string' ? body.detail : `the answer, HTTP ${answer.status}, is not a report`;
+    const known = REFUSALS[answer.status];
+    return { failure: { mood: known ? 'warn' : 'bad', words: known || 'No answer from ticketd', detail } };
+  } catch (error) {
+    const detail = limit.signal.aborted ? `nothing came within ${PATIENCE_MS / 1000} seconds` : 'the connection failed';
+    return { failure: { mood: 'bad', words: 'No answer from ticketd', detail } };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// Proxies answer with pages of their own: those are as good as nothing.
+function parsed(text) {
+  try {
+    return JSON.parse(text) || {};
+  } catch (error) {
+    return {};
+  }
+}
+
+// ---- numbers, times and texts as words
+
+const decimal = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat('en', { notation: 'compact' });
+
+function count(number, one, many) {
+  return `${decimal.format(number)} ${number === 1 ? one : many}`;
+}
+
+const UNITS = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
+
+// 93784 is "1 d 2 h": the largest unit and, where parts is 2, the one below it.
+function duration(seconds, parts = 2) {
+  let rest = Math.max(0, Math.round(seconds));
+  const first = UNITS.findIndex(([size]) => rest >= size);
+  if (first < 0) return '0 s';
+  return UNITS.slice(first, first + parts).map(([size, name]) => {
+    const whole = Math.floor(rest / size);
+    rest -= whole * size;
+    return whole ? `${whole} ${name}` : '';
+  }).filter(Boolean).join(' ');
+}
+
+function bytes(size) {
+  const names = ['bytes', 'KB', 'MB', 'GB', 'TB'];
+  let power = 0;
+  for (; size >= 1024 && power < names.length - 1; power++) size /= 1024;
+  return `${decimal.format(size)} ${names[power]}`;
+}
+
+// ticketd's clock, not the browser's: ages are right even where this computer's time is wrong.
+function now() {
+  return Date.parse(state.handler.now) + Date.now() - state.heardAt;
+}
+
+function age(moment) {
+  return duration((now() - Date.parse(moment)) / 1000, 1);
+}
+
+const two = number => String(number).padStart(2, '0');
+const minuteOf = date => `${two(date.getHours())}:${two(date.getMinutes())}`;
+const clockOf = date => `${minuteOf(date)}:${two(date.getSeconds())}`;
+const dateAndClockOf = date =>
+  `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clockOf(date)}`;
+
+// In the browser's zone. What PostgreSQL knows and a browser does not ("infinity") stays as it is.
+function local(moment, format = dateAndClockOf) {
+  const date = new Date(moment);
+  return isNaN(date) ? visible(moment) : format(date);
+}
+
+// Control characters would be invisible: they get their pictures, as in ␀.
+function visible(text) {
+  return String(text).replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, character => {
+    const code = character.charCodeAt(0);
+    return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? '\u2421' : '\ufffd';
+  });
+}
+
+const periodOf = report => PERIODS[report.period] || visible(report.period);
+
+// ---- elements: written to only where they differ
+
+const byId = id => document.getElementById(id);
+const field = name => document.querySelector(`[data-field="${name}"]`);
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function setAttribute(element, name, value) {
+  if (value === undefined || value === null) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+function add(parent, tag, className) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  return parent.appendChild(element);
+}
+
+function show(name, text, value) {
+  const element = field(name);
+  setText(element, text);
+  setAttribute(element, 'data-value', value);
+  return element;
+}
+
+function showNumber(name, number) {
+  return show(name, decimal.format(number), number);
+}
+
+function showTime(element, moment, format) {
+  setText(element, moment ? local(moment, format) : '–');
+  setAttribute(element, 'datetime', moment);
+}
+
+// Text of strangers: isolated, in its own direction; where it is long it opens on a click or a key.
+function showWords(parent, text, absent = 'none') {
+  const shape = text === null || text === undefined ? 'absent' : text.length > 60 ? 'long' : 'short';
+  if (parent.dataset.shape !== shape) {
+    parent.dataset.shape = shape;
+    parent.textContent = '';
+    if (shape !== 'absent') {
+      const holder = shape === 'long' ? add(add(parent, 'details', 'long'), 'summary') : parent;
+      add(holder, 'bdi', shape === 'long' ? 'clip' : '').dir = 'auto';
+    } else {
+      add(parent, 'span', 'none');
+    }
+  }
+  setText(parent.querySelector('bdi, span'), shape === 'absent' ? absent : visible(text));
+}
+
+// ---- tables: a list of columns each; a cell is drawn by the kind of its column
+
+const column = kind => (name, label, absent) => ({ kind, name, label, absent });
+const [plain, words, number, late, span, time, minute, below, share] =
+  ['plain', 'words', 'number', 'late', 'span', 'time', 'minute', 'below', 'share'].map(column);
+
+const TABLES = {
+  minutes: { key: row => row.at, columns: [minute('at', 'Minute'), number('events', 'Events')] },
+  answers: {
+    key: row => row.status,
+    columns: [plain('status', 'Status'), plain('meaning', 'Meaning'), number('answers', 'Answers')]
+  },
+  reasons: {
+    key: row => row.reason,
+    columns: [words('reason', 'Reason'), number('bodies', 'Bodies'), number('attempts', 'Attempts'), time('last_at', 'Last')]
+  },
+  statuses: {
+    key: row => JSON.stringify([row.status, row.sub_status]),
+    columns: [
+      words('status', 'Status'), words('sub_status', 'Sub-status'), number('tickets', 'Open'), late('overdue', 'Overdue')
+    ]
+  },
+  flow: {
+    key: row => row.day,
+    columns: [plain('day', 'Day'), number('opened', 'Opened'), number('closed', 'Closed'), number('backlog', 'Backlog')]
+  },
+  agents: {
+    key: row => JSON.stringify([row.agent, row.login]),
+    columns: [
+      words('agent', 'Agent', 'nobody'), words('login', 'Login', '–'), number('open', 'Open'), late('overdue', 'Overdue'),
+      number('closed', 'Closed'), span('median_s', 'Median')
+    ]
+  },
+  resolution: {
+    key: row => row.below_s,
+    columns: [below('below_s', 'Within'), number('tickets', 'Tickets'), share('share', 'Share')]
+  }
+};
+
+const FACTS = [
+  words('title', 'Title'), words('project_name', 'Project'), plain('project_id', 'Project id'), plain('ticket_id', 'Ticket id'),
+  words('status', 'Status'), words('sub_status', 'Sub-status'), words('agent_name', 'Agent', 'nobody'),
+  time('first_open_time', 'Opened'), time('soft_deadline', 'Deadline'), time('deleted_at', 'Deleted')
+];
+
+const showDecimal = (element, value) => setText(element, decimal.format(value));
+const timeIn = format => (element, value) => showTime(element.firstChild || add(element, 'time'), value, format);
+
+const CELLS = {
+  plain: (element, value) => setText(element, visible(value)),
+  words: (element, value, absent) => showWords(element, value, absent),
+  number: showDecimal,
+  late: showDecimal,
+  span: (element, value) => setText(element, value === null ? '–' : duration(value)),
+  time: timeIn(dateAndClockOf),
+  minute: timeIn(minuteOf),
+  below: (element, value, absent, row) => setText(element, row.within),
+  share: (element, { bar, part }) => {
+    (element.children[0] || add(element, 'i')).style.width = `${(60 * bar).toFixed(1)}%`;
+    setText(element.children[1] || add(element, 'span'), part > 0 && part < .01 ? '< 1 %' : `${Math.round(100 * part)} %`);
+  }
+};
+
+const NUMERIC = ['number', 'late', 'span'];
+
+function drawCell(element, { kind, name, absent }, row) {
+  const value = row[name];
+  setAttribute(element, 'class', (NUMERIC.includes(kind) ? 'number ' : '') + (kind === 'late' && !value ? '' : kind));
+  setAttribute(element, 'data-column', name);
+  setAttribute(element, 'data-value', typeof value === 'object' || kind === 'words' ? null : value);
+  CELLS[kind](element, value, absent, row);
+}
+
+function drawTable(id, items) {
+  const { key, columns } = TABLES[id];
+  const table = byId(id);
+  if (!table.tHead) makeHead(table, columns);
+  drawList(table.tBodies[0], 'tr', items, key, (row, item) => {
+    columns.forEach((column, place) => {
+      const element = row.children[place] || add(row, place ? 'td' : 'th');
+      if (!place) setAttribute(element, 'scope', 'row');
+      drawCell(element, column, item);
+    });
+  });
+  const region = table.parentElement;
+  const empty = region.nextElementSibling;
+  if (empty) {
+    empty.hidden = items.length > 0;
+    region.hidden = !empty.hidden;
+  }
+}
+
+function makeHead(table, columns) {
+  const row = table.createTHead().insertRow();
+  for (const { kind, label } of columns) {
+    const element = add(row, 'th', NUMERIC.includes(kind) ? 'number' : '');
+    element.scope = 'col';
+    element.textContent = label;
+  }
+  table.createTBody();
+}
+
+// Keeps the element of each item that is still there. What has gone leaves first, so that nothing else has to move.
+const keys = new WeakMap();
+
+function drawList(parent, tag, items, keyOf, fill) {
+  const wanted = new Set(items.map(keyOf));
+  const present = new Map();
+  for (const element of [...parent.children]) {
+    const key = keys.get(element);
+    if (wanted.has(key) && !present.has(key)) present.set(key, element);
+    else element.remove();
+  }
+  items.forEach((item, place) => {
+    const key = keyOf(item);
+    const element = present.get(key) || document.createElement(tag);
+    present.delete(key);
+    keys.set(element, key);
+    if (parent.children[place] !== element) parent.insertBefore(element, parent.children[place] || null);
+    fill(element, item);
+  });
+}
+
+// ---- charts: places on the x axis are numbers from 0, as days are not equally long where clocks change
+
+const darkness = matchMedia('(prefers-color-scheme: dark)');
+
+const colour = name => () => getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim();
+
+function bars(name, scale, size, align, filled) {
+  return {
+    scale, stroke: colour(name), width: 1, fill: filled ? colour(name) : undefined,
+    paths: window.uPlot && uPlot.paths.bars({ size: [size, 16], align }), points: { show: false }
+  };
+}
+
+function line(name, scale) {
+  return { scale, stroke: colour(name), width: 2, points: { size: 4, fill: colour(name) } };
+}
+
+function axis(extra) {
+  return {
+    stroke: colour('muted'), grid: { stroke: colour('grid'), width: 1 }, ticks: { show: false },
+    font: '12px system-ui, sans-serif', ...extra
+  };
+}
+
+const ofCounts = {
+  size: 42, space: 32,
+  incrs: [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap(power => [1, 2, 5].map(step => step * power)),
+  values: (_, splits) => splits.map(value => compact.format(value))
+};
+
+// Returns a function that draws {columns, labels, marked, summary, describe}: numbers a series (null: no bar), a label a
+// place, the places with a label on the axis, all in one sentence, and one place in words.
+function makeChart(id, series, scales) {
+  const box = byId(id + '-chart');
+  const readout = byId(id + '-readout');
+  let plot = null;
+  let latest = null;
+  let drawn = '';
+
+  function layout() {
+    const fromZero = (_, least, most) => [0, Math.max(4, (most || 0) * 1.05)];
+    return {
+      width: box.clientWidth, height: box.clientHeight, padding: [8, scales.length > 1 ? 0 : 8, 0, 0],
+      legend: { show: false }, select: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+      scales: {
+        x: { time: false, range: u => [-0.5, u.data[0].length - 0.5] },
+        ...Object.fromEntries(scales.map(name => [name, { range: fromZero }]))
+      },
+      axes: [
+        axis({ size: 26, splits: () => latest.marked(), values: (_, places) => places.map(place => latest.labels[place]) }),
+        ...scales.map((scale, right) => axis({ ...ofCounts, scale, side: right ? 1 : 3, ...(right && { grid: { show: false } }) }))
+      ],
+      series: [{}, ...series],
+      hooks: { setCursor: [u => setText(readout, u.cursor.idx == null ? latest.summary : latest.describe(u.cursor.idx))] }
+    };
+  }
+
+  new ResizeObserver(() => plot && plot.setSize({ width: box.clientWidth, height: box.clientHeight })).observe(box);
+  darkness.addEventListener('change', () => plot && plot.redraw(false));
+
+  return function drawChart(data) {
+    latest = data;
+    setAttribute(box, 'aria-label', data.summary);
+    const fresh = JSON.stringify([data.columns, data.labels]);
+    if (fresh === drawn || !window.uPlot) return;
+    drawn = fresh;
+    const all = [data.labels.map((_, place) => place), ...data.columns];
+    if (plot) plot.setData(all);
+    else plot = new uPlot(layout(), all, box);
+    if (plot.cursor.idx == null) setText(readout, data.summary);
+  };
+}
+
+const drawMinutesChart = makeChart('minutes', [bars('opened', 'events', 0.7, 0, true)], ['events']);
+
+const drawFlowChart = makeChart('flow',
+  [bars('opened', 'tickets', 0.4, -1, true), bars('closed', 'tickets', 0.4, 1, false), line('backlog', 'backlog')],
+  ['tickets', 'backlog']);
+
+// ---- draw: one function a part of the page
+
+function draw() {
+  try {
+    if (state.handler) drawAlive(state.handler, state.report);
+    if (state.report) drawDesk(state.report);
+    drawTicket(state.history);
+  } catch (error) {
+    // An answer that is not what the page expects must not look like good data, and must not end the refreshing.
+    console.error(error);
+    state.failure = { mood: 'bad', words: 'The answer of ticketd cannot be shown', detail: String(error) };
+  }
+  drawVerdict(judge());
+  drawNotice();
+}
+
+function judge() {
+  const { handler, failure, problem } = state;
+  if (failure) return failure;
+  if (!handler) return { mood: 'waiting', words: 'Waiting for the first answer' };
+  const { events, oldest_at: oldest } = handler.spool;
+  const counts = events ? ` (${decimal.format(events)}${oldest ? `, oldest ${age(oldest)}` : ''})` : '';
+  switch (handler.takes_events) {
+    case 'database':
+      return problem ? { mood: 'warn', words: 'Events are stored, but no report can be made' }
+        : { mood: 'good', words: 'Events are stored' };
+    case 'spool':
+      return { mood: 'warn', words: (problem ? 'The database is away: events' : 'Events') + ' wait in the spool', counts };
+    default:
+      return { mood: 'bad', words: 'Events are refused: neither database nor spool', counts };
+  }
+}
+
+const SYMBOLS = { waiting: '…', good: '✓', warn: '!', bad: '×' };
+
+// The words are announced to those who listen, so only a change may touch them.
+function drawVerdict({ mood, words: text, counts = '' }) {
+  setAttribute(byId('verdict'), 'data-state', mood);
+  setText(byId('verdict-symbol'), SYMBOLS[mood]);
+  setText(byId('verdict-words'), text);
+  setText(byId('verdict-counts'), counts);
+}
+
+function drawNotice() {
+  const { report, failure, problem } = state;
+  const old = report && (failure || now() - Date.parse(report.at) > STALE_MS);
+  const why = failure ? failure.detail : problem;
+  show('stale', old ? `Data of ${local(report.at, clockOf)}, ${age(report.at)} old.` : '', old ? report.at : undefined);
+  show('problem', why ? visible(why) : '');
+  byId('notice').hidden = !old && !why;
+}
+
+function drawAlive(handler, report) {
+  drawLastEvent(handler.last_event_at, report && report.last_event);
+
+  const taken = show('takes_events', handler.takes_events, handler.takes_events);
+  setAttribute(taken, 'data-state', { database: 'good', spool: 'warn' }[handler.takes_events] || 'bad');
+  byId('since').hidden = false;
+  showTime(field('started_at'), handler.started_at);
+  show('version', visible(handler.version));
+
+  const spool = handler.spool;
+  setAttribute(showNumber('spool.events', spool.events), 'data-state', spool.events ? 'warn' : null);
+  const room = spool.max_bytes ? `${bytes(spool.bytes)} of ${bytes(spool.max_bytes)}` : 'no spool is configured';
+  show('spool.bytes', room, spool.bytes);
+  show('spool.oldest_at', spool.oldest_at ? `oldest ${age(spool.oldest_at)} ago` : '', spool.oldest_at);
+
+  drawAnswers(Object.entries(handler.answers));
+
+  if (!report) return;
+  drawMinutes(report.minutes);
+  setAttribute(showNumber('rejected.bodies', report.rejected.bodies), 'data-state', report.rejected.bodies ? 'warn' : null);
+  const { attempts } = report.rejected;
+  show('rejected.attempts', `${count(attempts, 'attempt', 'attempts')}, ${periodOf(report)}`, attempts);
+  drawTable('reasons', report.rejected.reasons);
+}
+
+function drawAnswers(answers) {
+  drawTable('answers', answers.map(([status, count]) => ({ status, meaning: MEANINGS[status] || '', answers: count })));
+  const rows = byId('answers').tBodies[0].rows;
+  answers.forEach(([status], place) => setAttribute(rows[place].cells[2], 'data-field', 'answers.' + status));
+}
+
+// The handler knows of events that wait in the spool, the database of those before the handler's start.
+function drawLastEvent(heard, stored) {
+  const isStored = stored && !(Date.parse(heard) > Date.parse(stored.received_at));
+  const at = isStored ? stored.received_at : heard;
+  show('last_event', at ? age(at) + ' ago' : 'none yet', at || '');
+  showTime(field('last_event.at'), at);
+  show('last_event.what', isStored ? visible(`${stored.action}: ${stored.result}`) : '');
+  const link = show('last_event.ticket', isStored ? `ticket ${stored.ticket_id} of project ${stored.project_id}` : '');
+  link.hidden = !isStored;
+  if (isStored) {
+    const { project_id: project, ticket_id: ticket } = stored;
+    setAttribute(link, 'href', '?' + queryOf({ period: state.choice.period, project, ticket }));
+  }
+}
+
+function drawMinutes(minutes) {
+  const events = minutes.map(minute => minute.events);
+  const total = events.reduce((sum, one) => sum + one, 0);
+  const most = Math.max(0, ...events);
+  const newest = events[events.length - 1];
+  const labels = minutes.map(minute => local(minute.at, minuteOf));
+  showNumber('minutes.total', total);
+  show('minutes.mean', `${decimal.format(total / Math.max(1, minutes.length))} a minute`);
+  drawTable('minutes', minutes);
+  drawMinutesChart({
+    columns: [events.map(one => one || null)], labels,
+    marked: () => [...labels.keys()].filter(place => /:(00|15|30|45)$/.test(labels[place])),
+    summary: `Events a minute in the last hour: ${decimal.format(total)} in all, ` +
+      `${decimal.format(newest)} in the newest minute, at most ${decimal.format(most)} at ${labels[events.indexOf(most)]}.`,
+    describe: place => `${labels[place]}: ${count(events[place], 'event', 'events')}`
+  });
+}
+
+function drawDesk(report) {
+  drawProjects(report.projects);
+  drawScope(report);
+
+  const { tickets, overdue } = report.open;
+  showNumber('open.tickets', tickets);
+  setAttribute(showNumber('open.overdue', overdue), 'data-state', overdue ? 'bad' : null);
+  show('open.overdue_share', tickets ? `${Math.round(100 * overdue / tickets)} % of the open` : '');
+  drawTable('statuses', report.open.by_status);
+  drawFlow(report.flow, periodOf(report));
+  drawTable('agents', report.agents);
+  drawResolution(report.resolution);
+}
+
+// The text of an option cannot be isolated: marks of direction are taken out of it.
+const withoutMarks = text => visible(text).replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '');
+
+function drawProjects(projects) {
+  const select = byId('project');
+  const chosen = state.choice.project;
+  const labelOf = ({ id, name }) => name === null ? String(id) : `${id} · ${withoutMarks(name)}`;
+  const known = projects.map(project => ({ id: String(project.id), label: labelOf(project) }));
+  if (chosen && !known.some(({ id }) => id === chosen)) known.push({ id: chosen, label: chosen });
+  drawList(select, 'option', [{ id: '', label: 'All projects' }, ...known], ({ id }) => id, (option, { id, label }) => {
+    setAttribute(option, 'value', id);
+    setText(option, label.length > 60 ? label.slice(0, 60) + '…' : label);
+    setAttribute(option, 'title', label.length > 60 ? label : null);
+  });
+  if (select.value !== chosen) select.value = chosen;
+}
+
+// Says what the figures are about, which for a moment, or while ticketd is away, is not what the selectors say.
+function drawScope(report) {
+  const project = report.project === null ? '' : String(report.project);
+  const differs = project !== state.choice.project || report.period !== state.choice.period;
+  show('scope', `${differs ? 'Still shown' : 'Shown'}: ${periodOf(report)}, ` +
+    `${project ? 'project ' + visible(project) : 'all projects'}, as of`);
+  showTime(field('report.at'), report.at, clockOf);
+}
+
+function drawFlow(flow, period) {
+  const sum = (days, name) => days.reduce((all, day) => all + day[name], 0);
+  const total = (days, name) => decimal.format(sum(days, name));
+  const lastOf = days => days[days.length - 1];
+  drawTable('flow', flow);
+
+  // Where a day would get hardly a pixel, a bar is a week; what does not fill one is left to the table.
+  const room = () => byId('flow-chart').clientWidth - 84;
+  const size = room() / flow.length < 4 ? 7 : 1;
+  const spans = [];
+  for (let end = flow.length; end >= size; end -= size) spans.unshift(flow.slice(end - size, end));
+
+  drawFlowChart({
+    columns: [
+      spans.map(days => sum(days, 'opened') || null), spans.map(days => sum(days, 'closed') || null),
+      spans.map(days => lastOf(days).backlog)
+    ],
+    labels: spans.map(days => lastOf(days).day.slice(5)),
+    marked: () => {
+      const step = Math.ceil(spans.length / Math.max(1, Math.floor(room() / 48)));
+      return [...spans.keys()].filter(place => (spans.length - 1 - place) % step === 0);
+    },
+    summary: `Tickets, ${period}: ${total(flow, 'opened')} opened, ${total(flow, 'closed')} closed` +
+      (flow.length ? `; backlog at the end ${decimal.format(lastOf(flow).backlog)}.` : '.') + (size > 1 ? ' A bar is a week.' : ''),
+    describe: place => {
+      const days = spans[place];
+      return `${size > 1 ? `${days[0].day} to ` : ''}${lastOf(days).day}: ${total(days, 'opened')} opened, ` +
+        `${total(days, 'closed')} closed, backlog ${decimal.format(lastOf(days).backlog)}`;
+    }
+  });
+}
+
+function drawResolution({ tickets, median_s: median, buckets }) {
+  showNumber('resolution.tickets', tickets);
+  show('resolution.median_s', median === null ? '–' : duration(median), median === null ? '' : median);
+  const most = Math.max(1, ...buckets.map(bucket => bucket.tickets));
+  const within = ({ below_s: below }, place) =>
+    below !== null ? duration(below) : place ? `over ${duration(buckets[place - 1].below_s)}` : 'any time';
+  drawTable('resolution', tickets ? buckets.map((bucket, place) => ({
+    ...bucket, within: within(bucket, place),
+    share: { bar: bucket.tickets / most, part: bucket.tickets / tickets }
+  })) : []);
+}
+
+function drawTicket(history) {
+  const timeline = history && history.timeline;
+  const ticket = timeline && timeline.ticket;
+  setText(byId('ticket-outcome'), outcome(history));
+  byId('ticket').hidden = !ticket;
+  if (ticket) {
+    show('ticket.ticket_no', visible(ticket.ticket_no === null ? ticket.ticket_id : ticket.ticket_no));
+    drawList(byId('facts'), 'div', FACTS, fact => fact.name, (element, fact) => {
+      setText(element.children[0] || add(element, 'dt'), fact.label);
+      const value = element.children[1] || add(element, 'dd');
+      setAttribute(value, 'data-field', 'ticket.' + fact.name);
+      drawCell(value, fact, ticket);
+    });
+  }
+  // A journal's row never changes: what is there already is right.
+  drawList(byId('timeline'), 'li', timeline ? timeline.events : [], event => JSON.stringify(event), (item, event) => {
+    if (!item.firstChild) fillEvent(item, event);
+  });
+  byId('timeline-more').hidden = !(timeline && timeline.more);
+}
+
+function outcome(history) {
+  if (!history) return 'What happened to a ticket, event by event.';
+  const { timeline, at, trouble } = history;
+  const why = trouble ? `Not answered now: ${visible(trouble).replace(/\.$/, '')}.${at ? ` Data of ${local(at)}.` : ''} ` : '';
+  if (!timeline) return why;
+  const events = count(timeline.events.length, 'event', 'events');
+  if (timeline.matches > 1) {
+    return why + `${decimal.format(timeline.matches)} tickets have this number; here is one, with ${events}. ` +
+      'A project chosen above picks its own.';
+  }
+  if (timeline.ticket) return why + `${events}.`;
+  if (timeline.events.length) return why + `The ticket is not known any more; ${events} of it are kept.`;
+  return why + (state.choice.project ? 'There is no such ticket in this project.' : 'There is no such ticket.');
+}
+
+function fillEvent(item, event) {
+  const head = add(item, 'div');
+  showTime(add(head, 'time'), event.received_at);
+  head.append(' ');
+  const what = add(head, 'bdi');
+  what.dir = 'auto';
+  what.textContent = visible(`${event.action}: ${event.result}`);
+  for (const { attribute, old, new: fresh } of event.changes) {
+    const change = add(item, 'div', 'change');
+    showWords(add(change, 'div', 'attribute'), attribute);
+    const values = add(change, 'div');
+    showValue(add(values, 'del'), old);
+    values.append(' ');
+    showValue(add(values, 'ins'), fresh);
+  }
+}
+
+// Any value of JSON. A string shows itself, all else its JSON.
+function showValue(element, value) {
+  setAttribute(element, 'data-value', JSON.stringify(value));
+  showWords(element, value === null || typeof value === 'string' ? value : JSON.stringify(value), 'nothing');
+}
+
+// ---- start
+
+// A region is a stop for the Tab key only while there is something to scroll.
+const regions = new ResizeObserver(entries => {
+  for (const { target } of entries) {
+    const region = target.closest('.scroll');
+    region.tabIndex = region.scrollWidth > region.clientWidth || region.scrollHeight > region.clientHeight ? 0 : -1;
+  }
+});
+
+function start() {
+  state.choice = readChoice();
+  byId('period').value = state.choice.period;
+  byId('number').value = state.choice.ticket;
+  setText(byId('zone'), Intl.DateTimeFormat().resolvedOptions().timeZone);
+  drawProjects([]);
+
+  byId('period').addEventListener('change', event => chooseAndRefresh({ period: event.target.value }));
+  byId('project').addEventListener('change', event => chooseAndRefresh({ project: event.target.value }));
+  byId('search').addEventListener('submit', event => {
+    event.preventDefault();
+    choose({ ticket: byId('number').value.trim() });
+    setText(byId('ticket-outcome'), 'Asking…');
+    refresh([askTicket, askReport]);
+  });
+  document.addEventListener('visibilitychange', () => {
+    clearTimeout(nextRefresh);
+    if (document.hidden) return;
+    draw();   // the figures have become old meanwhile, and say so until there are new ones
+    refresh();
+  });
+  for (const region of document.querySelectorAll('.scroll')) {
+    regions.observe(region);
+    regions.observe(region.firstElementChild);
+  }
+  refresh().then(() => {
+    // Who follows a link to a ticket wants to see it, unless he has begun to look around.
+    if (state.choice.ticket && !scrollY) byId('ticket-heading').scrollIntoView();
+  });
+}
+
+function chooseAndRefresh(change) {
+  choose(change);
+  if (state.report) drawScope(state.report);
+  refresh();
+}
+
+start();

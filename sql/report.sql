@@ -1,0 +1,1 @@
+SELECT vcc.report(days => $1, project => $2)

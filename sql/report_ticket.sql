@@ -1,0 +1,1 @@
+SELECT vcc.report_ticket(number => $1, project => $2)

@@ -1,0 +1,311 @@
+"""GET …/report.json: figures are those of SQL run beside it, and no question harms an event."""
+
+import concurrent.futures
+import json
+import random
+import re
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+from urllib.parse import quote
+
+import fastcgi
+import pytest
+from conftest import Nginx, fcgiwrap, send, wait_until
+from test_path import event
+from test_spool import ask
+from test_upgrade import APPLY
+
+PATH = "/vcc/tickets/report.json"
+DAYS = 45
+
+
+@pytest.fixture
+def reader(database):
+    """The connection string of a role that may only read."""
+    database.query("DO $$ BEGIN CREATE ROLE reports LOGIN IN ROLE vcc_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    return database.cluster.conninfo(database.name, "reports")
+
+
+@pytest.fixture
+def site(start, folder, reader):
+    """An nginx with what users install, and the handler behind it."""
+    handler = start(TICKETD_REPORT="on", TICKETD_REPORT_DATABASE=reader, TICKETD_SPOOL_DIR=str(folder / "spool"),
+                    TICKETD_DB_TIMEOUT_MS="1000")  # fmt: skip
+    nginx = Nginx(folder, handler.socket)
+    nginx.handler = handler
+    yield nginx
+    nginx.stop()
+
+
+def get(site, query=""):
+    return send(site.port, path=PATH + query, method="GET")
+
+
+def report(site, query=""):
+    answer = get(site, query)
+    assert answer.status == 200, answer.body
+    assert answer.headers["Content-Type"] == "application/json"
+    return answer.json
+
+
+def history(database, seed=1, tickets=60):
+    """Tickets of three projects that came and went in the last 45 days."""
+    rng, now = random.Random(seed), datetime.now(timezone.utc)
+    moments = sorted(now - timedelta(seconds=rng.random() * DAYS * 86400) for _ in range(tickets * 6))
+    for n, at in enumerate(moments):
+        project, ticket = rng.randrange(1, 4), rng.randrange(tickets)
+        action = rng.choice(["add", "update", "update", "update", "update", "delete"])
+        attributes = {name: rng.choice(values) for name, values in {
+            "status": ["park", "new", "closed", "closed", None], "sub_status": ["waiting4agent", "waiting4entity", None],
+            "agent_name": ["Anna", "Bert", None], "agent_user_name": ["anna", "bert", None],
+            "project_name": [f"Project {project}"], "soft_deadline": [str(at), str(at + timedelta(days=60)), None],
+            "first_open_time": [str(at - timedelta(days=3)), None], "title": [str(n)]}.items() if rng.random() < 0.6}
+        identifier = uuid.UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | n)
+        body = json.dumps({"action": action, "ticket": {"projectId": project, "ticketId": ticket, "n": n}})
+        database.query(APPLY, [str(identifier)], [at], [action], [body], [project], [ticket], [json.dumps(attributes)], [None])
+
+
+def moment(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+FIGURES = {
+    "open": """SELECT count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project}""",
+    "by_status": """SELECT status, sub_status, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets
+        WHERE {project} GROUP BY 1, 2""",
+    "flow": """SELECT d.day::date::text, coalesce(sum(opened), 0), coalesce(sum(closed), 0), coalesce(sum(backlog), 0)
+        FROM generate_series(current_date - ({days} - 1), current_date, '1 day') d (day)
+        LEFT JOIN vcc.daily_flow f ON f.day = d.day::date AND {project} GROUP BY 1 ORDER BY 1""",
+    "agents": """SELECT agent_user_name, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project} GROUP BY 1""",
+    "closed": """SELECT agent_user_name, extract(epoch FROM resolution)::float8 FROM vcc.resolution_times r
+        WHERE closed_at >= current_date - ({days} - 1) AND {project}
+          AND EXISTS (SELECT FROM vcc.tickets t WHERE t.project_id = r.project_id AND t.ticket_id = r.ticket_id AND t.status = 'closed'
+                         AND t.first_event_at <= r.closed_at)""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("project", [None, 2])
+@pytest.mark.parametrize("days", [1, 7, 30, 90])
+def test_the_figures_are_those_of_sql(site, database, days, project):
+    history(database)
+    found = report(site, f"?period={days}d" + (f"&project={project}" if project else ""))
+    assert found["problem"] is None
+    shown = found["report"]
+
+    def sql(name):
+        return database.query(FIGURES[name].format(days=days, project=f"project_id = {project}" if project else "true"))
+
+    assert (shown["period"], shown["project"]) == (f"{days}d", project and str(project))
+    assert [(p["id"], p["name"]) for p in shown["projects"]] == [(str(n), f"Project {n}") for n in (1, 2, 3)]
+    tickets, overdue = sql("open")[0]
+    assert (shown["open"]["tickets"], shown["open"]["overdue"]) == (tickets, overdue) and tickets > 5
+    assert {tuple(row.values()) for row in shown["open"]["by_status"]} == set(sql("by_status"))
+    assert [tuple(row.values()) for row in shown["flow"]] == sql("flow") and len(shown["flow"]) == days
+    agents = {row["login"]: row for row in shown["agents"]}
+    for login, number, late in sql("agents"):
+        assert (agents[login]["open"], agents[login]["overdue"]) == (number, late)
+    closed = sql("closed")
+    assert shown["resolution"]["tickets"] == len(closed) == sum(row["closed"] for row in shown["agents"])
+    bounds = [row["below_s"] for row in shown["resolution"]["buckets"]]
+    assert bounds == sorted(bounds[:-1]) + [None]
+    for lower, row in zip([float("-inf"), *bounds], shown["resolution"]["buckets"]):
+        assert row["tickets"] == sum(lower <= seconds < (row["below_s"] or float("inf")) for _, seconds in closed)
+    assert len(shown["minutes"]) == 60
+
+
+def test_what_arrives_shows(site, database):
+    """Events of this minute, the last of them, and what was refused with its reason."""
+    for n in range(5):
+        assert send(site.port, event("add", n, title=str(n))).status == 200
+    for body in b"nix", b"nix", b'{"action": "none"}':
+        assert send(site.port, body).status in (400, 422)
+    found = report(site)
+    shown, handler = found["report"], found["handler"]
+    assert sum(minute["events"] for minute in shown["minutes"]) == 5
+    last = database.query("SELECT ticket_id, action, result FROM vcc.ticket_events ORDER BY received_at DESC LIMIT 1")[0]
+    assert tuple(shown["last_event"][name] for name in ("ticket_id", "action", "result")) == (str(last[0]), *last[1:])
+    reasons = {row["reason"]: (row["bodies"], row["attempts"]) for row in shown["rejected"]["reasons"]}
+    assert reasons == {reason: (1, attempts) for reason, attempts in database.query("SELECT reason, attempts FROM vcc.rejected_events")}
+    assert (shown["rejected"]["bodies"], shown["rejected"]["attempts"]) == (2, 3)
+    assert {status: n for status, n in handler["answers"].items() if n} == {"200": 5, "400": 2, "422": 1}
+    assert handler["takes_events"] == "database" and handler["spool"]["events"] == 0
+    assert abs(moment(handler["last_event_at"]) - moment(shown["last_event"]["received_at"])) < timedelta(seconds=1)
+
+
+def test_one_ticket(site, database):
+    """By its number or its identifier, with what each event changed; deleted, it is found by its identifier."""
+    for action, attributes in ("add", {"ticketNo": "130-5", "title": "a", "colour": "red"}), ("update", {"title": "x" * 5000}):
+        assert send(site.port, event(action, 21, **attributes)).status == 200
+    for question in "130-5", "21", "21&project=130":
+        shown = report(site, f"?ticket={question}")["report"]["timeline"]
+        assert (shown["matches"], shown["ticket"]["ticket_id"], shown["ticket"]["title"]) == (1, "21", "x" * 1000)
+        assert [[(c["attribute"], c["old"], c["new"]) for c in e["changes"]] for e in shown["events"]] == [
+            [("extra.colour", None, "red"), ("ticket_no", None, "130-5"), ("title", None, "a")], [("title", "a", "x" * 1000)]]
+    assert report(site, "?ticket=21&project=1")["report"]["timeline"]["matches"] == 0
+    assert send(site.port, event("delete", 21)).status == 200
+    shown = report(site, "?ticket=21&project=130")["report"]["timeline"]
+    if shown["ticket"]["deleted_at"] is None:  # an answer is given again for three seconds
+        time.sleep(3)
+        shown = report(site, "?ticket=21&project=130")["report"]["timeline"]
+    assert shown["ticket"]["deleted_at"] and shown["events"][-1]["result"] == "deleted"
+    for n in range(210):
+        assert send(site.port, event("update", 22, title=str(n))).status == 200
+    shown = report(site, "?ticket=22")["report"]["timeline"]
+    assert shown["more"] and [e["changes"][0]["new"] for e in shown["events"]] == [str(n) for n in range(10, 210)]
+
+
+@pytest.mark.parametrize("query, word", [
+    ("?period=2d", "period"), ("?period=30d&period=7d", "period"), ("?project=x", "project"), ("?project=99999999999999999999", "project"),
+    ("?ticket=%ff", "ticket"), ("?ticket=%00", "ticket"), ("?ticket=" + "1" * 256, "ticket"),
+])
+def test_bad_questions(site, query, word):
+    answer = get(site, query)
+    assert answer.status == 400 and answer.headers["Content-Type"] == "application/problem+json"
+    assert word in answer.json["detail"]
+
+
+def test_large_identifiers_are_whole(site, database):
+    """JavaScript would round them."""
+    large = {"projectId": str(2**63 - 1), "ticketId": str(-(2**63)), "title": "a"}
+    assert send(site.port, {"action": "add", "ticket": large}).status == 200
+    shown = report(site, f"?project={2**63 - 1}")["report"]
+    assert (shown["project"], shown["projects"][0]["id"]) == (str(2**63 - 1),) * 2
+    assert shown["last_event"]["ticket_id"] == str(-(2**63))
+
+
+@pytest.mark.parametrize("number", ["'; DROP TABLE vcc.tickets; --", "</script><script>alert(1)</script>", "‮abc", "Ünïcödé", "-1", "9" * 25])
+def test_odd_numbers(site, database, number):
+    shown = report(site, "?ticket=" + quote(number))["report"]["timeline"]
+    assert (shown["number"], shown["matches"], shown["ticket"], shown["events"]) == (number, 0, None, [])
+
+
+def test_off_unless_said(nginx):
+    answer = send(nginx.port, path=PATH, method="GET")
+    assert answer.status == 404 and "TICKETD_REPORT=on" in answer.json["detail"]
+    assert send(nginx.port, path=PATH, method="POST").status == 405
+
+
+def test_only_from_this_host(folder, start, reader):
+    handler = start(TICKETD_REPORT="on", TICKETD_REPORT_DATABASE=reader)
+    location = "set_real_ip_from 127.0.0.1; real_ip_header X-Client;" + Nginx.installed_location()
+    nginx = Nginx(folder, handler.socket, location)
+    try:
+        for path in PATH, "/vcc/tickets/dashboard/":
+            there = {"X-Client": "203.0.113.9"}
+            assert send(nginx.port, path=path, method="GET", headers=there).status == 403
+            assert send(nginx.port, path=path, method="GET").status in (200, 404)
+    finally:
+        nginx.stop()
+
+
+# -- roles and connections ------------------------------------------------------------------------------------------
+
+
+def test_the_writers_role_may_not(start, folder):
+    handler = start(TICKETD_REPORT="on")
+    status, answer, _ = ask(handler.socket, b"", method="GET", uri=PATH)
+    assert (status, answer["report"]) == (200, None)
+    assert "GRANT vcc_reader" in answer["problem"]
+    assert ask(handler.socket, json.dumps(event("add")).encode())[0] == 200
+
+
+def test_a_connection_of_its_own_that_only_reads(site, database):
+    """Were the function one that writes, it could not."""
+    report(site)
+    users = database.query("SELECT usename::text, count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                           "AND usename IN ('handler', 'reports') GROUP BY 1 ORDER BY 1")  # fmt: skip
+    assert users == [("handler", 1), ("reports", 1)]
+    database.query("CREATE TABLE public.t (); GRANT ALL ON public.t TO reports")
+    database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json LANGUAGE plpgsql AS "
+                   "'BEGIN DELETE FROM public.t; RETURN ''{}''; END'")  # fmt: skip
+    time.sleep(3)
+    assert report(site)["problem"] == "The database does not answer."  # 25006
+    assert "read-only transaction" in site.handler.log.read_text()
+
+
+@pytest.mark.parametrize("sqlstate, problem", [("57014", "took too long"), ("42883", "migrate"), ("42501", "GRANT vcc_reader")])
+def test_what_is_wrong_in_words(site, database, sqlstate, problem):
+    if sqlstate == "57014":
+        database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json LANGUAGE sql AS "
+                       "'SELECT json_build_object(1, pg_sleep(30))'")  # fmt: skip
+    elif sqlstate == "42883":
+        database.query("ALTER FUNCTION vcc.report RENAME TO other")
+    else:
+        database.query("REVOKE EXECUTE ON FUNCTION vcc.report FROM vcc_reader")
+    begun = time.monotonic()
+    assert problem in report(site)["problem"]
+    assert time.monotonic() - begun < 8
+    assert f"sqlstate={sqlstate}" in site.handler.log.read_text()
+
+
+def test_a_slow_report_delays_no_event(site, database):
+    """Somebody holds a table that only reports read. Other questions wait their turn, at most so many; events do not."""
+    with concurrent.futures.ThreadPoolExecutor(100) as pool:
+        database.query("BEGIN; LOCK TABLE vcc.rejected_events")
+        questions = [pool.submit(get, site, f"?project={n}") for n in range(80)]
+        wait_until(lambda: database.cluster.execute("SELECT 1 FROM pg_stat_activity WHERE usename = 'reports' AND wait_event_type = 'Lock'"),
+                   5, "a report that waits")  # fmt: skip
+        took = []
+        for n in range(100):
+            begun = time.monotonic()
+            assert send(site.port, event("update", n)).json["result"] == "inserted"
+            took.append(time.monotonic() - begun)
+        assert sorted(took)[50] < 0.2
+        database.query("COMMIT")
+        statuses = [question.result().status for question in questions]
+    assert set(statuses) == {200, 503} and statuses.count(503) in range(10, 17)
+
+
+def test_answers_are_given_again_for_some_seconds(site, database):
+    first = report(site)["report"]["at"]
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        again = list(pool.map(lambda _: report(site)["report"]["at"], range(40)))
+    assert set(again) <= {first} or len(set(again)) == 2  # three seconds may just have passed
+    assert report(site, "?period=7d")["report"]["period"] == "7d"
+    wait_until(lambda: report(site)["report"]["at"] > first, 8, "a newer one")
+
+
+def test_the_database_stops_and_comes_back(site, database):
+    """The last good report is shown with what is wrong; the handler's own part is always of now."""
+    assert send(site.port, event("add", 1)).status == 200
+    before = report(site)
+    database.cluster.stop()
+    try:
+        assert send(site.port, event("add", 2)).json["result"] == "spooled"
+        away = wait_until(lambda: (found := report(site))["problem"] and found["handler"]["spool"]["events"] and found, 10, "the problem")
+        assert away["problem"] == "The database does not answer."
+        assert away["handler"]["takes_events"] == "spool"
+        assert away["report"]["at"] >= before["report"]["at"]
+        assert report(site, "?project=7")["report"] is None
+    finally:
+        database.cluster.start()
+        database.reconnect()
+    back = wait_until(lambda: not (found := report(site))["problem"] and found, 15, "the report")
+    wait_until(lambda: report(site)["report"]["open"]["tickets"] == 2, 15, "the spooled event")
+    assert back["report"]["at"] > before["report"]["at"]
+
+
+def test_it_stops_while_a_report_is_under_way(site, database):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        database.query("BEGIN; LOCK TABLE vcc.rejected_events")
+        questions = [pool.submit(get, site, f"?project={n}") for n in range(3)]
+        wait_until(lambda: database.cluster.execute("SELECT 1 FROM pg_stat_activity WHERE usename = 'reports' AND wait_event_type = 'Lock'"),
+                   5, "a report that waits")  # fmt: skip
+        begun = time.monotonic()
+        assert site.handler.stop() == 0
+        assert time.monotonic() - begun < 10
+        database.query("COMMIT")
+        assert {question.result().status for question in questions} <= {200, 503}
+    site.handler.start()
+
+
+def test_as_cgi(folder, database, reader):
+    with fcgiwrap(folder, TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", TICKETD_REPORT="on",
+                  TICKETD_REPORT_DATABASE=reader) as (wrapper, cgi):  # fmt: skip
+        with fastcgi.Connection(wrapper) as c:
+            c.send(fastcgi.request(b"", method="GET", uri=PATH, **cgi))
+            answer = c.answer()
+    shown = json.loads(re.search(r"\{.*", answer, re.S)[0])
+    assert shown["report"]["open"]["tickets"] == 0 and shown["problem"] is None
+    assert shown["handler"]["takes_events"] == "database"
