@@ -30,6 +30,8 @@ struct asked {
     STAILQ_ENTRY(asked) link;
 };
 
+STAILQ_HEAD(questions, asked);
+
 struct dashboard {
     struct conf conf; /* with the reports' own connection string */
     struct store *store;
@@ -37,7 +39,7 @@ struct dashboard {
 
     pthread_mutex_t lock;
     pthread_cond_t more;
-    STAILQ_HEAD(, asked) waiting;
+    struct questions waiting;
     int waiting_count;
     bool awake; /* nothing more will come */
 };

@@ -13,9 +13,9 @@ import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from conftest import LOCATION, ROOT, Nginx, send, wait_until
+from conftest import LOCATION, ROOT, send, wait_until
 from test_path import event, sample
-from test_report import FIGURES, history, reader  # noqa: F401, the fixture
+from test_report import FIGURES, history, reader, site  # noqa: F401, fixtures
 from test_upgrade import APPLY
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="python3-selenium is not installed")
@@ -88,17 +88,7 @@ class Page:
 
 
 @pytest.fixture
-def site(start, folder, reader):  # noqa: F811
-    handler = start(TICKETD_REPORT="on", TICKETD_REPORT_DATABASE=reader, TICKETD_SPOOL_DIR=str(folder / "spool"),
-                    TICKETD_DB_TIMEOUT_MS="500")  # fmt: skip
-    nginx = Nginx(folder, handler.socket)
-    nginx.handler = handler
-    yield nginx
-    nginx.stop()
-
-
-@pytest.fixture
-def page(chromium, site):
+def page(chromium, site):  # noqa: F811
     chromium.get("about:blank")
     chromium.get_log("browser")
     yield Page(chromium, site.port)
