@@ -234,7 +234,7 @@ def test_more_than_a_page(rejected, database):
 
 
 def test_retry_killed(rejected, database):
-    n = 4000
+    n = 8000
     fill(rejected, database, n)
     rejected.settings["TICKETD_BATCH"] = 50
     left = [n]
@@ -242,7 +242,7 @@ def test_retry_killed(rejected, database):
         process = rejected.start("retry")
         wait_until(lambda: process.poll() is not None or
                    database.value("SELECT count(*) FROM vcc.rejected_events") < left[-1], 30)
-        time.sleep(random.random() * 0.1)
+        time.sleep(random.random() * 0.05)
         process.kill()
         process.communicate()
         wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' "

@@ -48,7 +48,7 @@ def test_installed_files_lead_to_installed_files(folder):
         if file.is_file() and file.suffix in (".service", ".socket", ".conf", ".env"):
             text = re.sub("#.*", "", file.read_text())
             assert not re.search("/usr/local|[= ]/etc/ticketd", text), file
-            for path in re.findall(rf"{folder}/s[^\s\"\\]+", text):
+            for path in re.findall(rf"{folder}/s[^\s\"\\;]+", text):
                 assert os.path.exists(path), f"{file} names {path}"
 
 
