@@ -158,6 +158,7 @@ install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env
 	install -D -m 644 -t $(SHARE)/ticketd/monitoring monitoring/*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard dashboard/*.*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard/uplot dashboard/uplot/*
+	install -D -m 644 -t $(SHARE)/ticketd/patroni patroni/*
 	install -D -m 644 -t $(SHARE)/man/man8 $(BUILD)/ticketd.8
 	install -D -m 644 -t $(SHARE)/bash-completion/completions completion/ticketd
 	$(PLACES) systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service

@@ -48,8 +48,9 @@ def pair(folder):
 class Load:
     """Clients, each with a ticket of its own, that send one update after the other until they are told to end."""
 
-    def __init__(self, handler):
+    def __init__(self, handler, pause=0):
         self.handler = handler
+        self.pause = pause
         self.answers = defaultdict(list)  # (status, result, event, title, when) of each ticket
         self.over = threading.Event()
         self.threads = [threading.Thread(target=self.client, args=(n,)) for n in range(CLIENTS)]
@@ -63,8 +64,7 @@ class Load:
             title = f"{n}/{i}"
             status, answer, _ = ask(self.handler.socket, json.dumps(event("update", n, title=title)).encode())
             self.answers[n].append((status, answer.get("result"), answer.get("event"), title, time.monotonic()))
-            if status == 503:
-                time.sleep(0.05)
+            time.sleep(0.05 if status == 503 else self.pause)
 
     def end(self):
         self.over.set()
@@ -77,6 +77,31 @@ class Load:
     def committed_since(self, begun):
         return [when for answers in list(self.answers.values()) for _, result, _, _, when in list(answers)
                 if when > begun and result in ("inserted", "updated")]  # fmt: skip
+
+
+def restart_and_drain(handler):
+    """What the last moment left in the spool comes into the database."""
+    assert handler.stop() == 0, handler.log.read_text()
+    handler.start()
+    wait_until(lambda: not list((handler.log.parent / "spool").glob("*.segment")), 20, "the drain")
+
+
+def assert_nothing_is_lost(load, query):
+    """Each event answered 200 is in the journal once, and no ticket is older than its last one. Returns their number."""
+    good = {identifier: title for answers in load.answers.values() for status, _, identifier, title, _ in answers
+            if status == 200}  # fmt: skip
+    rows = query("SELECT event_id::text, payload #>> '{ticket,title}' FROM vcc.ticket_events")
+    journal = dict(rows)
+    assert len(journal) == len(rows), "an event is there twice"
+    lost = good.keys() - journal.keys()
+    assert not lost, f"{len(lost)} of {len(good)} answered 200 are not there"
+    assert {identifier: journal[identifier] for identifier in good} == good
+    for n, answers in load.answers.items():
+        last = [title for status, _, _, title, _ in answers if status == 200][-1]
+        title = query(f"SELECT title FROM vcc.tickets WHERE ticket_id = {n}")[0][0]
+        sent = [title for *_, title, _ in answers]
+        assert sent.index(title) >= sent.index(last)  # a 503 at the end may be committed all the same
+    return len(good)
 
 
 @pytest.mark.parametrize("with_spool", [True, False], ids=["spool", "no spool"])
@@ -97,23 +122,10 @@ def test_the_standby_takes_over(pair, how, with_spool):
         wait_until(lambda: load.count("updated") > before + 200, 20, "full work again")
     finally:
         load.end()
-    assert p.handler.stop() == 0, p.handler.log.read_text()
-    p.handler.start()  # drains what the last moment left
-    if with_spool:
-        wait_until(lambda: not list((p.handler.log.parent / "spool").glob("*.segment")), 20, "the drain")
+    restart_and_drain(p.handler)
     if how == "frozen":
         p.primary.kill9()  # never again, as its fence would do
-    good = {identifier: title for answers in load.answers.values() for status, _, identifier, title, _ in answers
-            if status == 200}  # fmt: skip
-    journal = dict(p.query("SELECT event_id::text, payload #>> '{ticket,title}' FROM vcc.ticket_events"))
-    lost = good.keys() - journal.keys()
-    assert not lost, f"{len(lost)} of {len(good)} answered 200 are not there"
-    assert {identifier: journal[identifier] for identifier in good} == good
+    good = assert_nothing_is_lost(load, p.query)
     statuses = {status for answers in load.answers.values() for status, *_ in answers}
     assert statuses == ({200} if with_spool else {200, 503})
-    for n, answers in load.answers.items():
-        last = [title for status, _, _, title, _ in answers if status == 200][-1]
-        title = p.query(f"SELECT title FROM vcc.tickets WHERE ticket_id = {n}")[0][0]
-        sent = [title for *_, title, _ in answers]
-        assert sent.index(title) >= sent.index(last)  # a 503 at the end may be committed all the same
-    print(f"{how}: back {seconds:.1f} s after the promotion, {len(good)} events answered 200")
+    print(f"{how}: back {seconds:.1f} s after the promotion, {good} events answered 200")
