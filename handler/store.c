@@ -186,5 +186,8 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
             store->batch *= 2;
         advance(&range);
     }
+    /* A primary that was left by its standby, which now is one, commits nothing any more and keeps its locks. */
+    if (range.from < count && store->connection && !store_must_stop(store) && connection_has_other_hosts(store))
+        connection_failed(store, "what holds the locks does not end: another host may be the primary", "55P03");
     free(results);
 }

@@ -265,6 +265,15 @@ bool connection_prepare_journal(struct store *store, int64_t deadline)
     return !broken;
 }
 
+bool connection_has_other_hosts(const struct store *store)
+{
+    struct hosts hosts = hosts_from(store->conf->database, 0);
+    bool several = hosts.count > 0;
+
+    hosts_free(&hosts);
+    return several;
+}
+
 /* What libpq is told beside TICKETD_DATABASE; the user's own words win, for they come later, and are taken up again
  * only to begin with another host. */
 static PGconn *start_connecting(const struct store *store)

@@ -59,6 +59,9 @@ bool connection_open(struct store *store, int64_t deadline) MUST_USE;
  * years. False: the connection broke, and is closed. */
 bool connection_prepare_journal(struct store *store, int64_t deadline) MUST_USE;
 
+/* Whether TICKETD_DATABASE names several hosts; after connection_failed the next try begins with another. */
+bool connection_has_other_hosts(const struct store *store);
+
 /* Drops the connection, whatever state it is in; the next may be tried at once. */
 void connection_close(struct store *store);
 
