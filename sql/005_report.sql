@@ -16,6 +16,8 @@ DECLARE
     id       bigint := CASE WHEN number ~ '^\d{1,18}$' THEN number::bigint END;
     found    record;
     matches  bigint;
+    held     vcc.tickets;
+    gone_at  timestamptz;
     ticket   json;
     events   json;
     seen     bigint;
@@ -32,16 +34,16 @@ BEGIN
      LIMIT 1;
     matches := coalesce(found.matches, 0);
 
-    SELECT json_build_object(
-               'project_id', found.project_id::text, 'project_name', t.project_name, 'ticket_id', found.ticket_id::text,
-               'ticket_no', t.ticket_no, 'title', left(t.title, length), 'status', t.status, 'sub_status', t.sub_status,
-               'agent_name', t.agent_name, 'first_open_time', t.first_open_time, 'soft_deadline', t.soft_deadline,
-               'deleted_at', d.deleted_at)
-      INTO ticket
-      FROM (SELECT) one
-      LEFT JOIN vcc.tickets t ON t.project_id = found.project_id AND t.ticket_id = found.ticket_id
-      LEFT JOIN vcc.deleted_tickets d ON d.project_id = found.project_id AND d.ticket_id = found.ticket_id
-     WHERE matches > 0;
+    SELECT t.* INTO held FROM vcc.tickets t WHERE t.project_id = found.project_id AND t.ticket_id = found.ticket_id;
+    SELECT d.deleted_at INTO gone_at FROM vcc.deleted_tickets d
+     WHERE d.project_id = found.project_id AND d.ticket_id = found.ticket_id;
+    IF matches > 0 THEN
+        ticket := json_build_object(
+            'project_id', found.project_id::text, 'project_name', held.project_name, 'ticket_id', found.ticket_id::text,
+            'ticket_no', held.ticket_no, 'title', left(held.title, length), 'status', held.status,
+            'sub_status', held.sub_status, 'agent_name', held.agent_name, 'first_open_time', held.first_open_time,
+            'soft_deadline', held.soft_deadline, 'deleted_at', gone_at);
+    END IF;
 
     SELECT json_agg(json_build_object('received_at', e.received_at, 'action', e.action, 'result', e.result, 'changes',
                (SELECT coalesce(json_agg(json_build_object('attribute', c.attribute, 'old', left(c.change ->> 0, length),

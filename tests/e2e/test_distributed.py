@@ -162,7 +162,8 @@ def joins_without_project(text):
         if alias.lower() in NO_ALIAS:
             continue
         depth, end = 0, match.end()
-        while end < len(text) and depth >= 0 and text[end] != ";":  # to the end of its part of the statement
+        # To the end of its part of the statement.
+        while end < len(text) and depth >= 0 and text[end] != ";" and not text.startswith("UNION", end):
             depth += {"(": 1, ")": -1}.get(text[end], 0)
             end += 1
         joined = re.search(r"\b(JOIN|USING|,)\s*$", text[:match.start()]) or re.search(

@@ -169,6 +169,18 @@ def test_what_the_database_refuses_has_its_line(importer, database):
     assert re.findall(r"^line (\d+): .*constraint short$", err, re.M) == ["4", "201", "701"]
 
 
+def test_a_constraint_of_any_name(importer, database):
+    """PostgreSQL says it in an array of many results."""
+    name = """a "b", {c}|\\ 'd' é"""
+    database.query('ALTER TABLE vcc.tickets ADD CONSTRAINT "{}" CHECK (length(title) < 5)'.format(name.replace('"', '""')))
+    database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'two')")
+    importer.write(*[line(n, {7: "too long", 9: "two"}.get(n, "ok")) for n in range(50)])
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["set aside"]) == (1, 48, 2)
+    reasons = [row[0] for row in database.query("SELECT reason FROM vcc.rejected_events ORDER BY last_event_id")]
+    assert reasons == [f"PostgreSQL refuses it with SQLSTATE 23514, constraint {each}" for each in (name, "tickets_title_check")]
+
+
 def test_complaints_end_somewhere_and_are_harmless(importer):
     name = "\\u001b]0;owned\\u0007\\u202e"
     importer.write(*[b'{"action":"add","ticket":{"%s":{"a":"\\u0000%d"}}}' % (name.encode(), n) for n in range(150)])
