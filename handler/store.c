@@ -11,19 +11,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The verdict on an event that PostgreSQL refuses: what it names, never what the event holds. `column` and `constraint`
- * may be NULL or empty. */
-static void refuse(struct event *event, const char *state, const char *column, const char *constraint)
+/* The verdict on an event that PostgreSQL refuses: what it names, never what the event holds. */
+static void refuse(struct event *event, const PGresult *error)
 {
-    enum field field = column && *column ? event_field_by_column(column) : FIELD_COUNT;
+    const char *column = PQresultErrorField(error, PG_DIAG_COLUMN_NAME);
+    const char *constraint = PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME);
+    const char *state = PQresultErrorField(error, PG_DIAG_SQLSTATE);
+    enum field field = column ? event_field_by_column(column) : FIELD_COUNT;
     struct text pointer = {0}, detail = {0};
 
     text_append(&pointer, field < FIELD_COUNT ? "/ticket/" : "");
     text_append(&pointer, field < FIELD_COUNT ? event_fields[field].name : "");
     text_append_format(&detail, "PostgreSQL refuses it with SQLSTATE %.5s", state);
-    if (column && *column)
+    if (column)
         text_append_format(&detail, ", column %.63s", column);
-    if (constraint && *constraint)
+    if (constraint)
         text_append_format(&detail, ", constraint %.63s", constraint);
     if (!pointer.failed && !detail.failed) {
         event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.bytes, detail.bytes);
@@ -32,19 +34,6 @@ static void refuse(struct event *event, const char *state, const char *column, c
     event->refusal = OUTCOME_UNPROCESSABLE;
     text_free(&pointer);
     text_free(&detail);
-}
-
-static void refuse_by_error(struct event *event, const PGresult *error)
-{
-    refuse(event, PQresultErrorField(error, PG_DIAG_SQLSTATE), PQresultErrorField(error, PG_DIAG_COLUMN_NAME),
-           PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME));
-}
-
-/* The same by what vcc.apply_events returned: "SQLSTATE|column|constraint". */
-static void refuse_by_verdict(struct event *event, struct verdict *verdict)
-{
-    char *rest = verdict->refusal, *state = strsep(&rest, "|"), *column = strsep(&rest, "|");
-    refuse(event, state, column, rest);
 }
 
 #define JOURNAL "ticket_events" /* so begin the names of its partitions */
@@ -120,7 +109,7 @@ static void conclude(struct store *store, struct event **events, struct range *r
             range->bad = to;
             range->to = from + (to - from) / 2;
         } else if (events[from]->refusal == OUTCOME_NONE) {
-            refuse_by_error(events[from], run->error);
+            refuse(events[from], run->error);
             range->bad = 0;
             if (range->careful) { /* all before it are good: it is set aside with them, then come those behind it */
                 range->to = to;
@@ -141,28 +130,18 @@ static void conclude(struct store *store, struct event **events, struct range *r
     }
 }
 
-/* They are committed, but for those that a constraint refused: these come to the end, to be set aside next. Returns how
- * many have their verdicts. */
-static size_t settle(struct event **events, struct verdict *verdicts, size_t count, int64_t microseconds)
+/* They are committed, and have their verdicts. */
+static void settled(struct event **events, const enum outcome *results, size_t count, int64_t microseconds)
 {
-    size_t settled = 0;
     int64_t rejected = 0;
 
     for (size_t i = 0; i < count; i++) {
-        struct event *event = events[i];
-        if (*verdicts[i].refusal) {
-            refuse_by_verdict(event, &verdicts[i]);
-            continue;
-        }
-        event->outcome = verdicts[i].outcome;
-        rejected += event->refusal != OUTCOME_NONE;
-        events[i] = events[settled]; /* itself, or one that was refused */
-        events[settled++] = event;
+        events[i]->outcome = results[i];
+        rejected += events[i]->refusal != OUTCOME_NONE;
     }
-    metrics_observe(METRIC_BATCH_EVENTS, (int64_t)settled);
+    metrics_observe(METRIC_BATCH_EVENTS, (int64_t)count);
     metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
     metrics_add(METRIC_REJECTED, rejected);
-    return settled;
 }
 
 size_t store_batch(const struct store *store)
@@ -174,13 +153,13 @@ size_t store_batch(const struct store *store)
 void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline)
 {
     struct range range = {.from = 0, .to = count, .count = count, .most = count};
-    struct verdict *verdicts = calloc(count, sizeof(*verdicts));
+    enum outcome *results = calloc(count, sizeof(*results));
     bool tried = false;
 
     pipeline_sort(events, count);
     if (store->connection && clock_monotonic_ms() >= store->journal_due)
         (void)!connection_prepare_journal(store, deadline);
-    while (verdicts && range.from < count) {
+    while (results && range.from < count) {
         int64_t now = clock_monotonic_ms();
         if (store_must_stop(store) || (tried && now >= deadline))
             break;
@@ -195,21 +174,20 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
             continue;
 
         int64_t began = clock_monotonic_us();
-        struct run run = pipeline_run(store, events + range.from, range.to - range.from, verdicts);
+        struct run run = pipeline_run(store, events + range.from, range.to - range.from, results + range.from);
         if (run.broken || run.error) {
             conclude(store, events, &range, &run);
             PQclear(run.error);
             continue;
         }
+        settled(events + range.from, results + range.from, range.to - range.from, clock_monotonic_us() - began);
         connection_healthy(store);
         if (store->batch <= range.to - range.from && store->batch < (size_t)store->conf->batch)
             store->batch *= 2;
-        range.to =
-            range.from + settle(events + range.from, verdicts, range.to - range.from, clock_monotonic_us() - began);
         advance(&range);
     }
     /* A primary that was left by its standby, which now is one, commits nothing any more and keeps its locks. */
     if (range.from < count && store->connection && !store_must_stop(store) && connection_has_other_hosts(store))
         connection_failed(store, "what holds the locks does not end: another host may be the primary", "55P03");
-    free(verdicts);
+    free(results);
 }

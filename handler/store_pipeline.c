@@ -266,16 +266,10 @@ struct call {
     size_t from, to; /* the events that it is about */
 };
 
-/* Whether an event needs a call of its own. One that was set aside does, as what fails there is not to be forgotten. */
-static bool goes_alone(const struct event *event)
-{
-    return event->refusal != OUTCOME_NONE || event->alone || event->was_rejected;
-}
-
 /* Whether one call may apply both: no ticket may be in it twice. */
 static bool go_together(const struct event *a, const struct event *b)
 {
-    return a->turn == b->turn && !goes_alone(a) && !goes_alone(b);
+    return a->turn == b->turn && a->refusal == OUTCOME_NONE && b->refusal == OUTCOME_NONE && !a->alone && !b->alone;
 }
 
 /* Returns how many calls, at most one and two an event. */
@@ -313,64 +307,39 @@ static bool send_call(const struct store *store, struct event **events, const st
     }
 }
 
-/* Takes the next element of the text form of an array, and returns what is behind it: a quoted one is unescaped
- * (PostgreSQL manual, section 8.15.6). What does not fit is cut. */
-static const char *read_element(const char *at, char *element, size_t size)
+/* Reads a word, or the text form of an array of words: {inserted,updated}. */
+static void read_results(const char *array, size_t count, enum outcome *results)
 {
-    bool quoted = *at == '"';
-    size_t length = 0;
-
-    for (at += quoted; *at && (quoted ? *at != '"' : *at != ',' && *at != '}'); at++) {
-        if (quoted && *at == '\\' && at[1])
-            at++;
-        if (length + 1 < size)
-            element[length++] = *at;
-    }
-    element[length] = '\0';
-    return at + (quoted && *at == '"');
+    if (*array != '{')
+        *results = outcome_by_result(array);
+    else
+        for (size_t i = 0; i < count && *array && *array != '}'; i++) {
+            char word[16];
+            size_t length = strcspn(++array, ",}");
+            snprintf(word, sizeof(word), "%.*s", (int)length, array);
+            results[i] = outcome_by_result(word);
+            array += length;
+        }
 }
 
-/* A result of vcc.apply_events. */
-static void read_result(const char *word, struct verdict *verdict)
-{
-    verdict->outcome = outcome_by_result(word);
-    if (*word == '!')
-        snprintf(verdict->refusal, sizeof(verdict->refusal), "%s", word + 1);
-}
-
-/* Reads a result, or an array of them: {inserted,"!23514||my check"}. */
-static void read_results(const char *results, size_t count, struct verdict *verdicts)
-{
-    char word[REFUSAL + 1];
-
-    if (*results != '{') {
-        read_result(results, verdicts);
-        return;
-    }
-    for (size_t i = 0; *results && *results != '}' && i < count; i++) {
-        results = read_element(results + 1, word, sizeof(word));
-        read_result(word, &verdicts[i]);
-    }
-}
-
-static void read_call(const PGresult *result, struct event **events, const struct call *call, struct verdict *verdicts)
+static void read_call(const PGresult *result, struct event **events, const struct call *call, enum outcome *results)
 {
     if (PQntuples(result) != 1)
         return;
     if (call->kind == APPLY)
-        read_results(PQgetvalue(result, 0, 0), call->to - call->from, verdicts + call->from);
+        read_results(PQgetvalue(result, 0, 0), call->to - call->from, results + call->from);
     if (call->kind == REJECT)
-        verdicts[call->from].outcome = events[call->from]->refusal;
+        results[call->from] = events[call->from]->refusal;
 }
 
-struct run pipeline_run(struct store *store, struct event **events, size_t count, struct verdict *verdicts)
+struct run pipeline_run(struct store *store, struct event **events, size_t count, enum outcome *results)
 {
     int64_t deadline = clock_monotonic_ms() + store->conf->db_timeout_ms;
     struct call *calls = calloc(1 + 2 * count, sizeof(*calls));
     size_t wanted = calls ? plan(store, events, count, calls) : 0, done = 0;
     struct run run = {.broken = !calls || !PQenterPipelineMode(store->connection)};
 
-    memset(verdicts, 0, count * sizeof(*verdicts));
+    memset(results, 0, count * sizeof(*results));
     for (size_t i = 0; i < wanted && !run.broken; i++)
         run.broken = !send_call(store, events, &calls[i]);
     if (!run.broken)
@@ -387,7 +356,7 @@ struct run pipeline_run(struct store *store, struct event **events, size_t count
             run.to = done < wanted ? calls[done].to : count;
             continue;
         } else if (status == PGRES_TUPLES_OK && done < wanted) {
-            read_call(result, events, &calls[done], verdicts);
+            read_call(result, events, &calls[done], results);
         }
         PQclear(result);
         if (status == PGRES_PIPELINE_SYNC)

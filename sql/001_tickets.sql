@@ -122,8 +122,7 @@ COMMENT ON COLUMN vcc.ticket_adds.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.ticket_adds.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 
--- Applies events and journals them. Returns their results, in their order, as the journal holds them; that of an event
--- whose row a constraint refuses is "!SQLSTATE|column|constraint", and it is neither applied nor journalled.
+-- Applies events and journals them. Returns their results, in their order, as the journal holds them.
 --
 -- Every parameter but `repeats` has an element for each event, and no ticket is there twice:
 --   payload      the body as it was received
@@ -175,17 +174,10 @@ DECLARE
     changed   vcc.tickets[];     -- to update,
     dropped   vcc.tickets[];     -- and to delete, those just made among them
     added     vcc.ticket_adds[];
-    revived   bigint[] := '{}';  -- the numbers of those that make a ticket which was deleted before
+    revived   bigint := 0;       -- how many of the made were deleted before
     present   bigint := 0;       -- how many rows and deletions were to be locked,
     locked    bigint;            -- and how many are ours until the end of the transaction
     written   bigint;
-    state     text;              -- what PostgreSQL says where a constraint refuses a row,
-    detail    text;
-    relation  text;
-    col       text;
-    con       text;
-    key       bigint[];          -- the row's key,
-    bad       bigint;            -- and the number of its event
 BEGIN
     -- Looking again after a wait must show what the other did, which the stricter levels do not.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -297,9 +289,7 @@ BEGIN
 
             IF NOT e.exists THEN
                 made := made || new;
-                IF e.deleted THEN
-                    revived := revived || e.n;
-                END IF;
+                revived := revived + coalesce(e.deleted, false)::integer;
                 results[e.n] := 'inserted';
             ELSIF new IS NOT DISTINCT FROM old THEN
                 results[e.n] := 'unchanged';
@@ -363,99 +353,79 @@ BEGIN
     IF present > locked THEN
         RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row or deleted it just now';
     END IF;
-    -- Where a constraint refuses a row of vcc.tickets, the others are written without it: once more from here, not from the
-    -- beginning. An event that came alone fails, as does what no row can be blamed for.
-    LOOP BEGIN
-        IF made IS NOT NULL THEN
-            INSERT INTO vcc.tickets (
-                   project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type,
-                   description, cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name,
-                   first_open_time, last_open_time, soft_deadline, extra, first_event_at, last_event_at)
-            SELECT n.project_id, n.ticket_id, n.entity_id, n.contact_id, n.created_user_id, n.user_id, n.ticket_no, n.title,
-                   n.type, n.description, n.cc, n.status, n.sub_status, n.created_user_name, n.project_name, n.agent_name,
-                   n.agent_user_name, n.first_open_time, n.last_open_time, n.soft_deadline, n.extra, n.first_event_at,
-                   n.last_event_at
-              FROM unnest(made) n
-                ON CONFLICT (project_id, ticket_id) DO NOTHING;  -- a unique index of the user's refuses the event
-            GET DIAGNOSTICS written = ROW_COUNT;
-            IF written < cardinality(made) THEN
-                RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
-            END IF;
-            DELETE FROM vcc.deleted_tickets d USING unnest(made) n
-             WHERE d.project_id = n.project_id AND d.ticket_id = n.ticket_id;
-            GET DIAGNOSTICS written = ROW_COUNT;
-            IF written > cardinality(revived) THEN
-                RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
-            END IF;
+    IF made IS NOT NULL THEN
+        INSERT INTO vcc.tickets (
+               project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type,
+               description, cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name,
+               first_open_time, last_open_time, soft_deadline, extra, first_event_at, last_event_at)
+        SELECT n.project_id, n.ticket_id, n.entity_id, n.contact_id, n.created_user_id, n.user_id, n.ticket_no, n.title,
+               n.type, n.description, n.cc, n.status, n.sub_status, n.created_user_name, n.project_name, n.agent_name,
+               n.agent_user_name, n.first_open_time, n.last_open_time, n.soft_deadline, n.extra, n.first_event_at,
+               n.last_event_at
+          FROM unnest(made) n
+            ON CONFLICT (project_id, ticket_id) DO NOTHING;  -- a unique index of the user's refuses the event
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written < cardinality(made) THEN
+            RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
         END IF;
-
-        IF changed IS NOT NULL THEN
-            UPDATE vcc.tickets t SET
-                   entity_id         = n.entity_id,
-                   contact_id        = n.contact_id,
-                   created_user_id   = n.created_user_id,
-                   user_id           = n.user_id,
-                   ticket_no         = n.ticket_no,
-                   title             = n.title,
-                   type              = n.type,
-                   description       = n.description,
-                   cc                = n.cc,
-                   status            = n.status,
-                   sub_status        = n.sub_status,
-                   created_user_name = n.created_user_name,
-                   project_name      = n.project_name,
-                   agent_name        = n.agent_name,
-                   agent_user_name   = n.agent_user_name,
-                   first_open_time   = n.first_open_time,
-                   last_open_time    = n.last_open_time,
-                   soft_deadline     = n.soft_deadline,
-                   extra             = n.extra,
-                   last_event_at     = n.last_event_at
-              FROM unnest(changed) n
-             WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+        DELETE FROM vcc.deleted_tickets d USING unnest(made) n
+         WHERE d.project_id = n.project_id AND d.ticket_id = n.ticket_id;
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written > revived THEN
+            RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
         END IF;
+    END IF;
 
-        IF dropped IS NOT NULL THEN
-            DELETE FROM vcc.tickets t USING unnest(dropped) n
-             WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
-            INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at)
-            SELECT n.project_id, n.ticket_id, n.last_event_at FROM unnest(dropped) n
-                ON CONFLICT DO NOTHING;
-        END IF;
+    IF changed IS NOT NULL THEN
+        UPDATE vcc.tickets t SET
+               entity_id         = n.entity_id,
+               contact_id        = n.contact_id,
+               created_user_id   = n.created_user_id,
+               user_id           = n.user_id,
+               ticket_no         = n.ticket_no,
+               title             = n.title,
+               type              = n.type,
+               description       = n.description,
+               cc                = n.cc,
+               status            = n.status,
+               sub_status        = n.sub_status,
+               created_user_name = n.created_user_name,
+               project_name      = n.project_name,
+               agent_name        = n.agent_name,
+               agent_user_name   = n.agent_user_name,
+               first_open_time   = n.first_open_time,
+               last_open_time    = n.last_open_time,
+               soft_deadline     = n.soft_deadline,
+               extra             = n.extra,
+               last_event_at     = n.last_event_at
+          FROM unnest(changed) n
+         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+    END IF;
 
-        IF added IS NOT NULL THEN
-            INSERT INTO vcc.ticket_adds (project_id, ticket_id, digest)
-            SELECT a.project_id, a.ticket_id, a.digest FROM unnest(added) a
-                ON CONFLICT DO NOTHING;
-        END IF;
+    IF dropped IS NOT NULL THEN
+        DELETE FROM vcc.tickets t USING unnest(dropped) n
+         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+        INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at)
+        SELECT n.project_id, n.ticket_id, n.last_event_at FROM unnest(dropped) n
+            ON CONFLICT DO NOTHING;
+    END IF;
 
-        -- A unique violation here: another session applied one of them just now.
-        INSERT INTO vcc.ticket_events (
-               event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open)
-        SELECT b.event_id, b.project_id, b.ticket_id, b.action, b.received_at, b.result, b.payload::jsonb,
-               ('{' || substr(b.changes, 2) || '}')::jsonb, b.was_open, b.is_open
-          FROM unnest(event_id, project_id, ticket_id, action, received_at, results, payload, changes, was_open, is_open,
-                      earlier)
-               b (event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open,
+    IF added IS NOT NULL THEN
+        INSERT INTO vcc.ticket_adds (project_id, ticket_id, digest)
+        SELECT a.project_id, a.ticket_id, a.digest FROM unnest(added) a
+            ON CONFLICT DO NOTHING;
+    END IF;
+
+    -- A unique violation here: another session applied one of them just now.
+    INSERT INTO vcc.ticket_events (
+           event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open)
+    SELECT b.event_id, b.project_id, b.ticket_id, b.action, b.received_at, b.result, b.payload::jsonb,
+           ('{' || substr(b.changes, 2) || '}')::jsonb, b.was_open, b.is_open
+      FROM unnest(event_id, project_id, ticket_id, action, received_at, results, payload, changes, was_open, is_open,
                   earlier)
-         WHERE b.earlier IS NULL AND b.result NOT LIKE '!%';
-        EXIT;
-    EXCEPTION WHEN check_violation OR not_null_violation THEN
-        GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL, relation = TABLE_NAME,
-            col = COLUMN_NAME, con = CONSTRAINT_NAME;
-        key := regexp_match(detail, '^[^(]*\((-?\d+), (-?\d+)[,)]');  -- "Failing row contains (101, 5, ...", in any language
-        bad := (SELECT k.n FROM unnest(project_id, ticket_id) WITH ORDINALITY k (project_id, ticket_id, n)
-                 WHERE k.project_id = key[1] AND k.ticket_id = key[2]);
-        IF cardinality(event_id) = 1 OR relation <> 'tickets' OR bad IS NULL OR results[bad] LIKE '!%' THEN
-            RAISE;
-        END IF;
-        results[bad] := concat('!', state, '|', col, '|', con);
-        made := ARRAY(SELECT m FROM unnest(made) m WHERE (m.project_id, m.ticket_id) <> (key[1], key[2]));
-        changed := ARRAY(SELECT c FROM unnest(changed) c WHERE (c.project_id, c.ticket_id) <> (key[1], key[2]));
-        dropped := ARRAY(SELECT d FROM unnest(dropped) d WHERE (d.project_id, d.ticket_id) <> (key[1], key[2]));
-        added := ARRAY(SELECT a FROM unnest(added) a WHERE (a.project_id, a.ticket_id) <> (key[1], key[2]));
-        revived := array_remove(revived, bad);
-    END; END LOOP;
+           b (event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open,
+              earlier)
+     WHERE b.earlier IS NULL;
     RETURN results;
 END
 $$;
