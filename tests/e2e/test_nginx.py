@@ -8,7 +8,7 @@ import ssl
 import subprocess
 
 import pytest
-from conftest import LOCATION, ROOT, Nginx, free_port, send
+from conftest import LOCATION, ROOT, Nginx, free_port, send, wait_until
 from test_path import event
 
 
@@ -53,6 +53,8 @@ def test_a_limit(site, database, folder):
     upstream = (folder / "upstream.conf").read_text()
     assert "rate=500r/s" in upstream
     (folder / "upstream.conf").write_text(upstream.replace("rate=500r/s", "rate=1r/m"))
+    pid = folder / "nginx.pid"
+    wait_until(lambda: pid.exists() and pid.read_text().strip(), what="the number of its process")  # it listens earlier
     subprocess.run(["nginx", "-e", f"{folder}/nginx-error.log", "-p", folder, "-c", folder / "nginx.conf", "-s", "reload"],
                    check=True)  # fmt: skip
     answers = []
