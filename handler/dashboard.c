@@ -81,8 +81,7 @@ void dashboard_close(struct dashboard *dashboard)
     free(dashboard);
 }
 
-/* -- the question ---------------------------------------------------------------------------------------------------
- */
+/* -- the question -------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -154,8 +153,7 @@ static const char *read_question(const char *query, struct report_question *ques
     return problem;
 }
 
-/* -- the answer -----------------------------------------------------------------------------------------------------
- */
+/* -- the answer ---------------------------------------------------------------------------------------------------- */
 
 static void append_time(struct text *text, const char *name, int64_t microseconds)
 {
@@ -243,8 +241,7 @@ static const struct kept *look(struct dashboard *dashboard, const struct report_
     return kept;
 }
 
-/* -- the thread -----------------------------------------------------------------------------------------------------
- */
+/* -- the thread ---------------------------------------------------------------------------------------------------- */
 
 /* False: too many wait, or out of memory. */
 static bool park(struct dashboard *dashboard, const struct report_question *question, struct waiter *waiter)

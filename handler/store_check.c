@@ -27,13 +27,6 @@ static PGresult *ask(const struct check *check, int sent)
     return kept;
 }
 
-/* Why there are no rows: the server's words, or the connection's. */
-static const char *problem(const struct check *check, const PGresult *result)
-{
-    const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    return message ? message : connection_problem(check->store);
-}
-
 /* libpq's message has a line for each host that was tried, and hints behind a tab. */
 static void say_unreachable(const struct check *check)
 {
@@ -63,7 +56,7 @@ static void look_at_version(const struct check *check)
     struct text words = {0};
 
     if (!known)
-        text_append(&words, problem(check, result));
+        text_append(&words, connection_error(check->store, result));
     else
         text_append_format(&words, "version %d, and this program works with %d", version, sql_schema_version);
     if (!known || version < sql_schema_version)
@@ -88,7 +81,7 @@ static void look_at_catalogs(const struct check *check)
     clock_text(clock_realtime_us(), now);
     PGresult *result = ask(check, PQsendQueryParams(connection, sql_check_database, 1, NULL, values, NULL, NULL, 0));
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        check->say(check->context, "database", "wrong", problem(check, result));
+        check->say(check->context, "database", "wrong", connection_error(check->store, result));
     for (int row = 0; row < PQntuples(result); row++)
         check->say(check->context, PQgetvalue(result, row, 0), PQgetvalue(result, row, 1), PQgetvalue(result, row, 2));
     PQclear(result);

@@ -115,8 +115,7 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
 
 void connection_failed_by(struct store *store, const PGresult *error)
 {
-    const char *message = error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    connection_failed(store, message ? message : connection_problem(store),
+    connection_failed(store, connection_error(store, error),
                       error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL);
 }
 
@@ -313,6 +312,12 @@ const char *connection_problem(const struct store *store)
     const char *why = store->connection ? PQerrorMessage(store->connection) : "out of memory";
     bool connecting = status != CONNECTION_BAD && status != CONNECTION_OK; /* libpq has begun a message then */
     return *why && !connecting ? why : "no answer in time";
+}
+
+const char *connection_error(const struct store *store, const PGresult *error)
+{
+    const char *message = error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    return message ? message : connection_problem(store);
 }
 
 bool connection_open(struct store *store, int64_t deadline)

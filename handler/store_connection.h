@@ -51,6 +51,9 @@ bool connection_is_pooled(const struct conf *conf);
 bool connection_begin(struct store *store, int64_t deadline) MUST_USE;
 const char *connection_problem(const struct store *store);
 
+/* What the server said of a statement; where `error` is NULL, or says nothing, what is wrong with the connection. */
+const char *connection_error(const struct store *store, const PGresult *error);
+
 /* Connects, looks at the schema's version and whether it is distributed, sets the time-outs of the session, has the
  * journal's partitions made and prepares the statements. False: not before `deadline`, or refused. */
 bool connection_open(struct store *store, int64_t deadline) MUST_USE;

@@ -312,14 +312,13 @@ static void read_results(const char *array, size_t count, enum outcome *results)
 {
     if (*array != '{')
         *results = outcome_by_result(array);
-    else
-        for (size_t i = 0; i < count && *array && *array != '}'; i++) {
-            char word[16];
-            size_t length = strcspn(++array, ",}");
-            snprintf(word, sizeof(word), "%.*s", (int)length, array);
-            results[i] = outcome_by_result(word);
-            array += length;
-        }
+    for (size_t i = 0; i < count && (*array == '{' || *array == ','); i++) {
+        char word[16];
+        size_t length = strcspn(++array, ",}");
+        snprintf(word, sizeof(word), "%.*s", (int)length, array);
+        results[i] = outcome_by_result(word);
+        array += length;
+    }
 }
 
 static void read_call(const PGresult *result, struct event **events, const struct call *call, enum outcome *results)

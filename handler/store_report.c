@@ -13,8 +13,7 @@
 #define REPORT_MS  3000 /* of the statement in the server */
 #define CONNECT_MS 2000
 
-/* -- what went wrong, in words for who looks at the page ------------------------------------------------------------
- */
+/* -- what went wrong, in words for who looks at the page ----------------------------------------------------------- */
 
 static const struct {
     const char *sqlstate; /* or how it begins */
@@ -33,11 +32,10 @@ static const struct {
 static const char *tell(const struct store *store, const PGresult *error)
 {
     const char *state = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
-    const char *why = error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    const char *why = connection_error(store, error);
     char line[256];
     size_t i = 0;
 
-    why = why ? why : connection_problem(store);
     snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
     log_line(LOG_WARNING, "no report", LOG_TEXT("why", line), LOG_TEXT("sqlstate", state ? state : ""));
     while (strncmp(problems[i].sqlstate, state ? state : "", strlen(problems[i].sqlstate)) != 0)
@@ -45,8 +43,7 @@ static const char *tell(const struct store *store, const PGresult *error)
     return problems[i].problem;
 }
 
-/* -- the question ---------------------------------------------------------------------------------------------------
- */
+/* -- the question -------------------------------------------------------------------------------------------------- */
 
 /* The limits and the question, which end in one transaction. */
 static bool send(PGconn *connection, const struct report_question *question)

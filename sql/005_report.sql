@@ -1,8 +1,9 @@
 -- 005: what the dashboard shows, in one answer.
 --
 -- Plans are made for the parameters given (plan_cache_mode), so that a project reaches the indexes. Days are those of the
--- session's time zone. Identifiers are strings, for JavaScript's numbers end at 2^53. What is read is the tickets once, and of the journal the last hour, what came and went in the
--- period, and one ticket's events; a statement_timeout is for the caller to set.
+-- session's time zone. Identifiers are strings, for JavaScript's numbers end at 2^53. What is read is the tickets once,
+-- and of the journal the last hour, what came and went in the period, and one ticket's events; a statement_timeout is for
+-- the caller to set.
 
 -- One ticket by its number (ticketNo) or, in digits, its ticketId: what it is, and what happened to it.
 CREATE FUNCTION vcc.report_ticket(number text, project bigint) RETURNS json

@@ -18,6 +18,7 @@ from test_upgrade import APPLY
 
 PATH = "/vcc/tickets/report.json"
 DAYS = 45
+WAITS = "SELECT 1 FROM pg_stat_activity WHERE usename = 'reports' AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -244,8 +245,7 @@ def test_a_slow_report_delays_no_event(site, database):
     with concurrent.futures.ThreadPoolExecutor(100) as pool:
         database.query("BEGIN; LOCK TABLE vcc.rejected_events")
         questions = [pool.submit(get, site, f"?project={n}") for n in range(80)]
-        wait_until(lambda: database.cluster.execute("SELECT 1 FROM pg_stat_activity WHERE usename = 'reports' AND wait_event_type = 'Lock'"),
-                   5, "a report that waits")  # fmt: skip
+        wait_until(lambda: database.cluster.execute(WAITS), 5, "a report that waits")
         took = []
         for n in range(100):
             begun = time.monotonic()
@@ -290,8 +290,7 @@ def test_it_stops_while_a_report_is_under_way(site, database):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         database.query("BEGIN; LOCK TABLE vcc.rejected_events")
         questions = [pool.submit(get, site, f"?project={n}") for n in range(3)]
-        wait_until(lambda: database.cluster.execute("SELECT 1 FROM pg_stat_activity WHERE usename = 'reports' AND wait_event_type = 'Lock'"),
-                   5, "a report that waits")  # fmt: skip
+        wait_until(lambda: database.cluster.execute(WAITS), 5, "a report that waits")
         begun = time.monotonic()
         assert site.handler.stop() == 0
         assert time.monotonic() - begun < 10
