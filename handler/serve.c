@@ -250,20 +250,19 @@ out:
 static int serve_cgi(struct server *server)
 {
     struct request *request = request_open_cgi();
-    struct store *store = store_open(server->conf, &server->stop_at);
-    struct waiter waiter = {0}, *batch[1];
-    struct event *events[1];
+    struct writer *writer = writer_open(server, 0);
+    struct waiter waiter = {0};
     struct text answer = {0};
     int status = EXIT_FAILURE;
 
-    if (!request || !store)
+    if (!request || !writer)
         goto out;
     if (strcmp(request_parameter(request, "REQUEST_METHOD"), "GET") == 0)
-        atomic_store(&server->readiness, writers_look(server, store));
+        writer_look(writer);
     enum outcome outcome = receive(server, 0, request, &waiter, &answer);
     switch (outcome) {
     case OUTCOME_NONE:
-        if (writers_write(server, 0, store, batch, events, 0) != 1)
+        if (writer_write(writer, 0) != 1)
             goto out;
         answer_event(&answer, &waiter.event);
         note(request, &waiter, waiter.event.outcome);
@@ -279,7 +278,7 @@ out:
     text_free(&answer);
     event_free(&waiter.event);
     request_free(request);
-    store_close(store);
+    writer_close(writer);
     return status;
 }
 

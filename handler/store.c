@@ -53,15 +53,30 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+size_t store_batch(const struct store *store)
+{
+    return least((size_t)store->conf->batch, store->batch);
+}
+
+/* Sees to it that the next batch takes a fifth of the time-out at most, at the pace of this one. */
+static void keep_pace(struct store *store, size_t count, int64_t microseconds)
+{
+    uint64_t target = (uint64_t)store->conf->db_timeout_ms * 1000 / 5;
+
+    store->batch = (size_t)(count * target / (uint64_t)(microseconds + 1));
+    if (store->batch < 1)
+        store->batch = 1;
+}
+
 /* The next part after one that was committed: what is left, but for a search the half of what is suspected. */
-static void advance(struct range *range)
+static void advance(const struct store *store, struct range *range)
 {
     range->from = range->to;
     if (range->bad > range->from) {
         range->to = range->from + (range->bad - range->from + 1) / 2;
     } else {
         range->bad = 0;
-        range->to = least(range->count, range->from + range->most);
+        range->to = least(range->count, range->from + least(range->most, store_batch(store)));
         range->most *= FASTER;
     }
 }
@@ -121,11 +136,12 @@ static void conclude(struct store *store, struct event **events, struct range *r
         }
     } else if (class == SQLSTATE_TRY_AGAIN) {
         log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", PQresultErrorField(run->error, PG_DIAG_SQLSTATE)));
-        range->to = range->from + (length + 1) / 2; /* less at once meets fewer others, and takes less time */
+        length = least((length + 1) / 2, store_batch(store)); /* less at once meets fewer others, and takes less time */
+        range->to = range->from + length;
         range->most = least(range->most, length);
         store->next_try = clock_monotonic_ms() + 1 + clock_realtime_us() % 20;
     } else {
-        store->batch = length > 1 ? length / 2 : 1;
+        store->batch = least((length + 1) / 2, store->batch);
         connection_failed_by(store, run->error);
     }
 }
@@ -142,12 +158,6 @@ static void settled(struct event **events, const enum outcome *results, size_t c
     metrics_observe(METRIC_BATCH_EVENTS, (int64_t)count);
     metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
     metrics_add(METRIC_REJECTED, rejected);
-}
-
-size_t store_batch(const struct store *store)
-{
-    size_t most = (size_t)store->conf->batch;
-    return store->batch < most ? store->batch : most;
 }
 
 void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline)
@@ -175,16 +185,16 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
 
         int64_t began = clock_monotonic_us();
         struct run run = pipeline_run(store, events + range.from, range.to - range.from, results + range.from);
+        int64_t took = clock_monotonic_us() - began;
+        keep_pace(store, range.to - range.from, took);
         if (run.broken || run.error) {
             conclude(store, events, &range, &run);
             PQclear(run.error);
             continue;
         }
-        settled(events + range.from, results + range.from, range.to - range.from, clock_monotonic_us() - began);
+        settled(events + range.from, results + range.from, range.to - range.from, took);
         connection_healthy(store);
-        if (store->batch <= range.to - range.from && store->batch < (size_t)store->conf->batch)
-            store->batch *= 2;
-        advance(&range);
+        advance(store, &range);
     }
     /* A primary that was left by its standby, which now is one, commits nothing any more and keeps its locks. */
     if (range.from < count && store->connection && !store_must_stop(store) && connection_has_other_hosts(store))

@@ -18,7 +18,7 @@ struct store {
     int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;
     unsigned failures;             /* in a row */
-    size_t batch;                  /* see store_batch */
+    size_t batch;                  /* what the database keeps up with: see store_batch */
     bool complained;               /* that it is away was logged already */
     char complaint[6];             /* with this SQLSTATE */
     const struct statement *apply; /* how this database applies events */

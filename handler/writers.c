@@ -10,16 +10,79 @@
 
 #define IDLE_MS 1000 /* how often an idle writer looks at its connection, and the drain into the spool */
 
+struct writer {
+    struct server *server;
+    int lane;
+    struct store *store;
+    struct waiter **batch; /* both have room for conf->batch */
+    struct event **events;
+    int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
+};
+
+struct writer *writer_open(struct server *server, int lane)
+{
+    struct writer *writer = calloc(1, sizeof(*writer));
+    if (!writer)
+        return NULL;
+
+    writer->server = server;
+    writer->lane = lane;
+    writer->store = store_open(server->conf, &server->stop_at);
+    writer->batch = calloc((size_t)server->conf->batch, sizeof(*writer->batch));
+    writer->events = calloc((size_t)server->conf->batch, sizeof(*writer->events));
+    if (!writer->store || !writer->batch || !writer->events) {
+        writer_close(writer);
+        return NULL;
+    }
+    return writer;
+}
+
+void writer_close(struct writer *writer)
+{
+    if (!writer)
+        return;
+    store_close(writer->store);
+    free(writer->batch);
+    free(writer->events);
+    free(writer);
+}
+
+/* More comes than the database takes: what still waits at its deadline is tried for a moment, to catch up, and then
+ * given up at once. Each batch would be later than the one before it, until nobody waits for the answers any more. */
+static bool is_too_late(struct writer *writer, size_t count)
+{
+    int64_t now = clock_monotonic_ms();
+
+    if (now < writer->batch[count - 1]->deadline) {
+        writer->late_since = 0;
+        return false;
+    }
+    if (!writer->late_since)
+        writer->late_since = now;
+    if (now - writer->late_since < writer->server->conf->db_timeout_ms / 5)
+        return false;
+    log_line(LOG_WARNING, "more events come than the database takes", LOG_NUMBER("given_up", (int64_t)count));
+    return true;
+}
+
 /* To the database or, where that does not take them, to the spool. While events wait there the others join them: none
  * overtakes one of its own ticket. */
-static enum readiness settle(struct server *server, struct store *store, struct event **events, size_t count,
-                             int64_t deadline)
+static enum readiness settle(struct writer *writer, size_t count)
 {
+    struct server *server = writer->server;
+    struct event **events = writer->events;
     enum readiness readiness = READY_BY_SPOOL;
+    bool too_late = is_too_late(writer, count);
 
-    if (!spool_holds(server->spool)) {
+    for (size_t i = 0; i < count; i++)
+        events[i] = &writer->batch[i]->event;
+    if (!too_late && !spool_holds(server->spool)) {
         readiness = READY_BY_DATABASE;
-        store_settle(store, events, count, deadline);
+        /* The oldest event sets the limit, and even that gets one try. */
+        int64_t deadline = clock_monotonic_ms() + server->conf->db_timeout_ms / 5;
+        if (writer->batch[0]->deadline > deadline)
+            deadline = writer->batch[0]->deadline;
+        store_settle(writer->store, events, count, deadline);
     }
     spool_append(server->spool, events, count);
     for (size_t i = 0; i < count; i++) {
@@ -31,28 +94,27 @@ static enum readiness settle(struct server *server, struct store *store, struct 
     return readiness;
 }
 
-enum readiness writers_look(struct server *server, struct store *store)
+void writer_look(struct writer *writer)
 {
-    if (!spool_holds(server->spool) && store_idle(store))
-        return READY_BY_DATABASE;
-    return spool_problem(server->spool) ? NOT_READY : READY_BY_SPOOL;
+    struct spool *spool = writer->server->spool;
+    enum readiness readiness = READY_BY_DATABASE;
+
+    if (spool_holds(spool) || !store_idle(writer->store))
+        readiness = spool_problem(spool) ? NOT_READY : READY_BY_SPOOL;
+    atomic_store(&writer->server->readiness, readiness);
 }
 
-size_t writers_write(struct server *server, int lane, struct store *store, struct waiter **batch, struct event **events,
-                     int wait_ms)
+size_t writer_write(struct writer *writer, int wait_ms)
 {
-    size_t count = queue_take(server->queue, lane, batch, store_batch(store), wait_ms);
-    if (count == 0)
-        return 0;
+    struct server *server = writer->server;
+    size_t count = queue_take(server->queue, writer->lane, writer->batch, store_batch(writer->store), wait_ms);
 
-    /* The oldest event sets the limit, and even that gets one try. */
-    int64_t deadline = clock_monotonic_ms() + server->conf->db_timeout_ms / 5;
-    if (batch[0]->deadline > deadline)
-        deadline = batch[0]->deadline;
-    for (size_t i = 0; i < count; i++)
-        events[i] = &batch[i]->event;
-    atomic_store(&server->readiness, settle(server, store, events, count, deadline));
-    queue_finish(server->queue, batch, count);
+    if (count > 0) {
+        atomic_store(&server->readiness, settle(writer, count));
+        queue_finish(server->queue, writer->batch, count);
+    } else {
+        writer->late_since = 0;
+    }
     return count;
 }
 
@@ -60,23 +122,19 @@ void *writers_run(void *argument)
 {
     struct thread *thread = argument;
     struct server *server = thread->server;
-    struct store *store = store_open(server->conf, &server->stop_at);
-    struct waiter **batch = calloc((size_t)server->conf->batch, sizeof(*batch));
-    struct event **events = calloc((size_t)server->conf->batch, sizeof(*events));
+    struct writer *writer = writer_open(server, thread->number);
 
-    if (!store || !batch || !events) {
+    if (!writer) {
         log_line(LOG_ERROR, "out of memory");
         abort();
     }
     int wait_ms = 0;
     while (!atomic_load(&server->stopped)) {
-        if (writers_write(server, thread->number, store, batch, events, wait_ms) == 0)
-            atomic_store(&server->readiness, writers_look(server, store));
+        if (writer_write(writer, wait_ms) == 0)
+            writer_look(writer);
         wait_ms = IDLE_MS;
     }
-    store_close(store);
-    free(batch);
-    free(events);
+    writer_close(writer);
     return NULL;
 }
 

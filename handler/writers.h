@@ -13,12 +13,18 @@ void *writers_run(void *thread);
  * it is needed. Ends when stop_drain is posted. */
 void *writers_drain(void *thread);
 
-/* Takes what waits in a lane, for at most `wait_ms` milliseconds, and gives it verdicts. Returns how many events that
- * were. `batch` and `events` have room for conf->batch. */
-size_t writers_write(struct server *server, int lane, struct store *store, struct waiter **batch, struct event **events,
-                     int wait_ms);
+/* What a writer works with; belongs to one thread. */
+struct writer;
 
-/* Who would take an event now, where none comes by which to tell. */
-enum readiness writers_look(struct server *server, struct store *store);
+/* Makes the writer of a lane, without connecting. NULL: out of memory. */
+struct writer *writer_open(struct server *server, int lane) MUST_USE;
+void writer_close(struct writer *writer);
+
+/* Takes what waits in the lane, for at most `wait_ms` milliseconds, gives it verdicts, and notes in server->readiness
+ * who took it. Returns how many events that were. */
+size_t writer_write(struct writer *writer, int wait_ms);
+
+/* Notes in server->readiness who would take an event now, where none comes by which to tell. */
+void writer_look(struct writer *writer);
 
 #endif

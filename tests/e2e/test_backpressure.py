@@ -7,6 +7,7 @@ import re
 import resource
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import LOCATION, Nginx, wait_until
@@ -14,7 +15,12 @@ from test_path import event
 from test_spool import ask
 
 CLIENTS = 10_000
-FILES = 18_000  # of nginx: a connection for each client, and as many to ticketd as its socket holds
+FILES = 19_800  # of nginx: a connection for each client, as many to ticketd as its socket holds, and a sixteenth: with
+                # less than that left it drops clients that have not sent yet (ngx_drain_connections)
+SLOW = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';
+    CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON vcc.tickets FOR EACH ROW EXECUTE FUNCTION slow();
+    GRANT EXECUTE ON FUNCTION slow() TO PUBLIC"""
 LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 pytestmark = pytest.mark.skipif(LIMIT < FILES, reason=f"needs {FILES} open files (ulimit -Hn says {LIMIT})")
@@ -73,17 +79,14 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
     nginx = Nginx(folder, handler.socket, main=f"worker_rlimit_nofile {FILES};", connections=FILES)
     try:
         assert ask(handler.socket, json.dumps(event("add", 1)).encode())[0] == 200
-        database.query("""
-            CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';
-            CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON vcc.tickets FOR EACH ROW EXECUTE FUNCTION slow();
-            GRANT EXECUTE ON FUNCTION slow() TO PUBLIC""")
+        database.query(SLOW)
         answers = asyncio.run(crowd(nginx.port, CLIENTS, 1000))
         statuses = Counter(status for status, *_ in answers)
         slowest = max(seconds for _, seconds, _ in answers)
         assert set(statuses) <= {200, 503, None} and statuses[None] < CLIENTS / 100, statuses
         assert all(retry for status, _, retry in answers if status == 503)
         assert statuses[200] >= 100
-        assert slowest < 30, "an answer came later than nginx waits"
+        assert slowest < 10, "an answer came later than two time-outs and what is under way then"
         assert memory_mb(handler) < 64
         assert handler.process.poll() is None
 
@@ -101,3 +104,28 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
         print(dict(statuses), f"slowest {slowest:.1f} s, memory {memory_mb(handler):.0f} MB")
     finally:
         nginx.stop()
+
+
+def test_a_slow_database_is_kept_busy(start, folder, database):
+    """Far more comes, for a while, than it can do: what it does is answered 200, and nothing waits for long."""
+    handler = start(TICKETD_DB_TIMEOUT_MS="1000")
+    assert ask(handler.socket, json.dumps(event("add", 1)).encode())[0] == 200
+    database.query(SLOW)
+    answers = []
+
+    def client(number):
+        while (begun := time.monotonic()) < end:
+            body = json.dumps(event("update", number, title=str(begun))).encode()
+            status = ask(handler.socket, body)[0]
+            answers.append((status, time.monotonic() - begun))
+            if status == 503:
+                time.sleep(0.2)
+
+    end = time.monotonic() + 8
+    with ThreadPoolExecutor(400) as pool:
+        list(pool.map(client, range(100, 500)))
+    statuses = Counter(status for status, _ in answers)
+    print(dict(statuses), f"slowest {max(seconds for _, seconds in answers):.1f} s")
+    assert set(statuses) == {200, 503}
+    assert statuses[200] >= 500, statuses
+    assert max(seconds for _, seconds in answers) < 3
