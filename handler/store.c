@@ -11,21 +11,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The verdict on an event that PostgreSQL refuses: what it names, never what the event holds. */
-static void refuse(struct event *event, const PGresult *error)
+/* The verdict on an event that PostgreSQL refuses: what it names, never what the event holds. `column` and `constraint`
+ * may be NULL or empty. */
+static void refuse(struct event *event, const char *state, const char *column, const char *constraint)
 {
-    const char *column = PQresultErrorField(error, PG_DIAG_COLUMN_NAME);
-    const char *constraint = PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME);
-    const char *state = PQresultErrorField(error, PG_DIAG_SQLSTATE);
-    enum field field = column ? event_field_by_column(column) : FIELD_COUNT;
+    enum field field = column && *column ? event_field_by_column(column) : FIELD_COUNT;
     struct text pointer = {0}, detail = {0};
 
     text_append(&pointer, field < FIELD_COUNT ? "/ticket/" : "");
     text_append(&pointer, field < FIELD_COUNT ? event_fields[field].name : "");
     text_append_format(&detail, "PostgreSQL refuses it with SQLSTATE %.5s", state);
-    if (column)
+    if (column && *column)
         text_append_format(&detail, ", column %.63s", column);
-    if (constraint)
+    if (constraint && *constraint)
         text_append_format(&detail, ", constraint %.63s", constraint);
     if (!pointer.failed && !detail.failed) {
         event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.bytes, detail.bytes);
@@ -36,7 +34,22 @@ static void refuse(struct event *event, const PGresult *error)
     text_free(&detail);
 }
 
+static void refuse_by_error(struct event *event, const PGresult *error)
+{
+    refuse(event, PQresultErrorField(error, PG_DIAG_SQLSTATE), PQresultErrorField(error, PG_DIAG_COLUMN_NAME),
+           PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME));
+}
+
+/* The same by what vcc.apply_events returned: "SQLSTATE|column|constraint". */
+static void refuse_by_verdict(struct event *event, struct verdict *verdict)
+{
+    char *rest = verdict->refusal, *state = strsep(&rest, "|"), *column = strsep(&rest, "|");
+    refuse(event, state, column, rest);
+}
+
 #define JOURNAL "ticket_events" /* so begin the names of its partitions */
+
+#define TOLERANT_MS 10000 /* how long a refused event makes others expected */
 
 #define FASTER 8 /* where several are refused, the next is tried by itself, then so many times as many, and so on */
 
@@ -96,6 +109,12 @@ static size_t guess(struct event **events, size_t from, size_t to, const PGresul
     return from;
 }
 
+/* From now on, and for a while, calls leave out what a constraint refuses. Not always: it takes a subtransaction. */
+static void be_tolerant(struct store *store)
+{
+    store->tolerant_until = clock_monotonic_ms() + TOLERANT_MS;
+}
+
 /* What the end of a run means for its events. */
 static enum sqlstate_class classify(const struct run *run)
 {
@@ -117,6 +136,10 @@ static void conclude(struct store *store, struct event **events, struct range *r
     for (size_t i = range->from; class != SQLSTATE_EVENT && i < range->to; i++)
         events[i]->repeat = true; /* it may be committed all the same, or by another session */
     if (class == SQLSTATE_EVENT) {
+        if (!run->tolerant && store->apply == &statement_apply) {
+            be_tolerant(store); /* the same again may do without the one */
+            return;
+        }
         size_t suspect = to - from > 1 ? guess(events, from, to, run->error) : to;
         if (suspect < to && !events[suspect]->alone) {
             events[suspect]->alone = true; /* the same again shows whether it is the one */
@@ -124,7 +147,7 @@ static void conclude(struct store *store, struct event **events, struct range *r
             range->bad = to;
             range->to = from + (to - from) / 2;
         } else if (events[from]->refusal == OUTCOME_NONE) {
-            refuse(events[from], run->error);
+            refuse_by_error(events[from], run->error);
             range->bad = 0;
             if (range->careful) { /* all before it are good: it is set aside with them, then come those behind it */
                 range->to = to;
@@ -146,30 +169,42 @@ static void conclude(struct store *store, struct event **events, struct range *r
     }
 }
 
-/* They are committed, and have their verdicts. */
-static void settled(struct event **events, const enum outcome *results, size_t count, int64_t microseconds)
+/* They are committed, but for those that a constraint refused: these come to the end, to be set aside next. Returns how
+ * many have their verdicts. */
+static size_t settle(struct store *store, struct event **events, struct verdict *verdicts, size_t count,
+                     int64_t microseconds)
 {
+    size_t settled = 0;
     int64_t rejected = 0;
 
     for (size_t i = 0; i < count; i++) {
-        events[i]->outcome = results[i];
-        rejected += events[i]->refusal != OUTCOME_NONE;
+        struct event *event = events[i];
+        if (*verdicts[i].refusal) {
+            refuse_by_verdict(event, &verdicts[i]);
+            be_tolerant(store);
+            continue;
+        }
+        event->outcome = verdicts[i].outcome;
+        rejected += event->refusal != OUTCOME_NONE;
+        events[i] = events[settled]; /* itself, or one that was refused */
+        events[settled++] = event;
     }
-    metrics_observe(METRIC_BATCH_EVENTS, (int64_t)count);
+    metrics_observe(METRIC_BATCH_EVENTS, (int64_t)settled);
     metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
     metrics_add(METRIC_REJECTED, rejected);
+    return settled;
 }
 
 void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline)
 {
     struct range range = {.from = 0, .to = count, .count = count, .most = count};
-    enum outcome *results = calloc(count, sizeof(*results));
+    struct verdict *verdicts = calloc(count, sizeof(*verdicts));
     bool tried = false;
 
     pipeline_sort(events, count);
     if (store->connection && clock_monotonic_ms() >= store->journal_due)
         (void)!connection_prepare_journal(store, deadline);
-    while (results && range.from < count) {
+    while (verdicts && range.from < count) {
         int64_t now = clock_monotonic_ms();
         if (store_must_stop(store) || (tried && now >= deadline))
             break;
@@ -184,7 +219,7 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
             continue;
 
         int64_t began = clock_monotonic_us();
-        struct run run = pipeline_run(store, events + range.from, range.to - range.from, results + range.from);
+        struct run run = pipeline_run(store, events + range.from, range.to - range.from, verdicts);
         int64_t took = clock_monotonic_us() - began;
         keep_pace(store, range.to - range.from, took);
         if (run.broken || run.error) {
@@ -192,12 +227,12 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
             PQclear(run.error);
             continue;
         }
-        settled(events + range.from, results + range.from, range.to - range.from, took);
         connection_healthy(store);
+        range.to = range.from + settle(store, events + range.from, verdicts, range.to - range.from, took);
         advance(store, &range);
     }
     /* A primary that was left by its standby, which now is one, commits nothing any more and keeps its locks. */
     if (range.from < count && store->connection && !store_must_stop(store) && connection_has_other_hosts(store))
         connection_failed(store, "what holds the locks does not end: another host may be the primary", "55P03");
-    free(results);
+    free(verdicts);
 }

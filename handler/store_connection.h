@@ -21,6 +21,7 @@ struct store {
     size_t batch;                  /* what the database keeps up with: see store_batch */
     bool complained;               /* that it is away was logged already */
     char complaint[6];             /* with this SQLSTATE */
+    int64_t tolerant_until;        /* monotonic milliseconds: till then a call leaves out what a constraint refuses */
     const struct statement *apply; /* how this database applies events */
 };
 

@@ -17,7 +17,7 @@
 #define TIMESTAMPTZ 1184
 #define UUID        2950
 
-#define PARAMETERS 9 /* of the function that has most */
+#define PARAMETERS 10 /* of the function that has most */
 
 /* -- parameters, all in the binary form of their types ------------------------------------------------------------- */
 
@@ -189,7 +189,7 @@ static void append_extra_names(struct text *array, const struct event *event)
     append_object(array, &object, NULL);
 }
 
-/* The parameters of vcc.apply_event, and of vcc.apply_events but for its last. */
+/* The parameters of vcc.apply_event, and of vcc.apply_events but for the flags at its end. */
 static const struct column {
     size_t type;
     void (*append)(struct text *array, const struct event *event);
@@ -198,13 +198,20 @@ static const struct column {
     {INT8, append_project_id}, {INT8, append_ticket_id},          {TEXT, append_attributes}, {TEXT, append_extra_names},
 };
 
+#define COLUMNS (int)(sizeof(columns) / sizeof(columns[0]))
+
 /* -- calls --------------------------------------------------------------------------------------------------------- */
 
-static bool send_apply(const struct store *store, struct event **events, size_t count)
+static void append_boolean(struct text *bytes, bool value)
 {
-    struct parameters p = {.count = PARAMETERS};
+    text_append_bytes(bytes, value ? "\1" : "\0", 1);
+}
 
-    for (int i = 0; i < PARAMETERS - 1; i++) {
+static bool send_apply(const struct store *store, struct event **events, size_t count, bool tolerant)
+{
+    struct parameters p = {.count = COLUMNS + 2};
+
+    for (int i = 0; i < COLUMNS; i++) {
         /* Dimensions, whether there are NULLs, type; number of elements, index of the first. */
         const size_t head[] = {1, 1, columns[i].type, count, 1};
         for (size_t h = 0; h < sizeof(head) / sizeof(head[0]); h++)
@@ -212,16 +219,17 @@ static bool send_apply(const struct store *store, struct event **events, size_t 
         for (size_t e = 0; e < count; e++)
             columns[i].append(&p.bytes[i], events[e]);
     }
-    char repeats = 0;
+    bool repeats = false;
     for (size_t e = 0; e < count; e++)
-        repeats |= events[e]->repeat;
-    text_append_bytes(&p.bytes[PARAMETERS - 1], &repeats, 1);
+        repeats = repeats || events[e]->repeat;
+    append_boolean(&p.bytes[COLUMNS], repeats);
+    append_boolean(&p.bytes[COLUMNS + 1], tolerant);
     return send_statement(store, store->apply, &p);
 }
 
 static bool send_apply_one(const struct store *store, const struct event *event)
 {
-    struct parameters p = {.count = PARAMETERS - 1, .head = sizeof(int32_t)};
+    struct parameters p = {.count = COLUMNS, .head = sizeof(int32_t)};
 
     for (int i = 0; i < p.count; i++)
         columns[i].append(&p.bytes[i], event);
@@ -266,10 +274,16 @@ struct call {
     size_t from, to; /* the events that it is about */
 };
 
+/* Whether an event needs a call of its own. One that was set aside does, as what fails there is not to be forgotten. */
+static bool goes_alone(const struct event *event)
+{
+    return event->refusal != OUTCOME_NONE || event->alone || event->was_rejected;
+}
+
 /* Whether one call may apply both: no ticket may be in it twice. */
 static bool go_together(const struct event *a, const struct event *b)
 {
-    return a->turn == b->turn && a->refusal == OUTCOME_NONE && b->refusal == OUTCOME_NONE && !a->alone && !b->alone;
+    return a->turn == b->turn && !goes_alone(a) && !goes_alone(b);
 }
 
 /* Returns how many calls, at most one and two an event. */
@@ -292,14 +306,15 @@ static size_t plan(const struct store *store, struct event **events, size_t coun
 }
 
 /* False: out of memory, or the connection is broken. */
-static bool send_call(const struct store *store, struct event **events, const struct call *call)
+static bool send_call(const struct store *store, struct event **events, const struct call *call, bool tolerant)
 {
     switch (call->kind) {
     case TIMEOUTS:
         return send_timeouts(store);
     case APPLY:
-        return store->apply == &statement_apply ? send_apply(store, events + call->from, call->to - call->from)
-                                                : send_apply_one(store, events[call->from]);
+        return store->apply == &statement_apply
+                   ? send_apply(store, events + call->from, call->to - call->from, tolerant)
+                   : send_apply_one(store, events[call->from]);
     case REJECT:
         return send_reject(store, events[call->from]);
     default:
@@ -307,40 +322,69 @@ static bool send_call(const struct store *store, struct event **events, const st
     }
 }
 
-/* Reads a word, or the text form of an array of words: {inserted,updated}. */
-static void read_results(const char *array, size_t count, enum outcome *results)
+/* Takes the next element of the text form of an array, and returns what is behind it: a quoted one is unescaped
+ * (PostgreSQL manual, section 8.15.6). What does not fit is cut. */
+static const char *read_element(const char *at, char *element, size_t size)
 {
-    if (*array != '{')
-        *results = outcome_by_result(array);
-    for (size_t i = 0; i < count && (*array == '{' || *array == ','); i++) {
-        char word[16];
-        size_t length = strcspn(++array, ",}");
-        snprintf(word, sizeof(word), "%.*s", (int)length, array);
-        results[i] = outcome_by_result(word);
-        array += length;
+    bool quoted = *at == '"';
+    size_t length = 0;
+
+    for (at += quoted; *at && (quoted ? *at != '"' : *at != ',' && *at != '}'); at++) {
+        if (quoted && *at == '\\' && at[1])
+            at++;
+        if (length + 1 < size)
+            element[length++] = *at;
+    }
+    element[length] = '\0';
+    return at + (quoted && *at == '"');
+}
+
+/* A result of vcc.apply_events. */
+static void read_result(const char *word, struct verdict *verdict)
+{
+    verdict->outcome = outcome_by_result(word);
+    if (*word == '!')
+        snprintf(verdict->refusal, sizeof(verdict->refusal), "%s", word + 1);
+}
+
+/* Reads a result, or an array of them: {inserted,"!23514||my check"}. */
+static void read_results(const char *results, size_t count, struct verdict *verdicts)
+{
+    char word[REFUSAL + 1];
+
+    if (*results != '{') {
+        read_result(results, verdicts);
+        return;
+    }
+    for (size_t i = 0; *results && *results != '}' && i < count; i++) {
+        results = read_element(results + 1, word, sizeof(word));
+        read_result(word, &verdicts[i]);
     }
 }
 
-static void read_call(const PGresult *result, struct event **events, const struct call *call, enum outcome *results)
+static void read_call(const PGresult *result, struct event **events, const struct call *call, struct verdict *verdicts)
 {
     if (PQntuples(result) != 1)
         return;
     if (call->kind == APPLY)
-        read_results(PQgetvalue(result, 0, 0), call->to - call->from, results + call->from);
+        read_results(PQgetvalue(result, 0, 0), call->to - call->from, verdicts + call->from);
     if (call->kind == REJECT)
-        results[call->from] = events[call->from]->refusal;
+        verdicts[call->from].outcome = events[call->from]->refusal;
 }
 
-struct run pipeline_run(struct store *store, struct event **events, size_t count, enum outcome *results)
+struct run pipeline_run(struct store *store, struct event **events, size_t count, struct verdict *verdicts)
 {
     int64_t deadline = clock_monotonic_ms() + store->conf->db_timeout_ms;
     struct call *calls = calloc(1 + 2 * count, sizeof(*calls));
     size_t wanted = calls ? plan(store, events, count, calls) : 0, done = 0;
-    struct run run = {.broken = !calls || !PQenterPipelineMode(store->connection)};
+    struct run run = {
+        .broken = !calls || !PQenterPipelineMode(store->connection),
+        .tolerant = clock_monotonic_ms() < store->tolerant_until,
+    };
 
-    memset(results, 0, count * sizeof(*results));
+    memset(verdicts, 0, count * sizeof(*verdicts));
     for (size_t i = 0; i < wanted && !run.broken; i++)
-        run.broken = !send_call(store, events, &calls[i]);
+        run.broken = !send_call(store, events, &calls[i], run.tolerant);
     if (!run.broken)
         run.broken = !PQpipelineSync(store->connection);
 
@@ -355,7 +399,7 @@ struct run pipeline_run(struct store *store, struct event **events, size_t count
             run.to = done < wanted ? calls[done].to : count;
             continue;
         } else if (status == PGRES_TUPLES_OK && done < wanted) {
-            read_call(result, events, &calls[done], results);
+            read_call(result, events, &calls[done], verdicts);
         }
         PQclear(result);
         if (status == PGRES_PIPELINE_SYNC)

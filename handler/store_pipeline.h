@@ -4,9 +4,18 @@
 
 #include "store_connection.h"
 
+#define REFUSAL 144 /* SQLSTATE and two names of at most 63 bytes */
+
+/* What became of an event in a pipeline that was committed. */
+struct verdict {
+    enum outcome outcome;  /* OUTCOME_NONE: a constraint refused it, and it is neither applied nor set aside as yet: */
+    char refusal[REFUSAL]; /* "SQLSTATE|column|constraint"; "": it is of another outcome */
+};
+
 /* How one pipeline went: committed, where there is neither of the two. */
 struct run {
     bool broken;     /* no answer in time, or the connection broke */
+    bool tolerant;   /* its calls left out what a constraint refuses: see store->tolerant_until */
     PGresult *error; /* the first error, to be cleared by the caller */
     size_t from, to; /* the indexes between which is the event that it is about: all, where it came at the commit */
 };
@@ -16,8 +25,8 @@ struct run {
  * order do not deadlock. */
 void pipeline_sort(struct event **events, size_t count);
 
-/* Applies sorted events, sets the refused among them aside, and reads the answers. `results` gets an outcome for each.
- * They count only where the run was committed. */
-struct run pipeline_run(struct store *store, struct event **events, size_t count, enum outcome *results) MUST_USE;
+/* Applies sorted events, sets the refused among them aside, and reads the answers. `verdicts` gets one for each. They
+ * count only where the run was committed. */
+struct run pipeline_run(struct store *store, struct event **events, size_t count, struct verdict *verdicts) MUST_USE;
 
 #endif

@@ -122,6 +122,87 @@ COMMENT ON COLUMN vcc.ticket_adds.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.ticket_adds.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 
+-- The part of vcc.apply_events that writes the rows it decided on: to insert, to update and to delete, and the adds to
+-- remember. `revived`: how many of the made are of tickets that were deleted before. Where another session was faster
+-- this is a serialization_failure.
+CREATE FUNCTION vcc.write_tickets(
+    made     vcc.tickets[],
+    changed  vcc.tickets[],
+    dropped  vcc.tickets[],
+    added    vcc.ticket_adds[],
+    revived  bigint
+) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    written  bigint;
+BEGIN
+    IF made IS NOT NULL THEN
+        INSERT INTO vcc.tickets (
+               project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type,
+               description, cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name,
+               first_open_time, last_open_time, soft_deadline, extra, first_event_at, last_event_at)
+        SELECT n.project_id, n.ticket_id, n.entity_id, n.contact_id, n.created_user_id, n.user_id, n.ticket_no, n.title,
+               n.type, n.description, n.cc, n.status, n.sub_status, n.created_user_name, n.project_name, n.agent_name,
+               n.agent_user_name, n.first_open_time, n.last_open_time, n.soft_deadline, n.extra, n.first_event_at,
+               n.last_event_at
+          FROM unnest(made) n
+            ON CONFLICT (project_id, ticket_id) DO NOTHING;  -- a unique index of the user's refuses the event
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written < cardinality(made) THEN
+            RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
+        END IF;
+        DELETE FROM vcc.deleted_tickets d USING unnest(made) n
+         WHERE d.project_id = n.project_id AND d.ticket_id = n.ticket_id;
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written > revived THEN
+            RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
+        END IF;
+    END IF;
+
+    IF changed IS NOT NULL THEN
+        UPDATE vcc.tickets t SET
+               entity_id         = n.entity_id,
+               contact_id        = n.contact_id,
+               created_user_id   = n.created_user_id,
+               user_id           = n.user_id,
+               ticket_no         = n.ticket_no,
+               title             = n.title,
+               type              = n.type,
+               description       = n.description,
+               cc                = n.cc,
+               status            = n.status,
+               sub_status        = n.sub_status,
+               created_user_name = n.created_user_name,
+               project_name      = n.project_name,
+               agent_name        = n.agent_name,
+               agent_user_name   = n.agent_user_name,
+               first_open_time   = n.first_open_time,
+               last_open_time    = n.last_open_time,
+               soft_deadline     = n.soft_deadline,
+               extra             = n.extra,
+               last_event_at     = n.last_event_at
+          FROM unnest(changed) n
+         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+    END IF;
+
+    IF dropped IS NOT NULL THEN
+        DELETE FROM vcc.tickets t USING unnest(dropped) n
+         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+        INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at)
+        SELECT n.project_id, n.ticket_id, n.last_event_at FROM unnest(dropped) n
+            ON CONFLICT DO NOTHING;
+    END IF;
+
+    IF added IS NOT NULL THEN
+        INSERT INTO vcc.ticket_adds (project_id, ticket_id, digest)
+        SELECT a.project_id, a.ticket_id, a.digest FROM unnest(added) a
+            ON CONFLICT DO NOTHING;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION vcc.write_tickets IS 'The part of vcc.apply_events that writes the rows it decided on';
+
 -- Applies events and journals them. Returns their results, in their order, as the journal holds them.
 --
 -- Every parameter but `repeats` has an element for each event, and no ticket is there twice:
@@ -130,6 +211,8 @@ COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 --   extra_names  a JSON object whose keys are the attributes that have no column: they are merged into extra; or NULL
 --   repeats      whether any of the events may have been sent before (the answer to its commit was lost): one that was
 --                applied then changes nothing now, and its result is what it did then
+--   tolerant     whether an event whose row a constraint refuses is left out, and does not fail the call: its result is
+--                "!SQLSTATE|column|constraint" then, and it is neither applied nor journalled. Takes a subtransaction
 --
 -- A connection plans once (plan_cache_mode) and keeps the plan for days. Were a table empty then, and vacuumed, that
 -- plan would read all of it for every call, however large it has become: by itself (enable_seqscan) or by its whole
@@ -148,7 +231,8 @@ CREATE FUNCTION vcc.apply_events(
     ticket_id    bigint[],
     attributes   text[],
     extra_names  text[],
-    repeats      boolean
+    repeats      boolean,
+    tolerant     boolean DEFAULT false
 ) RETURNS text[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -174,10 +258,18 @@ DECLARE
     changed   vcc.tickets[];     -- to update,
     dropped   vcc.tickets[];     -- and to delete, those just made among them
     added     vcc.ticket_adds[];
-    revived   bigint := 0;       -- how many of the made were deleted before
+    revived   bigint[] := '{}';  -- the numbers of those that make a ticket which was deleted before
     present   bigint := 0;       -- how many rows and deletions were to be locked,
     locked    bigint;            -- and how many are ours until the end of the transaction
-    written   bigint;
+    written   bigint;            -- a number of rows
+    state     text;              -- what PostgreSQL says where a constraint refuses a row,
+    detail    text;
+    nsp       text;
+    tab       text;
+    col       text;
+    con       text;
+    key       bigint[];          -- the row's key,
+    bad       bigint;            -- and the number of its event
 BEGIN
     -- Looking again after a wait must show what the other did, which the stricter levels do not.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -289,7 +381,9 @@ BEGIN
 
             IF NOT e.exists THEN
                 made := made || new;
-                revived := revived + coalesce(e.deleted, false)::integer;
+                IF e.deleted THEN
+                    revived := revived || e.n;
+                END IF;
                 results[e.n] := 'inserted';
             ELSIF new IS NOT DISTINCT FROM old THEN
                 results[e.n] := 'unchanged';
@@ -353,68 +447,36 @@ BEGIN
     IF present > locked THEN
         RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row or deleted it just now';
     END IF;
-    IF made IS NOT NULL THEN
-        INSERT INTO vcc.tickets (
-               project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type,
-               description, cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name,
-               first_open_time, last_open_time, soft_deadline, extra, first_event_at, last_event_at)
-        SELECT n.project_id, n.ticket_id, n.entity_id, n.contact_id, n.created_user_id, n.user_id, n.ticket_no, n.title,
-               n.type, n.description, n.cc, n.status, n.sub_status, n.created_user_name, n.project_name, n.agent_name,
-               n.agent_user_name, n.first_open_time, n.last_open_time, n.soft_deadline, n.extra, n.first_event_at,
-               n.last_event_at
-          FROM unnest(made) n
-            ON CONFLICT (project_id, ticket_id) DO NOTHING;  -- a unique index of the user's refuses the event
-        GET DIAGNOSTICS written = ROW_COUNT;
-        IF written < cardinality(made) THEN
-            RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
-        END IF;
-        DELETE FROM vcc.deleted_tickets d USING unnest(made) n
-         WHERE d.project_id = n.project_id AND d.ticket_id = n.ticket_id;
-        GET DIAGNOSTICS written = ROW_COUNT;
-        IF written > revived THEN
-            RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
-        END IF;
+    IF NOT tolerant THEN
+        PERFORM vcc.write_tickets(made, changed, dropped, added, cardinality(revived));
     END IF;
-
-    IF changed IS NOT NULL THEN
-        UPDATE vcc.tickets t SET
-               entity_id         = n.entity_id,
-               contact_id        = n.contact_id,
-               created_user_id   = n.created_user_id,
-               user_id           = n.user_id,
-               ticket_no         = n.ticket_no,
-               title             = n.title,
-               type              = n.type,
-               description       = n.description,
-               cc                = n.cc,
-               status            = n.status,
-               sub_status        = n.sub_status,
-               created_user_name = n.created_user_name,
-               project_name      = n.project_name,
-               agent_name        = n.agent_name,
-               agent_user_name   = n.agent_user_name,
-               first_open_time   = n.first_open_time,
-               last_open_time    = n.last_open_time,
-               soft_deadline     = n.soft_deadline,
-               extra             = n.extra,
-               last_event_at     = n.last_event_at
-          FROM unnest(changed) n
-         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
-    END IF;
-
-    IF dropped IS NOT NULL THEN
-        DELETE FROM vcc.tickets t USING unnest(dropped) n
-         WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
-        INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at)
-        SELECT n.project_id, n.ticket_id, n.last_event_at FROM unnest(dropped) n
-            ON CONFLICT DO NOTHING;
-    END IF;
-
-    IF added IS NOT NULL THEN
-        INSERT INTO vcc.ticket_adds (project_id, ticket_id, digest)
-        SELECT a.project_id, a.ticket_id, a.digest FROM unnest(added) a
-            ON CONFLICT DO NOTHING;
-    END IF;
+    -- Where a constraint refuses a row, all is written without it: once more from here, not from the beginning. What no
+    -- event can be blamed for fails.
+    WHILE tolerant LOOP
+        BEGIN
+            PERFORM vcc.write_tickets(made, changed, dropped, added, cardinality(revived));
+            EXIT;
+        EXCEPTION WHEN check_violation OR not_null_violation THEN
+            GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL, nsp = SCHEMA_NAME,
+                tab = TABLE_NAME, col = COLUMN_NAME, con = CONSTRAINT_NAME;
+            -- "Failing row contains (101, 5, ...": in every language the key comes first.
+            key := regexp_match(detail, '^[^(]*\((-?\d+), (-?\d+)[,)]');
+            bad := (SELECT k.n FROM unnest(project_id, ticket_id) WITH ORDINALITY k (project_id, ticket_id, n)
+                     WHERE k.project_id = key[1] AND k.ticket_id = key[2]);
+            IF (nsp, tab) <> ('vcc', 'tickets') OR bad IS NULL OR results[bad] LIKE '!%' THEN
+                RAISE;
+            END IF;
+            written := cardinality(made);
+            made := ARRAY(SELECT m FROM unnest(made) m WHERE (m.project_id, m.ticket_id) <> (key[1], key[2]));
+            -- A delete makes an empty row only to hold its key. It is remembered without, where there may be none.
+            CONTINUE WHEN action[bad] = 'delete' AND cardinality(made) < written;
+            results[bad] := concat('!', state, '|', col, '|', con);
+            changed := ARRAY(SELECT c FROM unnest(changed) c WHERE (c.project_id, c.ticket_id) <> (key[1], key[2]));
+            dropped := ARRAY(SELECT d FROM unnest(dropped) d WHERE (d.project_id, d.ticket_id) <> (key[1], key[2]));
+            added := ARRAY(SELECT a FROM unnest(added) a WHERE (a.project_id, a.ticket_id) <> (key[1], key[2]));
+            revived := array_remove(revived, bad);
+        END;
+    END LOOP;
 
     -- A unique violation here: another session applied one of them just now.
     INSERT INTO vcc.ticket_events (
@@ -425,7 +487,7 @@ BEGIN
                   earlier)
            b (event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open,
               earlier)
-     WHERE b.earlier IS NULL;
+     WHERE b.earlier IS NULL AND b.result NOT LIKE '!%';
     RETURN results;
 END
 $$;

@@ -187,7 +187,7 @@ END
 $$;
 COMMENT ON FUNCTION vcc.apply_event IS 'Applies one event and journals it, on the node that has its project; returns its result';
 
--- What other applications call does the same as before.
+-- What other applications call does the same as before, but never tolerantly.
 CREATE OR REPLACE FUNCTION vcc.apply_events(
     event_id     uuid[],
     received_at  timestamptz[],
@@ -197,7 +197,8 @@ CREATE OR REPLACE FUNCTION vcc.apply_events(
     ticket_id    bigint[],
     attributes   text[],
     extra_names  text[],
-    repeats      boolean
+    repeats      boolean,
+    tolerant     boolean DEFAULT false
 ) RETURNS text[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

@@ -4,31 +4,6 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SELECT plan(37);
 
--- pg_temp.apply('{"add": 1, "title": "a"}', '{"delete": 2}') → the results; the action's value is the ticket, `event`
--- the event's id where that matters.
-CREATE FUNCTION pg_temp.apply(VARIADIC events jsonb[]) RETURNS text[] LANGUAGE sql AS $$
-    WITH e AS MATERIALIZED (
-        SELECT n, w.action, (v ->> w.action)::bigint AS ticket, v - w.action - 'event' AS a,
-               coalesce((v ->> 'event')::uuid, gen_random_uuid()) AS id,
-               pg_temp.minute(nextval('pg_temp.minutes')) AS received_at
-          FROM unnest(events) WITH ORDINALITY u (v, n), unnest('{add,update,delete}'::text[]) w (action)
-         WHERE v ? w.action
-         ORDER BY n)
-    SELECT vcc.apply_events(
-        event_id => array_agg(id ORDER BY n),
-        received_at => array_agg(received_at ORDER BY n),
-        action => array_agg(action ORDER BY n),
-        payload => array_agg(pg_temp.body(action, ticket, a, 1) ORDER BY n),
-        project_id => array_agg(1::bigint),
-        ticket_id => array_agg(ticket ORDER BY n),
-        attributes => array_agg(coalesce((SELECT jsonb_object_agg(t.col, a -> t.name) FROM pg_temp.attributes t
-                                           WHERE a ? t.name)::text, '{}') ORDER BY n),
-        extra_names => array_agg((SELECT jsonb_object_agg(k, NULL)::text FROM jsonb_object_keys(a) k
-                                   WHERE k NOT IN (SELECT t.name FROM pg_temp.attributes t)) ORDER BY n),
-        repeats => true)
-      FROM e
-$$;
-
 -- A version of a row has a place of its own (ctid), so an update that wrote the same values would show.
 CREATE FUNCTION pg_temp.version(ticket bigint) RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(' ', ctid, t) FROM vcc.tickets t WHERE ticket_id = ticket
