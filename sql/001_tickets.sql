@@ -250,10 +250,11 @@ DECLARE
     sent      jsonb;             -- the event's share of extra
     kept      jsonb;             -- the row's share of it
     named     jsonb;             -- names in extra that the event changed
-    results   text[] := '{}';
-    changes   text[] := '{}';    -- as the journal has them, members of a JSON object
-    was_open  boolean[] := '{}';
-    is_open   boolean[] := '{}';
+    -- As long as the parameters from the beginning: an array begins where its first element is assigned.
+    results   text[] := array_fill(NULL::text, ARRAY[cardinality(event_id)]);
+    changes   text[] := results;     -- as the journal has them, members of a JSON object
+    was_open  boolean[] := results;
+    is_open   boolean[] := results;
     made      vcc.tickets[];     -- rows to insert,
     changed   vcc.tickets[];     -- to update,
     dropped   vcc.tickets[];     -- and to delete, those just made among them

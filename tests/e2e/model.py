@@ -8,6 +8,7 @@ It is written from the contract's text, not from the SQL, and knows nothing of P
     differences = compare(connection, model)      # [] when the database agrees
 """
 
+import copy
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -60,13 +61,24 @@ class Model:
         self.tickets = {}  # key → Ticket
         self.deleted = set()  # keys
         self.adds = {}  # key → the bodies of every add that the ticket ever had
-        self.journal = {}  # key → [(action, result, body), …]
+        self.journal = {}  # key → [(action, result, body, effect), …]
 
     def apply(self, event):
         """Applies one event and returns its result."""
+        before = copy.deepcopy(self.tickets.get(event.key))
         result = getattr(self, "_" + event.action)(event)
-        self.journal.setdefault(event.key, []).append((event.action, result, event.body))
+        effect = self._effect(before, self.tickets.get(event.key)) if result in ("inserted", "updated", "deleted") else None
+        self.journal.setdefault(event.key, []).append((event.action, result, event.body, effect))
         return result
+
+    @staticmethod
+    def _effect(before, after):
+        """Whether the ticket was and is open, and what changed: columns and names in extra, each with both values."""
+        opened = [ticket and ticket.columns.get("status") != "closed" for ticket in (before, after)]
+        before, after = before or Ticket(), after or Ticket()
+        return (*opened, *({name: (old.get(name), new.get(name)) for name in old.keys() | new.keys()
+                            if not same(old.get(name), new.get(name))}
+                           for old, new in ((before.columns, after.columns), (before.extra, after.extra))))  # fmt: skip
 
     def _add(self, event):
         adds = self.adds.setdefault(event.key, set())
@@ -135,7 +147,7 @@ def same(a, b):
 def canonical(value):
     if isinstance(value, dict):
         return ("object", tuple(sorted((name, canonical(v)) for name, v in value.items())))
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return ("array", tuple(canonical(v) for v in value))
     if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
         return ("number", Decimal(value))
@@ -244,6 +256,16 @@ def random_events(rng, n, tickets):
     return bodies
 
 
+def read_changes(changes):
+    """The journal's changes as the model has them: columns, then names in extra."""
+    read = {"integer": int, "text": str, "time": decode_time}
+    kinds = dict(FIELDS.values())
+    extra = changes.pop("extra", {})
+    columns = {column: tuple(None if value is None else read[kinds[column]](value) for value in values)
+               for column, values in changes.items()}  # fmt: skip
+    return columns, {name: tuple(values) for name, values in extra.items()}
+
+
 # -- comparison -----------------------------------------------------------------------------------------------------
 
 
@@ -279,17 +301,22 @@ def compare(connection, model, journal=True):
     differences += [f"ticket {key}: a deletion is remembered" for key in sorted(deleted - model.deleted)]
 
     if journal:
-        cursor.execute("SELECT project_id, ticket_id, action, result, payload::text FROM vcc.ticket_events ORDER BY event_id")
+        cursor.execute("""SELECT project_id, ticket_id, action, result, payload::text, was_open, is_open, changes::text
+                            FROM vcc.ticket_events ORDER BY event_id""")
         histories = {}
-        for project, ticket, *entry in cursor:
-            histories.setdefault((project, ticket), []).append(entry)
+        for project, ticket, *entry, was_open, is_open, changes in cursor:
+            effect = (was_open, is_open, *read_changes(parse(changes))) if changes else None
+            assert changes or (was_open, is_open) == (None, None)
+            histories.setdefault((project, ticket), []).append((*entry, effect))
         for key in sorted(histories.keys() | model.journal.keys()):
             found, expected = histories.get(key, []), model.journal.get(key, [])
             if len(found) != len(expected):
                 differences.append(f"ticket {key}: {len(found)} events in the journal, expected {len(expected)}")
             for n, (a, b) in enumerate(zip(found, expected)):
-                if a[:2] != list(b[:2]):
-                    differences.append(f"ticket {key}: event {n} in the journal is {a[:2]}, expected {list(b[:2])}")
+                if a[:2] != b[:2]:
+                    differences.append(f"ticket {key}: event {n} in the journal is {a[:2]}, expected {b[:2]}")
+                if not same(a[3], b[3]):
+                    differences.append(f"ticket {key}: event {n} in the journal did {a[3]}, expected {b[3]}")
                 if not same(parse(a[2]), parse(b[2].decode())):
                     differences.append(f"ticket {key}: event {n} in the journal has the body {a[2]}, expected {b[2]}")
     return differences

@@ -206,7 +206,7 @@ def test_random_events_equal_the_model(importer, database):
     expected = random_file(importer, 20, 20_000)
     status, count, err = importer.run()
     assert status == 0, err
-    results = [r for history in expected.journal.values() for _, r, _ in history]
+    results = [r for history in expected.journal.values() for _, r, *_ in history]
     for result in ("inserted", "updated", "unchanged", "deleted", "ignored"):
         assert count[result] == results.count(result)
     assert count["lines"] == 20_000

@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(37);
+SELECT plan(39);
 
 -- A version of a row has a place of its own (ctid), so an update that wrote the same values would show.
 CREATE FUNCTION pg_temp.version(ticket bigint) RETURNS text LANGUAGE sql AS $$
@@ -115,6 +115,13 @@ SELECT is(pg_temp.apply('{"update": 50, "ticketNo": "n"}', '{"delete": 51}', '{"
     'a delete has no values of the event before it');
 SELECT throws_ok($$ SELECT pg_temp.apply('{"update": 53}', '{"update": 54, "ticketNo": "n"}') $$, '23505', NULL, 'a new row');
 SELECT throws_ok($$ SELECT pg_temp.apply('{"update": 53}', '{"update": 52, "ticketNo": "n"}') $$, '23505', NULL, 'a changed one');
+
+-- What each did to its ticket is in its own journal row, also behind those that did nothing.
+SELECT is(pg_temp.apply('{"update": 51, "title": "late"}', '{"add": 80, "title": "a"}', '{"delete": 81}', '{"add": 82, "status": "closed"}'),
+    '{ignored,inserted,unchanged,inserted}', 'beside events that do nothing');
+SELECT is((SELECT array_agg(concat_ws(' ', ticket_id, coalesce(was_open::text, '-'), coalesce(is_open::text, '-'), changes) ORDER BY ticket_id)
+             FROM (SELECT * FROM vcc.ticket_events ORDER BY applied_no DESC LIMIT 4) j),
+    ARRAY['51 - -', '80 - true {"title": [null, "a"]}', '81 - -', '82 - false {"status": [null, "closed"]}'], 'is what others did');
 
 SELECT * FROM finish();
 ROLLBACK;
