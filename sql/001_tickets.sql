@@ -278,7 +278,8 @@ BEGIN
     END IF;
 
     -- In line, all in the same order: on the tickets' rows and, where an add might bring one back, on its deletion.
-    PERFORM FROM unnest(project_id, ticket_id) k (project_id, ticket_id)
+    -- (unnest in a list of columns, here and below, needs no tuplestore as it would in FROM.)
+    PERFORM FROM (SELECT unnest(project_id) AS project_id, unnest(ticket_id) AS ticket_id) k
       JOIN vcc.tickets t ON t.project_id = k.project_id AND t.ticket_id = k.ticket_id
      ORDER BY k.project_id, k.ticket_id FOR UPDATE OF t;
     GET DIAGNOSTICS locked = ROW_COUNT;
@@ -311,9 +312,10 @@ BEGIN
                    (SELECT bool_or(a.digest = b.digest) FROM vcc.ticket_adds a
                      WHERE a.project_id = b.project_id AND a.ticket_id = b.ticket_id) END AS add_seen
           FROM (SELECT u.*, CASE WHEN u.action = 'add' THEN sha256(convert_to(u.payload, 'UTF8')) END AS digest
-                  FROM unnest(event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names)
-                       WITH ORDINALITY
-                       u (event_id, received_at, action, payload, project_id, ticket_id, attributes, extra_names, n)
+                  FROM (SELECT generate_subscripts(event_id, 1) AS n, unnest(received_at) AS received_at,
+                               unnest(action) AS action, unnest(payload) AS payload, unnest(project_id) AS project_id,
+                               unnest(ticket_id) AS ticket_id, unnest(attributes) AS attributes,
+                               unnest(extra_names) AS extra_names) u
                 OFFSET 0) b  -- which is what keeps the digest from being made again for each add of the ticket
           LEFT JOIN vcc.tickets t ON t.project_id = b.project_id AND t.ticket_id = b.ticket_id
     LOOP
@@ -484,10 +486,10 @@ BEGIN
            event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open)
     SELECT b.event_id, b.project_id, b.ticket_id, b.action, b.received_at, b.result, b.payload::jsonb,
            ('{' || substr(b.changes, 2) || '}')::jsonb, b.was_open, b.is_open
-      FROM unnest(event_id, project_id, ticket_id, action, received_at, results, payload, changes, was_open, is_open,
-                  earlier)
-           b (event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open,
-              earlier)
+      FROM (SELECT unnest(event_id) AS event_id, unnest(project_id) AS project_id, unnest(ticket_id) AS ticket_id,
+                   unnest(action) AS action, unnest(received_at) AS received_at, unnest(results) AS result,
+                   unnest(payload) AS payload, unnest(changes) AS changes, unnest(was_open) AS was_open,
+                   unnest(is_open) AS is_open, unnest(earlier) AS earlier) b
      WHERE b.earlier IS NULL AND b.result NOT LIKE '!%';
     RETURN results;
 END
