@@ -223,7 +223,7 @@ static bool send_apply(const struct store *store, struct event **events, size_t 
     for (size_t e = 0; e < count; e++)
         repeats = repeats || events[e]->repeat;
     append_boolean(&p.bytes[COLUMNS], repeats);
-    append_boolean(&p.bytes[COLUMNS + 1], tolerant);
+    append_boolean(&p.bytes[COLUMNS + 1], tolerant && !events[0]->was_rejected);
     return send_statement(store, store->apply, &p);
 }
 
@@ -274,7 +274,8 @@ struct call {
     size_t from, to; /* the events that it is about */
 };
 
-/* Whether an event needs a call of its own. One that was set aside does, as what fails there is not to be forgotten. */
+/* Whether an event needs a call of its own. One that was set aside does: what is refused again is not to be forgotten,
+ * so that its call must fail. */
 static bool goes_alone(const struct event *event)
 {
     return event->refusal != OUTCOME_NONE || event->alone || event->was_rejected;
