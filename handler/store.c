@@ -90,7 +90,7 @@ static void advance(const struct store *store, struct range *range)
     } else {
         range->bad = 0;
         range->to = least(range->count, range->from + least(range->most, store_batch(store)));
-        range->most *= FASTER;
+        range->most = least(range->most * FASTER, range->count); /* it does not grow out of its type */
     }
 }
 

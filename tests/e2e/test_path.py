@@ -246,10 +246,10 @@ def test_what_is_refused_only_together(start, database):
             BEGIN IF (SELECT count(*) > 3 FROM made) THEN RAISE 'too many'; END IF; RETURN NULL; END $$;
         CREATE TRIGGER refuse AFTER INSERT ON vcc.tickets REFERENCING NEW TABLE AS made
             FOR EACH STATEMENT EXECUTE FUNCTION public.refuse()""")
-    bodies = [json.dumps(event("update", n % 60, title=str(n // 60))).encode() for n in range(180)]
+    bodies = [json.dumps(event("update", n % 150, title=str(n // 150))).encode() for n in range(450)]
     answers = at_once(start(TICKETD_WORKERS="1", TICKETD_DB_TIMEOUT_MS="25000"), database, bodies)
-    assert [(status, answer["result"]) for status, answer in answers] == [(200, "inserted")] * 60 + [(200, "updated")] * 120
-    assert database.query("SELECT title, count(*) FROM vcc.tickets GROUP BY title") == [("2", 60)]
+    assert [(status, answer["result"]) for status, answer in answers] == [(200, "inserted")] * 150 + [(200, "updated")] * 300
+    assert database.query("SELECT title, count(*) FROM vcc.tickets GROUP BY title") == [("2", 150)]
     assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
 
 
