@@ -122,12 +122,13 @@ COMMENT ON COLUMN vcc.ticket_adds.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.ticket_adds.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.ticket_adds.digest IS 'SHA-256 of the bytes of the body';
 
--- The part of vcc.apply_events that writes the rows it decided on: to insert, to update and to delete, and the adds to
--- remember. `revived`: how many of the made are of tickets that were deleted before. Where another session was faster
--- this is a serialization_failure.
+-- The part of vcc.apply_events that writes the rows it decided on: to update, to insert, to hold keys for the rest of the
+-- transaction and to delete, those among them; and the adds to remember. `revived`: how many of the made are of tickets
+-- that were deleted before. Where another session was faster this is a serialization_failure.
 CREATE FUNCTION vcc.write_tickets(
-    made     vcc.tickets[],
     changed  vcc.tickets[],
+    made     vcc.tickets[],
+    held     vcc.tickets[],
     dropped  vcc.tickets[],
     added    vcc.ticket_adds[],
     revived  bigint
@@ -137,29 +138,7 @@ AS $$
 DECLARE
     written  bigint;
 BEGIN
-    IF made IS NOT NULL THEN
-        INSERT INTO vcc.tickets (
-               project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type,
-               description, cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name,
-               first_open_time, last_open_time, soft_deadline, extra, first_event_at, last_event_at)
-        SELECT n.project_id, n.ticket_id, n.entity_id, n.contact_id, n.created_user_id, n.user_id, n.ticket_no, n.title,
-               n.type, n.description, n.cc, n.status, n.sub_status, n.created_user_name, n.project_name, n.agent_name,
-               n.agent_user_name, n.first_open_time, n.last_open_time, n.soft_deadline, n.extra, n.first_event_at,
-               n.last_event_at
-          FROM unnest(made) n
-            ON CONFLICT (project_id, ticket_id) DO NOTHING;  -- a unique index of the user's refuses the event
-        GET DIAGNOSTICS written = ROW_COUNT;
-        IF written < cardinality(made) THEN
-            RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
-        END IF;
-        DELETE FROM vcc.deleted_tickets d USING unnest(made) n
-         WHERE d.project_id = n.project_id AND d.ticket_id = n.ticket_id;
-        GET DIAGNOSTICS written = ROW_COUNT;
-        IF written > revived THEN
-            RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
-        END IF;
-    END IF;
-
+    -- The changes first, for they may give up what a unique index of the user's holds.
     IF changed IS NOT NULL THEN
         UPDATE vcc.tickets t SET
                entity_id         = n.entity_id,
@@ -184,6 +163,45 @@ BEGIN
                last_event_at     = n.last_event_at
           FROM unnest(changed) n
          WHERE t.project_id = n.project_id AND t.ticket_id = n.ticket_id;
+    END IF;
+
+    IF made IS NOT NULL THEN
+        INSERT INTO vcc.tickets (
+               project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type,
+               description, cc, status, sub_status, created_user_name, project_name, agent_name, agent_user_name,
+               first_open_time, last_open_time, soft_deadline, extra, first_event_at, last_event_at)
+        SELECT n.project_id, n.ticket_id, n.entity_id, n.contact_id, n.created_user_id, n.user_id, n.ticket_no, n.title,
+               n.type, n.description, n.cc, n.status, n.sub_status, n.created_user_name, n.project_name, n.agent_name,
+               n.agent_user_name, n.first_open_time, n.last_open_time, n.soft_deadline, n.extra, n.first_event_at,
+               n.last_event_at
+          FROM unnest(made) n
+            ON CONFLICT (project_id, ticket_id) DO NOTHING;  -- a unique index of the user's refuses the event
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written < cardinality(made) THEN
+            RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
+        END IF;
+        DELETE FROM vcc.deleted_tickets d USING unnest(made) n
+         WHERE d.project_id = n.project_id AND d.ticket_id = n.ticket_id;
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF written > revived THEN
+            RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
+        END IF;
+    END IF;
+
+    -- Where constraints of the user's do not allow an empty row there is none: another host that is making the ticket at
+    -- this very moment may then do so after its deletion.
+    IF held IS NOT NULL THEN
+        BEGIN
+            INSERT INTO vcc.tickets (project_id, ticket_id, first_event_at, last_event_at)
+            SELECT n.project_id, n.ticket_id, n.first_event_at, n.last_event_at FROM unnest(held) n
+                ON CONFLICT (project_id, ticket_id) DO NOTHING;
+            GET DIAGNOSTICS written = ROW_COUNT;
+        EXCEPTION WHEN check_violation OR not_null_violation THEN
+            written := cardinality(held);
+        END;
+        IF written < cardinality(held) THEN
+            RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row just now';
+        END IF;
     END IF;
 
     IF dropped IS NOT NULL THEN
@@ -255,14 +273,15 @@ DECLARE
     changes   text[] := results;     -- as the journal has them, members of a JSON object
     was_open  boolean[] := results;
     is_open   boolean[] := results;
-    made      vcc.tickets[];     -- rows to insert,
-    changed   vcc.tickets[];     -- to update,
-    dropped   vcc.tickets[];     -- and to delete, those just made among them
+    changed   vcc.tickets[];     -- rows to update,
+    made      vcc.tickets[];     -- to insert,
+    held      vcc.tickets[];     -- to insert and delete again,
+    dropped   vcc.tickets[];     -- and to delete, those among them
     added     vcc.ticket_adds[];
     revived   bigint[] := '{}';  -- the numbers of those that make a ticket which was deleted before
     present   bigint := 0;       -- how many rows and deletions were to be locked,
     locked    bigint;            -- and how many are ours until the end of the transaction
-    written   bigint;            -- a number of rows
+    written   bigint;
     state     text;              -- what PostgreSQL says where a constraint refuses a row,
     detail    text;
     nsp       text;
@@ -351,7 +370,7 @@ BEGIN
             -- Nothing to delete, yet another host may be making the row. One of our own holds the key for the rest of
             -- the transaction, so that one of the two sees the other: an insert that waited for us finds the deletion.
             IF NOT e.exists THEN
-                made := made || new;
+                held := held || new;
             END IF;
             new.last_event_at := e.received_at;
             dropped := dropped || new;
@@ -381,25 +400,8 @@ BEGIN
                       FROM jsonb_each(kept) a WHERE NOT names ? a.key;
                 END IF;
             END IF;
-
-            IF NOT e.exists THEN
-                made := made || new;
-                IF e.deleted THEN
-                    revived := revived || e.n;
-                END IF;
-                results[e.n] := 'inserted';
-            ELSIF new IS NOT DISTINCT FROM old THEN
-                results[e.n] := 'unchanged';
-                CONTINUE;
-            ELSE
-                new.last_event_at := e.received_at;
-                changed := changed || new;
-                results[e.n] := 'updated';
-            END IF;
         END IF;
 
-        was_open[e.n] := CASE WHEN e.exists THEN old.status IS DISTINCT FROM 'closed' END;
-        is_open[e.n] := CASE WHEN e.action <> 'delete' THEN new.status IS DISTINCT FROM 'closed' END;
         named := NULL;
         IF coalesce(old.extra, '{}') <> coalesce(new.extra, '{}') THEN
             SELECT jsonb_object_agg(key, json_build_array(o.value, n.value)) INTO named
@@ -445,19 +447,40 @@ BEGIN
             CASE WHEN old.soft_deadline IS DISTINCT FROM new.soft_deadline
                  THEN ',"soft_deadline":' || json_build_array(old.soft_deadline, new.soft_deadline) END,
             ',"extra":' || named::text);
+
+        -- What changed tells, not whole rows: types of columns that the user added may have no equality.
+        IF e.action = 'delete' THEN
+            NULL;
+        ELSIF NOT e.exists THEN
+            made := made || new;
+            IF e.deleted THEN
+                revived := revived || e.n;
+            END IF;
+            results[e.n] := 'inserted';
+        ELSIF changes[e.n] = '' THEN
+            changes[e.n] := NULL;
+            results[e.n] := 'unchanged';
+            CONTINUE;
+        ELSE
+            new.last_event_at := e.received_at;
+            changed := changed || new;
+            results[e.n] := 'updated';
+        END IF;
+        was_open[e.n] := CASE WHEN e.exists THEN old.status IS DISTINCT FROM 'closed' END;
+        is_open[e.n] := CASE WHEN e.action <> 'delete' THEN new.status IS DISTINCT FROM 'closed' END;
     END LOOP;
 
     IF present > locked THEN
         RAISE serialization_failure USING MESSAGE = 'another session made a ticket''s row or deleted it just now';
     END IF;
     IF NOT tolerant THEN
-        PERFORM vcc.write_tickets(made, changed, dropped, added, cardinality(revived));
+        PERFORM vcc.write_tickets(changed, made, held, dropped, added, cardinality(revived));
     END IF;
     -- Where a constraint refuses a row, all is written without it: once more from here, not from the beginning. What no
     -- event can be blamed for fails.
     WHILE tolerant LOOP
         BEGIN
-            PERFORM vcc.write_tickets(made, changed, dropped, added, cardinality(revived));
+            PERFORM vcc.write_tickets(changed, made, held, dropped, added, cardinality(revived));
             EXIT;
         EXCEPTION WHEN check_violation OR not_null_violation THEN
             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL, nsp = SCHEMA_NAME,
@@ -469,12 +492,10 @@ BEGIN
             IF (nsp, tab) <> ('vcc', 'tickets') OR bad IS NULL OR results[bad] LIKE '!%' THEN
                 RAISE;
             END IF;
-            written := cardinality(made);
-            made := ARRAY(SELECT m FROM unnest(made) m WHERE (m.project_id, m.ticket_id) <> (key[1], key[2]));
-            -- A delete makes an empty row only to hold its key. It is remembered without, where there may be none.
-            CONTINUE WHEN action[bad] = 'delete' AND cardinality(made) < written;
             results[bad] := concat('!', state, '|', col, '|', con);
             changed := ARRAY(SELECT c FROM unnest(changed) c WHERE (c.project_id, c.ticket_id) <> (key[1], key[2]));
+            made := ARRAY(SELECT m FROM unnest(made) m WHERE (m.project_id, m.ticket_id) <> (key[1], key[2]));
+            held := ARRAY(SELECT h FROM unnest(held) h WHERE (h.project_id, h.ticket_id) <> (key[1], key[2]));
             dropped := ARRAY(SELECT d FROM unnest(dropped) d WHERE (d.project_id, d.ticket_id) <> (key[1], key[2]));
             added := ARRAY(SELECT a FROM unnest(added) a WHERE (a.project_id, a.ticket_id) <> (key[1], key[2]));
             revived := array_remove(revived, bad);
@@ -537,7 +558,7 @@ DECLARE
         'last_open_time', last_open_time, 'soft_deadline', soft_deadline));
 BEGIN
     IF clears IS NOT NULL THEN
-        attributes := (SELECT jsonb_object_agg(c, NULL) FROM unnest(clears) c) || attributes;
+        attributes := coalesce((SELECT jsonb_object_agg(c, NULL) FROM unnest(clears) c), '{}') || attributes;
     END IF;
     RETURN (vcc.apply_events(
         ARRAY[event_id], ARRAY[received_at], ARRAY[action], ARRAY[payload], ARRAY[project_id], ARRAY[ticket_id],

@@ -111,7 +111,8 @@ BEGIN
     ELSE
         new := jsonb_populate_record(new, attributes::jsonb);
         IF fills THEN
-            new := jsonb_populate_record(new, jsonb_strip_nulls(to_jsonb(old) - 'extra'));
+            new := jsonb_populate_record(new, (SELECT jsonb_object_agg(o.key, o.value)
+                                                 FROM jsonb_each(to_jsonb(old) - 'extra') o WHERE o.value <> 'null'));
         END IF;
         IF names IS NOT NULL THEN
             SELECT coalesce(jsonb_object_agg(a.key, a.value), '{}') INTO sent FROM jsonb_each(payload::jsonb -> 'ticket') a
@@ -123,7 +124,7 @@ BEGIN
                                WHERE NOT names ? a.key) || sent;
             END IF;
         END IF;
-        result := CASE WHEN NOT present THEN 'inserted' WHEN new IS DISTINCT FROM old THEN 'updated' ELSE 'unchanged' END;
+        result := CASE WHEN NOT present THEN 'inserted' WHEN to_jsonb(new) <> to_jsonb(old) THEN 'updated' ELSE 'unchanged' END;
     END IF;
 
     IF result = 'inserted' OR action = 'delete' AND NOT present AND NOT deleted THEN

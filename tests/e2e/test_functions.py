@@ -704,7 +704,6 @@ BEFORE = {  # what happened to ticket 1
     (WRITE, "update", "update", "updated"),
     (WRITE, "update", "delete", "ignored"),
     (WRITE, "delete", "update", "deleted"),  # the placeholder finds a row
-    (WRITE, "delete", "delete", "unchanged"),  # it finds none, but the deletion
     (WRITE, "add again", "delete", "ignored"),  # there are two deletions to be forgotten, we know of one
 ])  # fmt: skip
 def test_one_of_many_comes_too_late(connect, admin, sessions, lock, ours, theirs, result):
@@ -728,11 +727,12 @@ def test_one_of_many_comes_too_late(connect, admin, sessions, lock, ours, theirs
     assert_consistent(admin)
 
 
-@pytest.mark.parametrize("ours, result", [("update", "ignored"), ("delete", "unchanged")])
-def test_one_of_many_is_deleted_before_we_look(connect, admin, sessions, ours, result):
-    """Then we come behind the delete, and need no other try."""
+@pytest.mark.parametrize("lock, ours, result", [(LOOK, "update", "ignored"), (LOOK, "delete", "unchanged"),
+                                                (WRITE, "delete", "unchanged")])  # fmt: skip
+def test_one_of_many_is_deleted_meanwhile(connect, admin, sessions, lock, ours, result):
+    """Where we come behind the delete, or are one ourselves, there is no need of another try."""
     session, other, batch = sessions[0], connect(), OURS[ours]()
-    execute(other, f"LOCK TABLE {LOOK} MODE")
+    execute(other, f"LOCK TABLE {lock} MODE")
     future = session.blocked(batch)
     apply(other, delete(2))
     other.commit()
@@ -757,6 +757,20 @@ def test_locks_are_taken_in_order(connect, admin, history, table):
     holder.rollback()
     assert future.result(20) == (["updated"] * 3 if history is ADDED else ["ignored"] * 3)
     waiting.pool.shutdown()
+
+
+def test_erased_while_it_is_made(connect, admin):
+    """Whoever erases a ticket waits for the session that makes its row, and erases that too."""
+    maker, eraser = connect(), Session(connect(), admin)
+    apply(maker, update("private", 9))
+    future = eraser.pool.submit(query, eraser.connection, "SELECT what, rows FROM vcc.erase_ticket(1, 9)")
+    eraser.wait_for(future, "the lock")
+    maker.commit()
+    assert dict(future.result(20))["ticket"] == 1
+    eraser.commit()
+    assert titles(admin, 9) == [] and query(admin, "SELECT ticket_id FROM vcc.deleted_tickets") == [(9,)]
+    assert apply(admin, update("late", 9)) == "ignored"
+    eraser.pool.shutdown()
 
 
 def test_batches_of_the_same_tickets(sessions, admin):

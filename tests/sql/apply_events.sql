@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(39);
+SELECT plan(40);
 
 -- A version of a row has a place of its own (ctid), so an update that wrote the same values would show.
 CREATE FUNCTION pg_temp.version(ticket bigint) RETURNS text LANGUAGE sql AS $$
@@ -114,6 +114,8 @@ ALTER TABLE vcc.tickets ADD UNIQUE (ticket_no);
 SELECT is(pg_temp.apply('{"update": 50, "ticketNo": "n"}', '{"delete": 51}', '{"update": 52}'), '{inserted,unchanged,inserted}',
     'a delete has no values of the event before it');
 SELECT throws_ok($$ SELECT pg_temp.apply('{"update": 53}', '{"update": 54, "ticketNo": "n"}') $$, '23505', NULL, 'a new row');
+SELECT is(pg_temp.apply('{"add": 55, "ticketNo": "n"}', '{"update": 50, "ticketNo": "m"}'), '{inserted,updated}',
+    'a new row with what another gives up');
 SELECT throws_ok($$ SELECT pg_temp.apply('{"update": 53}', '{"update": 52, "ticketNo": "n"}') $$, '23505', NULL, 'a changed one');
 
 -- What each did to its ticket is in its own journal row, also behind those that did nothing.

@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(34);
+SELECT plan(36);
 
 -- No row: inserts what is known.
 SELECT is(pg_temp.update(1, '{"title": "a", "userId": 1}'), 'inserted', 'update without a row inserts');
@@ -53,6 +53,11 @@ SELECT is(pg_temp.delete(5), 'unchanged', 'delete of an unknown ticket');
 SELECT is(pg_temp.update(5, '{"title": "late"}'), 'ignored', 'an update after it is late, too');
 -- However often: an update never becomes "the add before".
 SELECT is(pg_temp.update(5, '{"title": "later"}'), 'ignored', 'and another one');
+
+-- As another application may call it: nothing to clear is an empty array too.
+SELECT is(vcc.upsert_ticket(gen_random_uuid(), now(), 'update', '{}', '{}', '{}', 1, 4, NULL, NULL, NULL, NULL, NULL, 'new', NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL), 'updated', 'without names to clear');
+SELECT is(pg_temp.ticket(4) ->> 'title', 'new', 'the values count');
 
 SELECT * FROM finish();
 ROLLBACK;
