@@ -140,15 +140,29 @@ COMMENT ON FUNCTION vcc.speaks_of IS 'Whether a body that was set aside speaks o
 
 -- Erases all that is known of one ticket: for data-protection requests. Where something was, its deletion is remembered,
 -- by its two numbers alone, so that no late event brings it back. Returns what went. Bodies that nobody can read (not
--- JSON, or encrypted with another key) stay; so does what waits in a spool: `ticketd spool status`.
+-- JSON, or encrypted with another key) stay; so does what waits in a spool: `ticketd spool status`. Waits for others at
+-- most five seconds; then nothing has gone.
 CREATE FUNCTION vcc.erase_ticket(project_id bigint, ticket_id bigint) RETURNS TABLE (what text, rows bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '5s'
 AS $$
 #variable_conflict use_variable
 DECLARE
-    found  bigint := 0;
+    found   bigint;
+    bodies  bigint;
+    unread  bigint;
 BEGIN
+    -- First, for it may take a while.
+    DELETE FROM vcc.rejected_events r
+     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body, project_id, ticket_id);
+    GET DIAGNOSTICS bodies = ROW_COUNT;
+    found := bodies;
+    SELECT count(*) INTO unread FROM vcc.rejected_events r
+     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body, project_id, ticket_id) IS NULL;
+
+    -- Another session may be making the ticket's row, which nobody sees before the commit: we wait for all who write.
+    LOCK TABLE vcc.tickets IN SHARE ROW EXCLUSIVE MODE;
     what := 'ticket';
     DELETE FROM vcc.tickets t WHERE t.project_id = project_id AND t.ticket_id = ticket_id;
     GET DIAGNOSTICS rows = ROW_COUNT;
@@ -168,19 +182,16 @@ BEGIN
     RETURN NEXT;
 
     what := 'bodies that were set aside';
-    DELETE FROM vcc.rejected_events r
-     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body, project_id, ticket_id);
-    GET DIAGNOSTICS rows = ROW_COUNT;
+    rows := bodies;
     RETURN NEXT;
 
-    IF found + rows > 0 THEN
+    IF found > 0 THEN
         INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at) VALUES (project_id, ticket_id, now())
             ON CONFLICT ON CONSTRAINT deleted_tickets_pkey DO NOTHING;
     END IF;
 
     what := 'left: bodies of this project, or of none, that cannot be read';
-    SELECT count(*) INTO rows FROM vcc.rejected_events r
-     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body, project_id, ticket_id) IS NULL;
+    rows := unread;
     RETURN NEXT;
 END
 $$;

@@ -172,7 +172,8 @@ COMMENT ON COLUMN vcc.daily_flow.closed IS 'How many times a ticket became close
 COMMENT ON COLUMN vcc.daily_flow.reopened IS 'How many times a closed ticket was opened again';
 COMMENT ON COLUMN vcc.daily_flow.deleted IS 'Tickets that were deleted, open or closed';
 COMMENT ON COLUMN vcc.daily_flow.backlog IS
-    'Tickets that were open at the end of the day; today''s are those that are open now';
+    'Tickets that were open at the end of the day; today''s are those that are open now. An event that was applied late '
+    'counts on the day of its receipt, so that others may have been counted before: below 0, even';
 
 -- Lives of tickets, from being inserted to being deleted, of which closed is the end, or the state now. They are made
 -- of comings and goings alone, which an index has; tickets are read only for the lives that are asked for.
