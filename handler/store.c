@@ -68,17 +68,21 @@ static size_t least(size_t a, size_t b)
 
 size_t store_batch(const struct store *store)
 {
-    return least((size_t)store->conf->batch, store->batch);
+    return store->batch;
 }
 
-/* Sees to it that the next batch takes a fifth of the time-out at most, at the pace of this one. */
+/* How large the next batch may be, by what this one took. Far too long: so many as take a fifth of the time-out at its
+ * pace. Otherwise more, where it was as large as it might be: what takes long need not be the events, but may be a
+ * commit that waits for a far standby. */
 static void keep_pace(struct store *store, size_t count, int64_t microseconds)
 {
-    uint64_t target = (uint64_t)store->conf->db_timeout_ms * 1000 / 5;
+    int64_t timeout = (int64_t)store->conf->db_timeout_ms * 1000;
 
-    store->batch = (size_t)(count * target / (uint64_t)(microseconds + 1));
-    if (store->batch < 1)
-        store->batch = 1;
+    if (microseconds > timeout / 2)
+        store->batch = (size_t)((int64_t)count * timeout / 5 / microseconds);
+    else if (count >= store->batch)
+        store->batch = microseconds > timeout / 10 ? count + count / 2 : 4 * count;
+    store->batch = least((size_t)store->conf->batch, store->batch < 2 ? 2 : store->batch);
 }
 
 /* The next part after one that was committed: what is left, but for a search the half of what is suspected. */
@@ -107,6 +111,18 @@ static size_t guess(struct event **events, size_t from, size_t to, const PGresul
                          events[from]->values[FIELD_ticket_id].number != ticket))
         from++;
     return from;
+}
+
+/* Whether an event of the same ticket is applied before it in its part. */
+static bool follows_another(struct event **events, size_t from, size_t at)
+{
+    const struct value *key = events[at]->values;
+
+    while (from < at && (events[from]->refusal != OUTCOME_NONE ||
+                         events[from]->values[FIELD_project_id].number != key[FIELD_project_id].number ||
+                         events[from]->values[FIELD_ticket_id].number != key[FIELD_ticket_id].number))
+        from++;
+    return from < at;
 }
 
 /* From now on, and for a while, calls leave out what a constraint refuses. Not always: it takes a subtransaction. */
@@ -146,6 +162,9 @@ static void conclude(struct store *store, struct event **events, struct range *r
         } else if (to - from > 1) {
             range->bad = to;
             range->to = from + (to - from) / 2;
+        } else if (follows_another(events, range->from, from)) {
+            range->bad = to; /* the one before it may be refused at the commit, and this one be good without it */
+            range->to = from;
         } else if (events[from]->refusal == OUTCOME_NONE) {
             refuse_by_error(events[from], run->error);
             range->bad = 0;
@@ -169,8 +188,8 @@ static void conclude(struct store *store, struct event **events, struct range *r
     }
 }
 
-/* They are committed, but for those that a constraint refused: these come to the end, to be set aside next. Returns how
- * many have their verdicts. */
+/* They are committed, but for those that a constraint refused: these come to the end, in their order, to be set aside
+ * next. Returns how many have their verdicts. */
 static size_t settle(struct store *store, struct event **events, struct verdict *verdicts, size_t count,
                      int64_t microseconds)
 {
@@ -186,7 +205,7 @@ static size_t settle(struct store *store, struct event **events, struct verdict 
         }
         event->outcome = verdicts[i].outcome;
         rejected += event->refusal != OUTCOME_NONE;
-        events[i] = events[settled]; /* itself, or one that was refused */
+        memmove(&events[settled + 1], &events[settled], (i - settled) * sizeof(*events));
         events[settled++] = event;
     }
     metrics_observe(METRIC_BATCH_EVENTS, (int64_t)settled);
@@ -197,7 +216,7 @@ static size_t settle(struct store *store, struct event **events, struct verdict 
 
 void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline)
 {
-    struct range range = {.from = 0, .to = count, .count = count, .most = count};
+    struct range range = {.from = 0, .to = least(count, store->batch), .count = count, .most = count};
     struct verdict *verdicts = calloc(count, sizeof(*verdicts));
     bool tried = false;
 
@@ -218,6 +237,8 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
         if (!store->connection && !connection_open(store, deadline > now ? deadline : now + 1))
             continue;
 
+        if (now < store->tolerant_until)
+            range.to = pipeline_turn(events, range.from, range.to);
         int64_t began = clock_monotonic_us();
         struct run run = pipeline_run(store, events + range.from, range.to - range.from, verdicts);
         int64_t took = clock_monotonic_us() - began;

@@ -31,8 +31,8 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
 /* Bytes of bodies that one batch should hold at most: libpq keeps a copy of each until it is sent. */
 #define STORE_BATCH_BYTES 4194304
 
-/* Events that the next batch should have at most: TICKETD_BATCH, or as many as the database takes in a fifth of
- * TICKETD_DB_TIMEOUT_MS at the pace of the last batch, so that a slow one gets on too. */
+/* Events that the next batch should have at most: TICKETD_BATCH, or fewer, so that a slow database takes it in half of
+ * TICKETD_DB_TIMEOUT_MS. */
 size_t store_batch(const struct store *store);
 
 /* Whether stop_at has come. */

@@ -450,3 +450,12 @@ void pipeline_sort(struct event **events, size_t count)
         events[i]->turn = i > 0 && compare_tickets(events[i], events[i - 1]) == 0 ? events[i - 1]->turn + 1 : 0;
     qsort(events, count, sizeof(*events), by_round);
 }
+
+size_t pipeline_turn(struct event **events, size_t from, size_t to)
+{
+    size_t end = from;
+
+    while (end < to && events[end]->turn == events[from]->turn)
+        end++;
+    return end;
+}

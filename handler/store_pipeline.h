@@ -25,6 +25,11 @@ struct run {
  * order do not deadlock. */
 void pipeline_sort(struct event **events, size_t count);
 
+/* The end of those among the sorted events from `from` to `to` that come before any second one of a ticket. A tolerant
+ * run has no more: were its answer lost, and the second applied, the first that was left out could not be tried again.
+ */
+size_t pipeline_turn(struct event **events, size_t from, size_t to);
+
 /* Applies sorted events, sets the refused among them aside, and reads the answers. `verdicts` gets one for each. They
  * count only where the run was committed. */
 struct run pipeline_run(struct store *store, struct event **events, size_t count, struct verdict *verdicts) MUST_USE;

@@ -16,6 +16,7 @@ struct writer {
     struct store *store;
     struct waiter **batch; /* both have room for conf->batch */
     struct event **events;
+    size_t most;        /* events of the next batch */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
 };
 
@@ -27,6 +28,7 @@ struct writer *writer_open(struct server *server, int lane)
 
     writer->server = server;
     writer->lane = lane;
+    writer->most = (size_t)server->conf->batch;
     writer->store = store_open(server->conf, &server->stop_at);
     writer->batch = calloc((size_t)server->conf->batch, sizeof(*writer->batch));
     writer->events = calloc((size_t)server->conf->batch, sizeof(*writer->events));
@@ -72,11 +74,11 @@ static enum readiness settle(struct writer *writer, size_t count)
     struct server *server = writer->server;
     struct event **events = writer->events;
     enum readiness readiness = READY_BY_SPOOL;
-    bool too_late = is_too_late(writer, count);
+    bool too_late = is_too_late(writer, count), holds = spool_holds(server->spool);
 
     for (size_t i = 0; i < count; i++)
         events[i] = &writer->batch[i]->event;
-    if (!too_late && !spool_holds(server->spool)) {
+    if (!too_late && !holds) {
         readiness = READY_BY_DATABASE;
         /* The oldest event sets the limit, and even that gets one try. */
         int64_t deadline = clock_monotonic_ms() + server->conf->db_timeout_ms / 5;
@@ -84,6 +86,7 @@ static enum readiness settle(struct writer *writer, size_t count)
             deadline = writer->batch[0]->deadline;
         store_settle(writer->store, events, count, deadline);
     }
+    writer->most = holds ? (size_t)server->conf->batch : store_batch(writer->store);
     spool_append(server->spool, events, count);
     for (size_t i = 0; i < count; i++) {
         if (events[i]->outcome == OUTCOME_UNAVAILABLE)
@@ -107,7 +110,7 @@ void writer_look(struct writer *writer)
 size_t writer_write(struct writer *writer, int wait_ms)
 {
     struct server *server = writer->server;
-    size_t count = queue_take(server->queue, writer->lane, writer->batch, store_batch(writer->store), wait_ms);
+    size_t count = queue_take(server->queue, writer->lane, writer->batch, writer->most, wait_ms);
 
     if (count > 0) {
         atomic_store(&server->readiness, settle(writer, count));

@@ -85,7 +85,7 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
         slowest = max(seconds for _, seconds, _ in answers)
         assert set(statuses) <= {200, 503, None} and statuses[None] < CLIENTS / 100, statuses
         assert all(retry for status, _, retry in answers if status == 503)
-        assert statuses[200] >= 100
+        assert statuses[200] >= 60
         assert slowest < 10, "an answer came later than two time-outs and what is under way then"
         assert memory_mb(handler) < 64
         assert handler.process.poll() is None
@@ -129,3 +129,23 @@ def test_a_slow_database_is_kept_busy(start, folder, database):
     assert set(statuses) == {200, 503}
     assert statuses[200] >= 500, statuses
     assert max(seconds for _, seconds in answers) < 3
+
+
+def test_what_a_call_costs_by_itself_does_not_make_it_small(start, database):
+    """As with a commit that waits for a far standby: the more events share it the better."""
+    handler = start(TICKETD_DB_TIMEOUT_MS="1000")
+    assert ask(handler.socket, json.dumps(event("add", 1)).encode())[0] == 200
+    database.query("""
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END';
+        CREATE TRIGGER slow AFTER INSERT ON vcc.ticket_events FOR EACH STATEMENT EXECUTE FUNCTION slow()""")
+    answers = []
+
+    def client(number):
+        while (begun := time.monotonic()) < end:
+            answers.append(ask(handler.socket, json.dumps(event("update", number, title=str(begun))).encode())[0])
+
+    assert ask(handler.socket, json.dumps(event("update", 1, title="alone")).encode())[0] == 200
+    end = time.monotonic() + 5
+    with ThreadPoolExecutor(100) as pool:
+        list(pool.map(client, range(100, 200)))
+    assert set(answers) == {200} and len(answers) > 500, Counter(answers)

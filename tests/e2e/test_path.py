@@ -239,6 +239,45 @@ def test_a_constraint_undoes_one_transaction(start, database):
     assert database.value("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()") == 1
 
 
+def test_refused_because_of_the_one_before(start, database):
+    """What is refused at the commit must not make another event of its ticket refused."""
+    database.query("""
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON vcc.tickets DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN (NEW.type = 'late') EXECUTE FUNCTION public.refuse();
+        CREATE TRIGGER pair BEFORE INSERT OR UPDATE ON vcc.tickets FOR EACH ROW
+            WHEN (NEW.agent_name IS NOT NULL AND NEW.user_id IS NULL) EXECUTE FUNCTION public.refuse()""")
+    handler = start(TICKETD_WORKERS="1", TICKETD_DB_TIMEOUT_MS="25000")
+    bodies = [event("add", 1, userId=1), event("update", 1, type="late", userId=None), event("update", 1, agentName="Ann")]
+    answers = at_once(handler, database, [json.dumps(body).encode() for body in bodies])
+    assert [status for status, _ in answers] == [200, 422, 200]
+
+
+def test_the_same_body_refused_twice_in_a_batch(start, database):
+    database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'x')")
+    bodies = [json.dumps(event("update", ticket, title=title)).encode()
+              for ticket, title in ((9, "x"), (1, "x"), (1, "x"), (2, "a"), (2, "b"))]  # fmt: skip
+    at_once(start(TICKETD_WORKERS="1", TICKETD_DB_TIMEOUT_MS="25000"), database, bodies)
+    assert database.value("SELECT attempts FROM vcc.rejected_events WHERE body = %s", bodies[1]) == 2
+
+
+def test_left_out_and_in_doubt(start, folder, database):
+    """A tolerant call leaves one event out, the next of its ticket is applied, and the answer comes too late: the first
+    must not be applied after the second."""
+    database.query("""
+        ALTER TABLE vcc.tickets ALTER status SET NOT NULL;
+        CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1.1); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT OR UPDATE ON vcc.tickets DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN (NEW.title = 'second') EXECUTE FUNCTION public.slow()""")
+    handler = start(TICKETD_SPOOL_DIR=str(folder / "spool"), TICKETD_DB_TIMEOUT_MS="1000", TICKETD_WORKERS="1")
+    bodies = [json.dumps(event("update", *more, **attributes)).encode() for *more, attributes in (
+        (5, {}), (1, {"title": "first"}), (1, {"title": "second", "status": "park"}))]  # fmt: skip
+    at_once(handler, database, bodies[:1])
+    at_once(handler, database, bodies[1:])
+    wait_until(lambda: not list(folder.glob("spool/*.segment")), 30, "the drain")
+    assert database.value("SELECT title FROM vcc.tickets WHERE ticket_id = 1") == "second"
+
+
 def test_what_is_refused_only_together(start, database):
     """No single event is to blame: all are applied, in smaller parts."""
     database.query("""
