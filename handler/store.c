@@ -205,6 +205,8 @@ static size_t settle(struct store *store, struct event **events, struct verdict 
         }
         event->outcome = verdicts[i].outcome;
         rejected += event->refusal != OUTCOME_NONE;
+        if (event->outcome == OUTCOME_UNPROCESSABLE && event->refusal == OUTCOME_NONE)
+            event_refuse(event, OUTCOME_UNPROCESSABLE, "", "it was set aside before");
         memmove(&events[settled + 1], &events[settled], (i - settled) * sizeof(*events));
         events[settled++] = event;
     }

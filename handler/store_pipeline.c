@@ -294,15 +294,15 @@ static size_t plan(const struct store *store, struct event **events, size_t coun
 
     if (connection_is_pooled(store->conf))
         calls[n++] = (struct call){TIMEOUTS, 0, count};
+    for (size_t i = 0; i < count; i++)
+        if (events[i]->was_rejected && events[i]->refusal == OUTCOME_NONE)
+            calls[n++] = (struct call){FORGET, i, i + 1};
     for (size_t i = 0, next; i < count; i = next) {
         next = i + 1;
         while (next < count && store->apply == &statement_apply && go_together(events[i], events[next]))
             next++;
         calls[n++] = (struct call){events[i]->refusal == OUTCOME_NONE ? APPLY : REJECT, i, next};
     }
-    for (size_t i = 0; i < count; i++)
-        if (events[i]->was_rejected && events[i]->refusal == OUTCOME_NONE)
-            calls[n++] = (struct call){FORGET, i, i + 1};
     return n;
 }
 
@@ -343,7 +343,7 @@ static const char *read_element(const char *at, char *element, size_t size)
 /* A result of vcc.apply_events. */
 static void read_result(const char *word, struct verdict *verdict)
 {
-    verdict->outcome = outcome_by_result(word);
+    verdict->outcome = strcmp(word, "refused") == 0 ? OUTCOME_UNPROCESSABLE : outcome_by_result(word);
     if (*word == '!')
         snprintf(verdict->refusal, sizeof(verdict->refusal), "%s", word + 1);
 }

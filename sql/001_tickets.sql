@@ -228,7 +228,8 @@ COMMENT ON FUNCTION vcc.write_tickets IS 'The part of vcc.apply_events that writ
 --   attributes   a JSON object of the columns of vcc.tickets that the event sets; null clears one
 --   extra_names  a JSON object whose keys are the attributes that have no column: they are merged into extra; or NULL
 --   repeats      whether any of the events may have been sent before (the answer to its commit was lost): one that was
---                applied then changes nothing now, and its result is what it did then
+--                applied then changes nothing now, and its result is what it did then; one that was set aside is
+--                "refused" again
 --   tolerant     whether an event whose row a constraint refuses is left out, and does not fail the call: its result is
 --                "!SQLSTATE|column|constraint" then, and it is neither applied nor journalled. Takes a subtransaction
 --
@@ -311,13 +312,19 @@ BEGIN
         locked := locked + written;
     END IF;
 
-    -- A statement of its own, for it opens every partition of the journal.
+    -- A statement of its own, for it opens every partition of the journal. A spool that is drained once more from its
+    -- beginning also has events that were set aside: what they could not do then they must not do behind later ones.
+    -- (Their identifiers, UUIDv7, are in the order of their receipt; those of other applications need not be.)
     IF repeats THEN
-        earlier := ARRAY(SELECT (SELECT j.result FROM vcc.ticket_events j
+        earlier := ARRAY(SELECT coalesce(
+                                (SELECT j.result FROM vcc.ticket_events j
                                   WHERE j.project_id = k.project_id AND j.ticket_id = k.ticket_id
-                                    AND j.event_id = k.event_id)
-                           FROM unnest(project_id, ticket_id, event_id) WITH ORDINALITY
-                                k (project_id, ticket_id, event_id, n)
+                                    AND j.event_id = k.event_id),
+                                (SELECT 'refused' FROM vcc.rejected_events r
+                                  WHERE r.project_id = k.project_id AND r.digest = sha256(convert_to(k.payload, 'UTF8'))
+                                    AND r.last_event_id >= k.event_id AND substr(k.event_id::text, 15, 1) = '7'))
+                           FROM unnest(project_id, ticket_id, event_id, payload) WITH ORDINALITY
+                                k (project_id, ticket_id, event_id, payload, n)
                           ORDER BY k.n);
     END IF;
 
