@@ -668,11 +668,11 @@ def test_status_and_drain(spool):
         assert done.returncode == 2 and "Not a directory" in done.stderr
 
 
-def test_what_was_set_aside_stays_so_when_a_drain_begins_again(folder, database):
+def test_what_was_set_aside_stays_so_when_a_drain_begins_again(start, folder, database):
     """The first event lacks what the second brings. Applied after that, it would undo it."""
     database.query("ALTER TABLE vcc.tickets ALTER status SET NOT NULL")
     settings = {"TICKETD_SPOOL_DIR": str(folder / "spool"), "TICKETD_DB_TIMEOUT_MS": "1000", "TICKETD_BATCH": "2"}
-    handler = Handler(folder, database, **settings, TICKETD_DATABASE="host=/nonexistent")
+    handler = start(**settings, TICKETD_DATABASE="host=/nonexistent")
     for ticket, attributes in ((1, {"title": "first"}), (1, {"title": "second", "status": "park"}), (2, {"status": "park"}),
                                (3, {"status": "closed"})):  # fmt: skip
         assert ask(handler.socket, json.dumps(event("update", ticket, **attributes)).encode())[1]["result"] == "spooled"
@@ -682,14 +682,14 @@ def test_what_was_set_aside_stays_so_when_a_drain_begins_again(folder, database)
                       VALUES (130, 3, 'park', now(), now())""")
     holder = psycopg2.connect(database.owner)
     holder.cursor().execute("SELECT FROM vcc.tickets WHERE ticket_id = 3 FOR UPDATE")
-    handler = Handler(folder, database, **settings)
+    handler = start(**settings)
     wait_until(lambda: database.value("SELECT count(*) FROM vcc.rejected_events"), what="the first event")
     wait_until(lambda: database.query("SELECT title FROM vcc.tickets WHERE ticket_id = 1"), what="the second event")
     assert handler.stop() == 0 and list(folder.glob("spool/*.segment"))
     holder.rollback()
     holder.close()
 
-    handler = Handler(folder, database, **settings)
+    handler = start(**settings)
     wait_until(lambda: not list(folder.glob("spool/*.segment")), what="the drain")
     assert handler.stop() == 0
     assert database.query("SELECT title FROM vcc.tickets WHERE ticket_id = 1") == [("second",)]
