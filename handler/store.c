@@ -93,7 +93,7 @@ static void advance(const struct store *store, struct range *range)
         range->to = range->from + (range->bad - range->from + 1) / 2;
     } else {
         range->bad = 0;
-        range->to = least(range->count, range->from + least(range->most, store_batch(store)));
+        range->to = least(range->count, range->from + least(range->most, store->batch));
         range->most = least(range->most * FASTER, range->count); /* it does not grow out of its type */
     }
 }
@@ -116,11 +116,7 @@ static size_t guess(struct event **events, size_t from, size_t to, const PGresul
 /* Whether an event of the same ticket is applied before it in its part. */
 static bool follows_another(struct event **events, size_t from, size_t at)
 {
-    const struct value *key = events[at]->values;
-
-    while (from < at && (events[from]->refusal != OUTCOME_NONE ||
-                         events[from]->values[FIELD_project_id].number != key[FIELD_project_id].number ||
-                         events[from]->values[FIELD_ticket_id].number != key[FIELD_ticket_id].number))
+    while (from < at && (events[from]->refusal != OUTCOME_NONE || !pipeline_same_ticket(events[from], events[at])))
         from++;
     return from < at;
 }
@@ -178,7 +174,7 @@ static void conclude(struct store *store, struct event **events, struct range *r
         }
     } else if (class == SQLSTATE_TRY_AGAIN) {
         log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", PQresultErrorField(run->error, PG_DIAG_SQLSTATE)));
-        length = least((length + 1) / 2, store_batch(store)); /* less at once meets fewer others, and takes less time */
+        length = least((length + 1) / 2, store->batch); /* less at once meets fewer others, and takes less time */
         range->to = range->from + length;
         range->most = least(range->most, length);
         store->next_try = clock_monotonic_ms() + 1 + clock_realtime_us() % 20;

@@ -425,6 +425,11 @@ static int compare_tickets(const struct event *a, const struct event *b)
     return order ? order : compare(a->values[FIELD_ticket_id].number, b->values[FIELD_ticket_id].number);
 }
 
+bool pipeline_same_ticket(const struct event *a, const struct event *b)
+{
+    return compare_tickets(a, b) == 0;
+}
+
 static int by_ticket(const void *a, const void *b)
 {
     const struct event *x = *(struct event *const *)a, *y = *(struct event *const *)b;
@@ -447,7 +452,7 @@ void pipeline_sort(struct event **events, size_t count)
     }
     qsort(events, count, sizeof(*events), by_ticket);
     for (size_t i = 0; i < count; i++)
-        events[i]->turn = i > 0 && compare_tickets(events[i], events[i - 1]) == 0 ? events[i - 1]->turn + 1 : 0;
+        events[i]->turn = i > 0 && pipeline_same_ticket(events[i], events[i - 1]) ? events[i - 1]->turn + 1 : 0;
     qsort(events, count, sizeof(*events), by_round);
 }
 

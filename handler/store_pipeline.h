@@ -25,6 +25,8 @@ struct run {
  * order do not deadlock. */
 void pipeline_sort(struct event **events, size_t count);
 
+bool pipeline_same_ticket(const struct event *a, const struct event *b);
+
 /* The end of those among the sorted events from `from` to `to` that come before any second one of a ticket. A tolerant
  * run has no more: were its answer lost, and the second applied, the first that was left out could not be tried again.
  */
