@@ -1,4 +1,4 @@
-# ticketd. `make run` and `make check` do all the set-up; `make` builds.
+# ticketd. `make` only builds; `make run` and `make check` install what is missing first.
 #
 # BUILD=DIR builds elsewhere, SANITIZE=address,undefined or thread with a sanitizer, CI=1 with warnings as errors.
 
@@ -22,16 +22,15 @@ ALL_CFLAGS  = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ihandler -pthre
 ALL_LDFLAGS = -pie -pthread -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)
 LIBS        = $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
-OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(wildcard handler/*.c)) $(BUILD)/sql.o
+SOURCES = $(wildcard handler/*.c handler/*/*.c)
+OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(SOURCES)) $(BUILD)/sql.o
 MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 EMBEDDED = $(filter-out sql/citus.sql,$(sort $(wildcard sql/*.sql)))
 
 .PHONY: all run check unit screenshot docs bench scale torture coverage fuzz fuzzers deb deb-check install clean
-all:
-	@tools/install build
-	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
+all: $(BUILD)/ticketd
 
 run:
 	@tools/install run
@@ -90,9 +89,9 @@ torture:
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd $(BUILD)/faults.so
 	@exec $(PYTHON) tests/torture/torture.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
-$(BUILD)/ticketd: $(OBJECTS)
+$(BUILD)/ticketd: $(BUILD)/libraries $(OBJECTS)
 	@echo '  LD $@'
-	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $(OBJECTS) $(LIBS)
 
 $(BUILD)/test_%: tests/unit/test_%.c $(wildcard tests/unit/*.h) $(MODULES)
 	@echo '  CC $@'
@@ -111,8 +110,9 @@ $(BUILD)/faults.so: tests/torture/faults.c | $(BUILD)
 	@echo '  CC $@'
 	@$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(WARN) -shared -fPIC -o $@ $< -ldl
 
-$(BUILD)/%.o: handler/%.c | $(BUILD)
+$(BUILD)/%.o: handler/%.c | $(BUILD)/libraries
 	@echo '  CC $<'
+	@mkdir -p $(@D)
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/%.o: $(BUILD)/%.c
@@ -123,14 +123,20 @@ $(BUILD)/sql.c: tools/embed $(EMBEDDED) | $(BUILD)
 	@tools/embed $(EMBEDDED) > $@.new
 	@mv $@.new $@
 
-$(BUILD)/ticketd.8: tools/documents handler/ticketd.8 $(wildcard handler/*.def) | $(BUILD)
+$(BUILD)/ticketd.8: tools/documents handler/ticketd.8 $(wildcard handler/*/*.def) | $(BUILD)
 	@tools/documents page > $@
 
-$(BUILD)/ticketd.env: tools/documents systemd/ticketd.env handler/conf.def | $(BUILD)
+$(BUILD)/ticketd.env: tools/documents contrib/systemd/ticketd.env handler/base/conf.def | $(BUILD)
 	@tools/documents environment > $@
 
 $(BUILD):
 	@mkdir -p $@
+
+# The libraries and their headers are here, or what is missing is said; nothing is installed.
+$(BUILD)/libraries: Makefile | $(BUILD)
+	@tools/install missing build
+	@pkg-config --exists --print-errors $(PACKAGES)
+	@touch $@
 
 # The Debian package, from a copy of the tree: build/package/ticketd_VERSION_ARCHITECTURE.deb
 deb:
@@ -150,24 +156,24 @@ PLACES   = sed 's|/usr/local/s|$(PREFIX)/s|g; s|/etc/ticketd/|$(SYSCONFDIR)/tick
 install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
 	install -D -m 644 -t $(SHARE)/ticketd/nginx nginx/*.conf
-	install -D -m 644 -t $(SHARE)/ticketd/apache apache/*
+	install -D -m 644 -t $(SHARE)/ticketd/apache contrib/apache/*
 	$(PLACES) -i $(SHARE)/ticketd/nginx/* $(SHARE)/ticketd/apache/*
 	install -D -m 644 -t $(SHARE)/ticketd/sql sql/*.sql sql/README.md
 	install -D -m 644 -t $(SHARE)/ticketd/sql/optional sql/optional/*.sql
 	install -D -m 644 -t $(SHARE)/doc/ticketd README.md SECURITY.md
-	install -D -m 644 -t $(SHARE)/ticketd/monitoring monitoring/*
+	install -D -m 644 -t $(SHARE)/ticketd/monitoring contrib/monitoring/*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard dashboard/*.*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard/uplot dashboard/uplot/*
-	install -D -m 644 -t $(SHARE)/ticketd/patroni patroni/*
+	install -D -m 644 -t $(SHARE)/ticketd/patroni contrib/patroni/*
 	install -D -m 644 -t $(SHARE)/man/man8 $(BUILD)/ticketd.8
-	install -D -m 644 -t $(SHARE)/bash-completion/completions completion/ticketd
-	$(PLACES) systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service
-	$(PLACES) systemd/ticketd.socket | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.socket
-	install -D -m 644 systemd/ticketd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/ticketd.conf
+	install -D -m 644 -t $(SHARE)/bash-completion/completions contrib/completion/ticketd
+	$(PLACES) contrib/systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service
+	$(PLACES) contrib/systemd/ticketd.socket | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.socket
+	install -D -m 644 contrib/systemd/ticketd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/ticketd.conf
 	test -d $(dir $(SETTINGS)) || install -d -m 750 $(dir $(SETTINGS))
 	test -e $(SETTINGS) || $(PLACES) $(BUILD)/ticketd.env | install -m 644 /dev/stdin $(SETTINGS)
 
 clean:
 	rm -rf build
 
--include $(wildcard $(BUILD)/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)

@@ -1,10 +1,10 @@
 /* The table of subcommands and nothing else. */
-#include "answer.h"
-#include "commands.h"
-#include "conf.h"
-#include "event.h"
-#include "spool.h"
-#include "store.h"
+#include "base/conf.h"
+#include "commands/commands.h"
+#include "event/event.h"
+#include "spool/spool.h"
+#include "store/store.h"
+#include "web/answer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

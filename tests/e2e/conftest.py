@@ -283,7 +283,7 @@ class Apache:
 
     USER = "www-data"
     MODULES = "/usr/lib/apache2/modules"
-    CONF = ROOT / "apache"
+    CONF = ROOT / "contrib/apache"
 
     def __init__(self, folder, conf, replace, mpm="event", workers=256, server="", location=""):
         self.port = free_port()

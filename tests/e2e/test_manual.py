@@ -42,7 +42,7 @@ def test_the_page_lists_everything(page, handler):
         assert re.sub(r"\s+", " ", text) == expected, name
     for words in re.findall(r"^  ([a-z]+)(?: ([a-z|]+))? ", output("--help").partition("settings")[0], re.MULTILINE):
         assert re.search(rf"^ +{words[0]}\b", page, re.MULTILINE), words
-    statuses = re.findall(r"^OUTCOME\(\w+, ([1-9]\d+),", (ROOT / "handler/outcome.def").read_text(), re.MULTILINE)
+    statuses = re.findall(r"^OUTCOME\(\w+, ([1-9]\d+),", (ROOT / "handler/base/outcome.def").read_text(), re.MULTILINE)
     assert re.findall(r"^ +([1-9]\d\d) +[“A-Z]", page, re.MULTILINE) == statuses and len(statuses) > 10
     assert re.findall(r"^ +(\w+) \((counter|gauge|histogram|age)\)$", page, re.MULTILINE) == [
         (name, "age" if name.endswith("_age_seconds") else kind) for name, kind in families(handler)]
@@ -95,7 +95,7 @@ def completed(*words, cwd=ROOT):
         _ticketd
         printf '%s\\n' "${COMPREPLY[@]}"
         complete -p ticketd"""
-    done = subprocess.run(["bash", "-c", script, "bash", str(ROOT / "completion/ticketd"), TICKETD, *words], cwd=cwd,
+    done = subprocess.run(["bash", "-c", script, "bash", str(ROOT / "contrib/completion/ticketd"), TICKETD, *words], cwd=cwd,
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stderr == ""
     *offered, registered = done.stdout.splitlines()

@@ -172,8 +172,8 @@ def test_what_other_processes_spool_is_counted(spool):
 
 # -- rules and dashboard --------------------------------------------------------------------------------------------
 
-ALERTS = ROOT / "monitoring/alerts.yml"
-DASHBOARD = ROOT / "monitoring/dashboard.json"
+ALERTS = ROOT / "contrib/monitoring/alerts.yml"
+DASHBOARD = ROOT / "contrib/monitoring/dashboard.json"
 
 
 def samples_of(handler):

@@ -95,8 +95,8 @@ def test_behind_tls(folder, handler, database):
 
 def test_the_time_outs_agree():
     """nginx waits longer than the longest answer takes, which README gives as twice TICKETD_DB_TIMEOUT_MS."""
-    default = int(re.search(r"DB_TIMEOUT_MS, db_timeout_ms, (\d+)", (ROOT / "handler/conf.def").read_text())[1])
+    default = int(re.search(r"DB_TIMEOUT_MS, db_timeout_ms, (\d+)", (ROOT / "handler/base/conf.def").read_text())[1])
     seconds = int(re.search(r"fastcgi_read_timeout (\d+)s;", Nginx.installed_location())[1])
     assert seconds * 1000 >= 2 * default + 2000
-    cap = re.search(r"MAX_BODY_KB, max_body_kb, (\d+)", (ROOT / "handler/conf.def").read_text())[1]
+    cap = re.search(r"MAX_BODY_KB, max_body_kb, (\d+)", (ROOT / "handler/base/conf.def").read_text())[1]
     assert f"client_max_body_size {int(cap) // 1024}m;" in Nginx.installed_location()

@@ -1,6 +1,6 @@
 """Patroni moves the leader by request, and after its death: the file that users copy, two nodes and an etcd, under load.
 
-Of patroni/patroni.yml only addresses, ports, names and paths are changed, and the times: a leader is given up after 10 s
+Of contrib/patroni/patroni.yml only addresses, ports, names and paths are changed, and the times: a leader is given up after 10 s
 instead of 30, since nobody wants to wait for a test."""
 
 import contextlib
@@ -19,7 +19,7 @@ from test_failover import Load, assert_nothing_is_lost, restart_and_drain
 pytestmark = [pytest.mark.skipif(not shutil.which(program), reason=f"{package} is not installed")
               for program, package in (("patroni", "patroni"), ("etcd", "etcd-server"))]  # fmt: skip
 
-SHIPPED = (ROOT / "patroni/patroni.yml").read_text()
+SHIPPED = (ROOT / "contrib/patroni/patroni.yml").read_text()
 TIMES = {"ttl": 10, "loop_wait": 1, "retry_timeout": 4}
 PASSWORD = re.search(r"username: postgres\n +password: (\S+)", SHIPPED)[1]
 PATIENCE_S = 60  # about six times what a step takes on a machine with nothing else to do

@@ -23,7 +23,7 @@ from test_many_handlers import start_in
 from test_optional import event, request, stopping, submit
 from test_spool import ask
 
-FIRST, ALWAYS_LAST = 0, 999  # run at every migrate: see handler/store_migrate.c
+FIRST, ALWAYS_LAST = 0, 999  # run at every migrate: see handler/store/store_migrate.c
 FILES = {int(path.name.split("_")[0]): path for path in sorted((ROOT / "sql").glob("[0-9]*.sql"))}
 VERSIONS = [version for version in FILES if version not in (FIRST, ALWAYS_LAST)]
 NEWEST = VERSIONS[-1]

@@ -5,10 +5,10 @@
 #include <openssl/evp.h>
 #include <string.h>
 
-#include "auth.h"
-#include "base64.h"
-#include "query.h"
-#include "text.h"
+#include "base/text.h"
+#include "event/auth.h"
+#include "event/base64.h"
+#include "event/query.h"
 
 #define KEYS 3 /* with the one that is not there */
 

@@ -5,9 +5,9 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
-#include "answer.h"
-#include "event.h"
-#include "utf8.h"
+#include "base/utf8.h"
+#include "event/event.h"
+#include "web/answer.h"
 
 #define MOST_US   INT64_C(253402300800000000) /* 10000-01-01T00:00:00Z */
 #define LEAST_US  INT64_C(-62135596800000000) /* 0001-01-01T00:00:00Z */

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#include "lines.h"
-#include "text.h"
+#include "base/text.h"
+#include "commands/lines.h"
 
 #define READ_SIZE sizeof(((struct lines *)0)->buffer)
 

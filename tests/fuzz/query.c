@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#include "query.h"
-#include "text.h"
+#include "base/text.h"
+#include "event/query.h"
 
 struct found {
     enum query_found what;

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "clock.h"
-#include "records.h"
-#include "request.h"
+#include "base/clock.h"
+#include "web/records.h"
+#include "web/request.h"
 
 #define BEGIN_REQUEST 1
 #define END_REQUEST   3

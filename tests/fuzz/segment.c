@@ -7,9 +7,9 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "segment.h"
+#include "spool/segment.h"
 
-/* Where things are in the head of a record: see handler/segment.h. */
+/* Where things are in the head of a record: see handler/spool/segment.h. */
 #define HEAD_SIZE     56
 #define REASON_LENGTH 40
 #define BODY_LENGTH   44

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#include "clock.h"
-#include "timestamp.h"
+#include "base/clock.h"
+#include "event/timestamp.h"
 
 #define FIRST_US  INT64_C(-62135596800000000) /* 0001-01-01T00:00:00Z */
 #define LAST_US   INT64_C(253402300799999999) /* the last microsecond of 9999 */

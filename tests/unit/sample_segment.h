@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "segment.h"
+#include "base/clock.h"
+#include "spool/segment.h"
 
 #define RECORDS 5
 

@@ -13,13 +13,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "auth.h"
-#include "base64.h"
-#include "decode.h"
+#include "base/log.h"
+#include "event/auth.h"
+#include "event/base64.h"
+#include "event/decrypt.h"
+#include "event/query.h"
+#include "event/secrets.h"
 #include "failing_malloc.h"
-#include "log.h"
-#include "query.h"
-#include "secrets.h"
 
 #define FIELDS 5
 

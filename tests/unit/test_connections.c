@@ -15,11 +15,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "connections.h"
+#include "base/log.h"
 #include "descriptors.h"
 #include "failing_malloc.h"
-#include "log.h"
 #include "standard_error.h"
+#include "web/connections.h"
 
 /* A listening socket with an address of the kernel's choice, and what connects to it. */
 struct fixture {

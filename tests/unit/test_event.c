@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "event.h"
-#include "text.h"
-#include "timestamp.h"
+#include "base/text.h"
+#include "event/event.h"
+#include "event/timestamp.h"
 
 #include <dirent.h>
 #include <inttypes.h>

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "json.h"
+#include "event/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>

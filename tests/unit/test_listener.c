@@ -17,10 +17,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "descriptors.h"
-#include "listener.h"
-#include "log.h"
 #include "standard_error.h"
+#include "web/listener.h"
 
 static int good_looks = -1; /* lstat(2) goes well so often and then fails once; below 0: it never fails */
 

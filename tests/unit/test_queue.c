@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "failing_malloc.h"
-#include "queue.h"
-#include "store.h"
+#include "serve/queue.h"
+#include "store/store.h"
 
 #define SLOTS 3
 

@@ -14,8 +14,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "records.h"
-#include "text.h"
+#include "base/text.h"
+#include "web/records.h"
 
 enum { BEGIN = 1, ABORT, END, PARAMS, STDIN, STDOUT, STDERR, DATA, GET_VALUES, GET_VALUES_RESULT, UNKNOWN_TYPE };
 enum { ID = 258, RESPONDER = 1, LIMIT = 65536, RECORD_MAX = 65535 };

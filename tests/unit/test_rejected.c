@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "failing_malloc.h"
-#include "log.h"
 #include "standard_error.h"
-#include "store.h"
+#include "store/store.h"
 
 static const struct rejected sealed = {
     .body = "AAAA", .length = 4, .reason = "cannot be decrypted, or is not JSON; iv=00", .project_id = 1};
@@ -24,7 +24,7 @@ static bool give_sealed(struct store_list *list, struct rejected *row)
 
 #define command_rejected command_rejected_of_the_test
 #define store_list_next  give_sealed
-#include "rejected.c"
+#include "commands/rejected.c"
 
 /* At whichever allocation: there is the event, or it is said why there is none. */
 static void test_retrying_without_memory(void **state)

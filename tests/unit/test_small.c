@@ -15,17 +15,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "answer.h"
-#include "clock.h"
-#include "digest.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/outcome.h"
+#include "base/text.h"
+#include "commands/lines.h"
+#include "commands/progress.h"
+#include "event/digest.h"
 #include "failing_malloc.h"
-#include "lines.h"
-#include "log.h"
-#include "outcome.h"
-#include "progress.h"
-#include "sqlstate.h"
 #include "standard_error.h"
-#include "text.h"
+#include "store/sqlstate.h"
+#include "web/answer.h"
 
 static void test_json_strings(void **state)
 {

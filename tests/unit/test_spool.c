@@ -17,15 +17,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "commands.h"
-#include "drain.h"
+#include "base/log.h"
+#include "commands/commands.h"
 #include "failing_malloc.h"
-#include "log.h"
 #include "sample_segment.h"
-#include "spool.h"
-#include "spool_files.h"
+#include "spool/spool.h"
+#include "spool/spool_files.h"
 #include "standard_error.h"
-#include "store.h"
+#include "store/drain.h"
+#include "store/store.h"
 
 /* ---- memory that runs out */
 

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "timestamp.h"
+#include "event/timestamp.h"
 
 #include <inttypes.h>
 #include <stdio.h>

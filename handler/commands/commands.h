@@ -1,0 +1,20 @@
+/* The subcommands: one file each. Each gets what stands behind its name, already counted and its first word known to be
+ * one of the table's (main.c), and returns the exit status of the process. */
+#ifndef TICKETD_COMMANDS_H
+#define TICKETD_COMMANDS_H
+
+#include "base/conf.h"
+
+/* Beside EXIT_SUCCESS, of the commands that work through many events. */
+#define EXIT_SOME_LEFT  1 /* all were seen, some are not applied; never of spool */
+#define EXIT_CANNOT_RUN 2 /* could not begin, or stopped half-way */
+
+int command_serve(const struct conf *conf, int argc, char **argv);
+int command_migrate(const struct conf *conf, int argc, char **argv);
+int command_check(const struct conf *conf, int argc, char **argv);
+int command_import(const struct conf *conf, int argc, char **argv);
+int command_rejected(const struct conf *conf, int argc, char **argv);
+int command_spool(const struct conf *conf, int argc, char **argv);
+int command_fields(const struct conf *conf, int argc, char **argv);
+
+#endif

@@ -1,0 +1,108 @@
+/* Files and variables → secrets, for auth.c. Every copy is overwritten before it is freed. */
+#include "event/secrets.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MAX 65536
+
+static bool add(struct secrets *secrets, const char *bytes, size_t length)
+{
+    struct secret *all = reallocarray(secrets->all, secrets->count + 1, sizeof(*all));
+    if (!all)
+        return false;
+    secrets->all = all;
+    struct secret *last = &all[secrets->count];
+    last->length = length;
+    last->bytes = malloc(length + 1);
+    if (!last->bytes)
+        return false;
+    memcpy(last->bytes, bytes, length);
+    last->bytes[length] = '\0';
+    secrets->count++;
+    return true;
+}
+
+static bool add_lines(struct secrets *secrets, const char *text, size_t length)
+{
+    bool good = true;
+    for (const char *at = text, *end = text + length; good && at < end;) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        size_t line = (size_t)((newline ? newline : end) - at), whole = line + 1;
+        if (line > 0 && at[line - 1] == '\r')
+            line--;
+        good = line == 0 || add(secrets, at, line);
+        at += whole;
+    }
+    return good;
+}
+
+static void warn_of_readers(int fd, const char *path, const char *name)
+{
+    struct stat status;
+    if (fstat(fd, &status) == 0 && (status.st_mode & (S_IRWXO)) != 0)
+        log_line(LOG_WARNING, "a file with secrets is open to every user: chmod o= it", LOG_TEXT("name", name),
+                 LOG_TEXT("file", path));
+}
+
+/* NULL, or what is wrong. */
+static const char *read_file(struct secrets *secrets, const char *path, const char *name)
+{
+    static const char exhausted[] = "out of memory";
+    const char *wrong = NULL;
+    size_t length = 0;
+    ssize_t count = -1;
+    char *bytes = malloc(FILE_MAX);
+    int fd = bytes ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+    while (fd >= 0 && length < FILE_MAX && (count = read(fd, bytes + length, FILE_MAX - length)) > 0)
+        length += (size_t)count;
+    if (!bytes)
+        wrong = exhausted;
+    else if (fd < 0 || count < 0)
+        wrong = strerror(errno);
+    else if (length == FILE_MAX)
+        wrong = "is longer than 64 KiB";
+    else if (!add_lines(secrets, bytes, length))
+        wrong = exhausted;
+    else
+        warn_of_readers(fd, path, name);
+    if (bytes)
+        explicit_bzero(bytes, FILE_MAX);
+    free(bytes);
+    if (fd >= 0)
+        close(fd);
+    return wrong;
+}
+
+bool secrets_read(struct secrets *secrets, const char *text, const char *path, const char *name)
+{
+    const char *wrong = NULL;
+
+    *secrets = (struct secrets){0};
+    if (!add_lines(secrets, text, strlen(text)))
+        wrong = "out of memory";
+    if (!wrong && *path)
+        wrong = read_file(secrets, path, name);
+    if (wrong) {
+        log_line(LOG_ERROR, "secrets cannot be read", LOG_TEXT("name", name), LOG_TEXT("file", path),
+                 LOG_TEXT("why", wrong));
+        secrets_free(secrets);
+    }
+    return !wrong;
+}
+
+void secrets_free(struct secrets *secrets)
+{
+    for (size_t i = 0; i < secrets->count; i++) {
+        explicit_bzero(secrets->all[i].bytes, secrets->all[i].length);
+        free(secrets->all[i].bytes);
+    }
+    free(secrets->all);
+    *secrets = (struct secrets){0};
+}

@@ -1,0 +1,346 @@
+/* Beside the path: a question from the page → kept answer or database → JSON. */
+#include "serve/dashboard.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/utf8.h"
+#include "event/query.h"
+#include "store/store_report.h"
+#include "web/answer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FRESH_MS    3000 /* how long an answer is given again */
+#define KEPT        8    /* answers in memory */
+#define WAITING_MAX 64   /* questions that wait for the database */
+
+struct kept {
+    struct report_question question;
+    int64_t asked_at;    /* monotonic milliseconds; 0: the place is free */
+    char *report;        /* the last good one; NULL: none yet */
+    const char *problem; /* of the last try; NULL: it went well */
+};
+
+struct asked {
+    struct report_question question;
+    struct waiter *waiter;
+    STAILQ_ENTRY(asked) link;
+};
+
+STAILQ_HEAD(questions, asked);
+
+struct dashboard {
+    struct conf conf; /* with the reports' own connection string */
+    struct store *store;
+    struct kept kept[KEPT]; /* the thread's alone */
+
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct questions waiting;
+    int waiting_count;
+    bool awake; /* nothing more will come */
+};
+
+static void set_conf(struct conf *own, const struct conf *conf)
+{
+    *own = *conf;
+    if (*conf->report_database)
+        own->database = conf->report_database;
+}
+
+struct dashboard *dashboard_open(const struct conf *conf, const _Atomic int64_t *stop_at)
+{
+    struct dashboard *dashboard = calloc(1, sizeof(*dashboard));
+
+    if (!dashboard)
+        return NULL;
+    set_conf(&dashboard->conf, conf);
+    STAILQ_INIT(&dashboard->waiting);
+    pthread_mutex_init(&dashboard->lock, NULL);
+    pthread_cond_init(&dashboard->more, NULL);
+    dashboard->store = store_open(&dashboard->conf, stop_at);
+    if (!dashboard->store) {
+        dashboard_close(dashboard);
+        return NULL;
+    }
+    return dashboard;
+}
+
+void dashboard_close(struct dashboard *dashboard)
+{
+    if (!dashboard)
+        return;
+    store_close(dashboard->store);
+    for (int i = 0; i < KEPT; i++)
+        free(dashboard->kept[i].report);
+    pthread_cond_destroy(&dashboard->more);
+    pthread_mutex_destroy(&dashboard->lock);
+    free(dashboard);
+}
+
+/* -- the question -------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    int days;
+} periods[] = {{"30d", 30}, {"1d", 1}, {"7d", 7}, {"90d", 90}}; /* the first where none is given */
+
+static bool read_period(const char *value, struct report_question *question)
+{
+    for (size_t i = 0; i < sizeof(periods) / sizeof(periods[0]); i++)
+        if (!*value || strcmp(value, periods[i].name) == 0) {
+            question->days = periods[i].days;
+            return true;
+        }
+    return false;
+}
+
+static bool read_project(const char *value, struct report_question *question)
+{
+    char *end;
+
+    errno = 0;
+    question->project = strtoll(value, &end, 10);
+    question->one_project = *value != '\0';
+    return errno == 0 && *end == '\0';
+}
+
+static bool read_ticket(const char *value, struct report_question *question)
+{
+    size_t length = strlen(value), step;
+
+    for (size_t at = 0; at < length; at += step)
+        if (!(step = utf8_length((const unsigned char *)value + at, length - at)))
+            return false;
+    if (length >= sizeof(question->ticket))
+        return false;
+    memcpy(question->ticket, value, length);
+    if (length > 0)
+        question->days = 0; /* a ticket has its whole history */
+    return true;
+}
+
+/* The last sees what those before it have read. */
+static const struct {
+    const char *name;
+    bool (*read)(const char *value, struct report_question *question);
+    const char *expected;
+} parameters[] = {
+    {"period", read_period, "period is 1d, 7d, 30d or 90d"},
+    {"project", read_project, "project is a number, or is left out"},
+    {"ticket", read_ticket, "ticket is a number of at most 255 bytes, in UTF-8"},
+};
+
+/* NULL: read. Else what is expected, a static string. */
+static const char *read_question(const char *query, struct report_question *question)
+{
+    char *value = malloc(strlen(query) + 1);
+    const char *problem = value ? NULL : "out of memory";
+
+    memset(question, 0, sizeof(*question)); /* its padding too */
+    for (size_t i = 0; !problem && i < sizeof(parameters) / sizeof(parameters[0]); i++) {
+        size_t length = 0;
+        enum query_found found = query_find(query, parameters[i].name, value, &length);
+        if (found == QUERY_NONE)
+            *value = '\0';
+        if (found == QUERY_REPEATED || strlen(value) != length || !parameters[i].read(value, question))
+            problem = parameters[i].expected;
+    }
+    free(value);
+    return problem;
+}
+
+/* -- the answer ---------------------------------------------------------------------------------------------------- */
+
+static void append_time(struct text *text, const char *name, int64_t microseconds)
+{
+    char time[CLOCK_TEXT];
+
+    clock_text(microseconds, time);
+    text_append_format(text, microseconds ? ",\"%s\":\"%s\"" : ",\"%s\":null", name, time);
+}
+
+/* What this process knows, the database answering or not. */
+static void append_handler(struct text *text, struct server *server)
+{
+    static const char *const takers[] = {
+        [NOT_READY] = "nowhere", [READY_BY_DATABASE] = "database", [READY_BY_SPOOL] = "spool"};
+    int readiness = atomic_load(&server->stopping) ? NOT_READY : atomic_load(&server->readiness);
+    const char *separator = "";
+
+    text_append(text, "{\"version\":\"" VERSION "\"");
+    append_time(text, "now", clock_realtime_us());
+    append_time(text, "started_at", metrics_value(METRIC_START));
+    text_append_format(
+        text, ",\"takes_events\":\"%s\",\"spool\":{\"events\":%" PRId64 ",\"bytes\":%" PRId64 ",\"max_bytes\":%" PRId64,
+        takers[readiness], metrics_value(METRIC_SPOOL_EVENTS), metrics_value(METRIC_SPOOL_BYTES),
+        *server->conf->spool_dir ? (int64_t)server->conf->spool_max_mb * 1048576 : 0);
+    append_time(text, "oldest_at", metrics_value(METRIC_SPOOL_OLDEST));
+    text_append(text, "}");
+    append_time(text, "last_event_at", metrics_value(METRIC_LAST_EVENT));
+    text_append(text, ",\"answers\":{");
+    for (int status = 200; status < 600; status++) {
+        int64_t count = metrics_requests(status);
+        if (count < 0)
+            continue;
+        text_append_format(text, "%s\"%d\":%" PRId64, separator, status, count);
+        separator = ",";
+    }
+    text_append(text, "}}");
+}
+
+static void append_answer(struct text *answer, struct server *server, const struct kept *kept)
+{
+    answer_head(answer, 200, "application/json");
+    text_append(answer, "{\"handler\":");
+    append_handler(answer, server);
+    text_append(answer, ",\"report\":");
+    text_append(answer, kept->report ? kept->report : "null");
+    text_append(answer, ",\"problem\":");
+    if (kept->problem)
+        text_append_json(answer, kept->problem);
+    else
+        text_append(answer, "null");
+    text_append(answer, "}\n");
+}
+
+/* The place of an answer to the question; else the one that was asked for longest ago, emptied. */
+static struct kept *find(struct dashboard *dashboard, const struct report_question *question)
+{
+    struct kept *oldest = &dashboard->kept[0];
+
+    for (struct kept *kept = dashboard->kept; kept < dashboard->kept + KEPT; kept++) {
+        if (kept->asked_at && memcmp(&kept->question, question, sizeof(*question)) == 0)
+            return kept;
+        if (kept->asked_at < oldest->asked_at)
+            oldest = kept;
+    }
+    free(oldest->report);
+    memset(oldest, 0, sizeof(*oldest));
+    memcpy(&oldest->question, question, sizeof(*question));
+    return oldest;
+}
+
+/* Where the database does not answer, the last good report is shown with what is wrong. */
+static const struct kept *look(struct dashboard *dashboard, const struct report_question *question)
+{
+    struct kept *kept = find(dashboard, question);
+
+    if (kept->asked_at && clock_monotonic_ms() - kept->asked_at < FRESH_MS)
+        return kept;
+    char *report = store_report(dashboard->store, question, &kept->problem);
+    if (report) {
+        free(kept->report);
+        kept->report = report;
+        kept->problem = NULL;
+    }
+    kept->asked_at = clock_monotonic_ms();
+    return kept;
+}
+
+/* -- the thread ---------------------------------------------------------------------------------------------------- */
+
+/* False: too many wait, or out of memory. */
+static bool park(struct dashboard *dashboard, const struct report_question *question, struct waiter *waiter)
+{
+    struct asked *asked = calloc(1, sizeof(*asked));
+
+    if (!asked)
+        return false;
+    memcpy(&asked->question, question, sizeof(*question));
+    asked->waiter = waiter;
+    pthread_mutex_lock(&dashboard->lock);
+    bool room = dashboard->waiting_count < WAITING_MAX;
+    if (room) {
+        STAILQ_INSERT_TAIL(&dashboard->waiting, asked, link);
+        dashboard->waiting_count++;
+        pthread_cond_signal(&dashboard->more);
+    }
+    pthread_mutex_unlock(&dashboard->lock);
+    if (!room)
+        free(asked);
+    return room;
+}
+
+/* The next question, to be freed; NULL: nothing more will come. */
+static struct asked *take(struct dashboard *dashboard)
+{
+    pthread_mutex_lock(&dashboard->lock);
+    while (STAILQ_EMPTY(&dashboard->waiting) && !dashboard->awake)
+        pthread_cond_wait(&dashboard->more, &dashboard->lock);
+    struct asked *asked = STAILQ_FIRST(&dashboard->waiting);
+    if (asked) {
+        STAILQ_REMOVE_HEAD(&dashboard->waiting, link);
+        dashboard->waiting_count--;
+    }
+    pthread_mutex_unlock(&dashboard->lock);
+    return asked;
+}
+
+void dashboard_wake(struct dashboard *dashboard)
+{
+    if (!dashboard)
+        return;
+    pthread_mutex_lock(&dashboard->lock);
+    dashboard->awake = true;
+    pthread_cond_signal(&dashboard->more);
+    pthread_mutex_unlock(&dashboard->lock);
+}
+
+void *dashboard_run(void *argument)
+{
+    struct server *server = ((struct thread *)argument)->server;
+    struct asked *asked;
+
+    while ((asked = take(server->dashboard))) {
+        append_answer(&asked->waiter->answer, server, look(server->dashboard, &asked->question));
+        queue_answer(server->queue, asked->waiter);
+        free(asked);
+    }
+    return NULL;
+}
+
+enum outcome dashboard_ask(struct server *server, const struct request *request, struct waiter *waiter,
+                           struct text *answer)
+{
+    struct dashboard *dashboard = server->dashboard;
+    struct report_question question;
+
+    if (!dashboard) {
+        answer_problem(answer, 404, "There are no reports here: set TICKETD_REPORT=on.");
+        return OUTCOME_PLACE;
+    }
+    const char *problem = read_question(request_parameter(request, "QUERY_STRING"), &question);
+    if (problem) {
+        answer_problem(answer, 400, problem);
+        return OUTCOME_PLACE;
+    }
+    if (!server->connections) { /* CGI: nobody else is kept waiting */
+        append_answer(answer, server, look(dashboard, &question));
+        return OUTCOME_PLACE;
+    }
+    if (park(dashboard, &question, waiter))
+        return OUTCOME_PARKED;
+    answer_problem(answer, 503, "Too many ask for reports.");
+    return OUTCOME_PLACE;
+}
+
+const char *dashboard_problem(const struct conf *conf)
+{
+    _Atomic int64_t stop_at = INT64_MAX;
+    struct report_question question = {.days = 1};
+    const char *problem = "out of memory";
+    struct conf own;
+
+    set_conf(&own, conf);
+    struct store *store = store_open(&own, &stop_at);
+    char *report = store ? store_report(store, &question, &problem) : NULL;
+    if (report)
+        problem = NULL;
+    free(report);
+    store_close(store);
+    return problem;
+}

@@ -1,0 +1,248 @@
+/* Between the threads that read and the writers that commit. */
+#include "serve/queue.h"
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "store/store.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+TAILQ_HEAD(waiters, waiter);
+
+struct lane {
+    struct waiters waiting; /* in order of received_at */
+    pthread_cond_t more;
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    struct waiters verdicts;
+    size_t bytes, max_bytes;
+    int timeout_ms;
+    int verdicts_fd;
+    bool awake; /* nobody waits any more */
+    int64_t last_received_at;
+    int slot_count, lane_count;
+    int64_t *arrived; /* for each slot received_at of the event being decoded; 0: none */
+    struct lane *lanes;
+};
+
+struct queue *queue_new(int lanes, int slots, int timeout_ms, size_t max_bytes)
+{
+    struct queue *queue = calloc(1, sizeof(*queue));
+    if (!queue)
+        return NULL;
+
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&queue->lock, NULL);
+    TAILQ_INIT(&queue->verdicts);
+    queue->timeout_ms = timeout_ms;
+    queue->max_bytes = max_bytes;
+    queue->verdicts_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    queue->arrived = calloc((size_t)slots, sizeof(*queue->arrived));
+    queue->slot_count = slots;
+    queue->lanes = calloc((size_t)lanes, sizeof(*queue->lanes));
+    for (int i = 0; queue->lanes && i < lanes; i++) {
+        TAILQ_INIT(&queue->lanes[i].waiting);
+        pthread_cond_init(&queue->lanes[i].more, &monotonic);
+        queue->lane_count++;
+    }
+    pthread_condattr_destroy(&monotonic);
+    if (queue->verdicts_fd < 0 || !queue->arrived || !queue->lanes) {
+        queue_free(queue);
+        return NULL;
+    }
+    return queue;
+}
+
+void queue_free(struct queue *queue)
+{
+    if (!queue)
+        return;
+    for (int i = 0; i < queue->lane_count; i++)
+        pthread_cond_destroy(&queue->lanes[i].more);
+    if (queue->verdicts_fd >= 0)
+        close(queue->verdicts_fd);
+    pthread_mutex_destroy(&queue->lock);
+    free(queue->lanes);
+    free(queue->arrived);
+    free(queue);
+}
+
+void queue_arrive(struct queue *queue, int slot, struct waiter *waiter)
+{
+    pthread_mutex_lock(&queue->lock);
+    int64_t now = clock_realtime_us();
+    if (now <= queue->last_received_at)
+        now = queue->last_received_at + 1;
+    queue->last_received_at = now;
+    queue->arrived[slot] = now;
+    pthread_mutex_unlock(&queue->lock);
+
+    waiter->event.received_at = now;
+    waiter->arrived = clock_monotonic_us();
+    waiter->deadline = waiter->arrived / 1000 + queue->timeout_ms;
+    clock_uuid(waiter->event.id, now);
+}
+
+static void wake_writers(struct queue *queue)
+{
+    for (int i = 0; i < queue->lane_count; i++)
+        if (!TAILQ_EMPTY(&queue->lanes[i].waiting))
+            pthread_cond_signal(&queue->lanes[i].more);
+}
+
+/* Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators (2014), the finaliser of SplitMix64: neighbouring
+ * ids go to different lanes. */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    return x ^ (x >> 31);
+}
+
+static struct lane *lane_of(struct queue *queue, const struct event *event)
+{
+    uint64_t project = (uint64_t)event->values[FIELD_project_id].number;
+    uint64_t ticket = (uint64_t)event->values[FIELD_ticket_id].number;
+    return &queue->lanes[mix(mix(project) + ticket) % (uint64_t)queue->lane_count];
+}
+
+enum outcome queue_submit(struct queue *queue, int slot, struct waiter *waiter)
+{
+    enum outcome outcome = OUTCOME_UNAVAILABLE;
+
+    pthread_mutex_lock(&queue->lock);
+    if (queue->bytes + waiter->event.length <= queue->max_bytes) {
+        struct lane *lane = lane_of(queue, &waiter->event);
+        struct waiter *before = TAILQ_LAST(&lane->waiting, waiters);
+        while (before && before->event.received_at > waiter->event.received_at)
+            before = TAILQ_PREV(before, waiters, link);
+        if (before)
+            TAILQ_INSERT_AFTER(&lane->waiting, before, waiter, link);
+        else
+            TAILQ_INSERT_HEAD(&lane->waiting, waiter, link);
+        queue->bytes += waiter->event.length;
+        outcome = OUTCOME_NONE;
+        metrics_add(METRIC_QUEUE_EVENTS, 1);
+        metrics_set(METRIC_QUEUE_BYTES, (int64_t)queue->bytes);
+        if (waiter->event.refusal == OUTCOME_NONE)
+            metrics_set(METRIC_LAST_EVENT, waiter->event.received_at);
+    }
+    queue->arrived[slot] = 0;
+    wake_writers(queue);
+    pthread_mutex_unlock(&queue->lock);
+    return outcome;
+}
+
+void queue_withdraw(struct queue *queue, int slot)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->arrived[slot] = 0;
+    wake_writers(queue);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+/* Only events that arrived before this may be taken now. */
+static int64_t oldest_undecoded(const struct queue *queue)
+{
+    int64_t oldest = INT64_MAX;
+    for (int i = 0; i < queue->slot_count; i++)
+        if (queue->arrived[i] && queue->arrived[i] < oldest)
+            oldest = queue->arrived[i];
+    return oldest;
+}
+
+static size_t take_ready(struct queue *queue, struct lane *lane, struct waiter **batch, size_t most)
+{
+    int64_t before = oldest_undecoded(queue);
+    size_t count = 0, bytes = 0;
+    struct waiter *waiter;
+
+    while (count < most && (waiter = TAILQ_FIRST(&lane->waiting)) && waiter->event.received_at < before) {
+        bytes += waiter->event.length;
+        if (count && bytes > STORE_BATCH_BYTES)
+            break;
+        TAILQ_REMOVE(&lane->waiting, waiter, link);
+        batch[count++] = waiter;
+    }
+    return count;
+}
+
+size_t queue_take(struct queue *queue, int lane_number, struct waiter **batch, size_t most, int wait_ms)
+{
+    struct lane *lane = &queue->lanes[lane_number];
+    struct timespec until;
+    size_t count;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+
+    pthread_mutex_lock(&queue->lock);
+    while ((count = take_ready(queue, lane, batch, most)) == 0)
+        if (queue->awake || pthread_cond_timedwait(&lane->more, &queue->lock, &until) != 0)
+            break;
+    pthread_mutex_unlock(&queue->lock);
+    return count;
+}
+
+void queue_wake(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->awake = true;
+    for (int i = 0; i < queue->lane_count; i++)
+        pthread_cond_signal(&queue->lanes[i].more);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void queue_finish(struct queue *queue, struct waiter **batch, size_t count)
+{
+    pthread_mutex_lock(&queue->lock);
+    for (size_t i = 0; i < count; i++) {
+        queue->bytes -= batch[i]->event.length;
+        TAILQ_INSERT_TAIL(&queue->verdicts, batch[i], link);
+    }
+    metrics_add(METRIC_QUEUE_EVENTS, -(int64_t)count);
+    metrics_set(METRIC_QUEUE_BYTES, (int64_t)queue->bytes);
+    pthread_mutex_unlock(&queue->lock);
+    eventfd_write(queue->verdicts_fd, 1);
+}
+
+void queue_answer(struct queue *queue, struct waiter *waiter)
+{
+    pthread_mutex_lock(&queue->lock);
+    TAILQ_INSERT_TAIL(&queue->verdicts, waiter, link);
+    pthread_mutex_unlock(&queue->lock);
+    eventfd_write(queue->verdicts_fd, 1);
+}
+
+int queue_verdicts_fd(const struct queue *queue)
+{
+    return queue->verdicts_fd;
+}
+
+void queue_clear_verdicts_fd(struct queue *queue)
+{
+    eventfd_t ignored;
+    (void)!eventfd_read(queue->verdicts_fd, &ignored);
+}
+
+struct waiter *queue_next_verdict(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    struct waiter *waiter = TAILQ_FIRST(&queue->verdicts);
+    if (waiter)
+        TAILQ_REMOVE(&queue->verdicts, waiter, link);
+    pthread_mutex_unlock(&queue->lock);
+    return waiter;
+}

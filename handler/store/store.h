@@ -1,0 +1,84 @@
+/* Batches of events → PostgreSQL; what an SQLSTATE means. The only module that knows libpq.
+ *
+ * A store is one database connection and belongs to one thread. */
+#ifndef TICKETD_STORE_H
+#define TICKETD_STORE_H
+
+#include "base/conf.h"
+#include "event/event.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct store;
+
+/* Makes a store without connecting. `stop_at` is looked at in every wait: no wait goes beyond that time (monotonic
+ * milliseconds). Neither is copied. NULL: no memory. */
+struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at) MUST_USE;
+void store_close(struct store *store);
+
+/* Applies the events, sets the refused among them aside, and gives each its verdict. Connects as needed and tries again
+ * until `deadline` (monotonic milliseconds); a statement under way may take TICKETD_DB_TIMEOUT_MS longer.
+ *
+ * The results 200: committed. event->refusal: committed to vcc.rejected_events; an event that PostgreSQL refuses ends
+ * there too, and does not touch the others. OUTCOME_NONE: out of time; the event may be committed all the same where
+ * the connection broke during its commit.
+ *
+ * Sorts `events`, each ticket's in the order given. */
+void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline);
+
+/* Bytes of bodies that one batch should hold at most: libpq keeps a copy of each until it is sent. */
+#define STORE_BATCH_BYTES 4194304
+
+/* Events that the next batch should have at most: TICKETD_BATCH, or fewer, so that a slow database takes it in half of
+ * TICKETD_DB_TIMEOUT_MS. */
+size_t store_batch(const struct store *store);
+
+/* Whether stop_at has come. */
+bool store_must_stop(const struct store *store);
+
+/* To be called about once a second while there is nothing to do: notices a lost connection, or a server that does not
+ * answer within TICKETD_DB_TIMEOUT_MS, and connects again.
+ * Returns whether the database would take an event now. */
+bool store_idle(struct store *store);
+
+/* A body that was set aside. */
+struct rejected {
+    uint8_t last_event_id[16];
+    int64_t first_received_at, last_received_at; /* microseconds since 1970-01-01T00:00:00Z */
+    int32_t attempts;
+    int64_t project_id; /* 0: it does not say */
+    const char *body;   /* length bytes */
+    size_t length;
+    const char *reason;
+};
+
+struct store_list;
+
+/* Lists what is in vcc.rejected_events and was received last from `since` on and before `until` (microseconds since
+ * 1970), in that order, through a store that does nothing else meanwhile. Few rows are in memory at a time. NULL: no
+ * memory. */
+struct store_list *store_list_rejected(struct store *store, int64_t since, int64_t until) MUST_USE;
+
+/* Sets *row, which points into the list until the next call. False: there are no more, or the database does not say. */
+bool store_list_next(struct store_list *list, struct rejected *row) MUST_USE;
+
+/* Ends the list. True: it was read to its end. False: it was not (the reason is logged, where there is one). */
+bool store_list_close(struct store_list *list);
+
+/* Notes that the file with this digest (SHA-256) is imported, now being `now`. *began: when that was first begun.
+ * Connects. False: the database did not take it (logged). */
+bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t now, int64_t *began) MUST_USE;
+
+/* For a start and for `ticketd migrate`. Each logs what went wrong and returns false. */
+bool store_valid_conninfo(const struct conf *conf) MUST_USE;
+bool store_migrate(const struct conf *conf) MUST_USE;
+
+/* For `ticketd check`: looks at the database, its schema and the role's rights, through a store that is not connected,
+ * and says of each a name, a grade ("ok", "note", "wrong" or "not looked at") and words, which are valid during the
+ * call. */
+void store_check(struct store *store, int64_t deadline,
+                 void (*say)(void *context, const char *name, const char *grade, const char *words), void *context);
+
+#endif

@@ -1,0 +1,379 @@
+/* libpq with a limit to every wait: non-blocking throughout, our own poll, our own deadlines. A server that is
+ * frozen keeps its sockets open, so that keepalives alone would wait for it for ever. */
+#include "store/store_connection.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "store/sql.h"
+#include "store/store_hosts.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BACKOFF_MIN_MS 100
+#define BACKOFF_MAX_MS 2000
+#define SLICE_MS       100  /* how soon a wait notices that it must stop */
+#ifndef JOURNAL_MS          /* a test does not wait for a day */
+#define JOURNAL_MS 86400000 /* how often the journal's partitions are looked at */
+#endif
+
+struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at)
+{
+    struct store *store = calloc(1, sizeof(*store));
+    if (store) {
+        store->conf = conf;
+        store->stop_at = stop_at;
+        store->batch = (size_t)conf->batch;
+    }
+    return store;
+}
+
+void store_close(struct store *store)
+{
+    if (!store)
+        return;
+    connection_close(store);
+    free(store);
+}
+
+bool store_must_stop(const struct store *store)
+{
+    return clock_monotonic_ms() >= atomic_load(store->stop_at);
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Waits for the socket. False: the deadline has passed. */
+static bool wait_for(struct store *store, short events, int64_t deadline)
+{
+    for (;;) {
+        int64_t left = earlier(deadline, atomic_load(store->stop_at)) - clock_monotonic_ms();
+        if (left <= 0)
+            return false;
+        struct pollfd socket = {.fd = PQsocket(store->connection), .events = events};
+        if (poll(&socket, 1, (int)earlier(left, SLICE_MS)) > 0)
+            return true;
+    }
+}
+
+PGresult *connection_result(struct store *store, int64_t deadline, bool *broken)
+{
+    PGconn *connection = store->connection;
+    int unsent = PQflush(connection);
+
+    while (!*broken && PQisBusy(connection)) {
+        short events = unsent > 0 ? POLLIN | POLLOUT : POLLIN;
+        if (unsent < 0 || !wait_for(store, events, deadline) || !PQconsumeInput(connection))
+            *broken = true;
+        else if (unsent > 0)
+            unsent = PQflush(connection);
+    }
+    /* PQflush may have found it lost. There are results for ever then, or NULLs, but never what was waited for. */
+    if (PQstatus(connection) == CONNECTION_BAD)
+        *broken = true;
+    return *broken ? NULL : PQgetResult(connection);
+}
+
+void connection_close(struct store *store)
+{
+    PQfinish(store->connection);
+    store->connection = NULL;
+    metrics_add(METRIC_DATABASE_CONNECTIONS, -store->counted);
+    store->counted = 0;
+}
+
+void connection_failed(struct store *store, const char *why, const char *sqlstate)
+{
+    if (!store->complained || strcmp(store->complaint, sqlstate ? sqlstate : "") != 0) {
+        enum sqlstate_class class = sqlstate_classify(sqlstate);
+        const char *message = class == SQLSTATE_INSTALLATION
+                                  ? "the installation is wrong: events are held, nothing is stored; see ticketd check"
+                                  : "the database is away: events are held";
+        char line[256];
+        snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
+        log_line(LOG_ERROR, message, LOG_TEXT("why", line), LOG_TEXT("sqlstate", sqlstate ? sqlstate : ""));
+    }
+    snprintf(store->complaint, sizeof(store->complaint), "%s", sqlstate ? sqlstate : "");
+    connection_close(store); /* not before: why may be inside it */
+    metrics_set(METRIC_DATABASE_UP, 0);
+    metrics_add(METRIC_DATABASE_FAILURES, 1);
+    store->complained = true;
+    store->failures++;
+    store->backoff_ms = store->backoff_ms ? store->backoff_ms * 2 : BACKOFF_MIN_MS;
+    if (store->backoff_ms > BACKOFF_MAX_MS)
+        store->backoff_ms = BACKOFF_MAX_MS;
+    /* Half of it by chance, so that many hosts do not come back in step. */
+    int half = store->backoff_ms / 2;
+    store->next_try = clock_monotonic_ms() + half + clock_realtime_us() % (half + 1);
+}
+
+void connection_failed_by(struct store *store, const PGresult *error)
+{
+    connection_failed(store, connection_error(store, error),
+                      error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL);
+}
+
+void connection_healthy(struct store *store)
+{
+    if (store->complained)
+        log_line(LOG_INFO, "the database is back");
+    metrics_set(METRIC_DATABASE_UP, 1);
+    store->complained = false;
+    store->failures = 0;
+    store->backoff_ms = 0;
+    store->next_try = 0;
+}
+
+void connection_back_off(struct store *store, int64_t deadline)
+{
+    int64_t until = earlier(store->next_try, deadline);
+    for (;;) {
+        int64_t left = earlier(until, atomic_load(store->stop_at)) - clock_monotonic_ms();
+        if (left <= 0)
+            return;
+        left = earlier(left, SLICE_MS);
+        nanosleep(&(struct timespec){.tv_nsec = left * 1000000}, NULL);
+    }
+}
+
+static bool finish_connecting(struct store *store, int64_t deadline)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (status != PGRES_POLLING_OK) {
+        if (status == PGRES_POLLING_FAILED)
+            return false;
+        if (!wait_for(store, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline))
+            return false;
+        status = PQconnectPoll(store->connection);
+    }
+    return PQsetnonblocking(store->connection, 1) == 0;
+}
+
+/* Runs one statement and drops its rows but for the first value, copied to `value` where that is not NULL.
+ * NULL: it went well; else the error, to be cleared by the caller. */
+static PGresult *run(struct store *store, int sent, int64_t deadline, char *value, size_t size, bool *broken)
+{
+    PGresult *error = NULL, *result;
+
+    *broken = !sent;
+    while ((result = connection_result(store, deadline, broken))) {
+        ExecStatusType status = PQresultStatus(result);
+        if (status == PGRES_TUPLES_OK && value && PQntuples(result) == 1)
+            snprintf(value, size, "%s", PQgetvalue(result, 0, 0));
+        if (status == PGRES_FATAL_ERROR && !error)
+            error = result;
+        else
+            PQclear(result);
+    }
+    return error;
+}
+
+/* The same where an error ends the connection. False: it is closed. */
+static bool succeeds(struct store *store, int sent, int64_t deadline, char *value, size_t size)
+{
+    bool broken;
+    PGresult *error = run(store, sent, deadline, value, size, &broken);
+    bool good = !broken && !error;
+
+    if (!good)
+        connection_failed_by(store, error);
+    PQclear(error);
+    return good;
+}
+
+const struct statement statement_apply = {"apply", sql_apply_events};
+const struct statement statement_apply_one = {"apply_one", sql_apply_event};
+const struct statement statement_reject = {"reject", sql_reject_event};
+const struct statement statement_forget = {"forget", sql_forget_rejected};
+
+static bool prepare(struct store *store, const struct statement *statement, int64_t deadline)
+{
+    return succeeds(store, PQsendPrepare(store->connection, statement->name, statement->sql, 0, NULL), deadline, NULL,
+                    0);
+}
+
+static bool schema_fits(struct store *store, int64_t deadline)
+{
+    char version[16] = "0";
+    int sent = PQsendQuery(store->connection, sql_schema_version_query);
+
+    if (!succeeds(store, sent, deadline, version, sizeof(version)))
+        return false;
+    bool good = atoi(version) >= sql_schema_version;
+    if (!good)
+        connection_failed(store, "the schema is too old: run ticketd migrate", "3F000");
+    return good;
+}
+
+static bool find_out_how_to_apply(struct store *store, int64_t deadline)
+{
+    char distributed[2] = "f";
+    bool good =
+        succeeds(store, PQsendQuery(store->connection, sql_is_distributed), deadline, distributed, sizeof(distributed));
+
+    store->apply = *distributed == 't' ? &statement_apply_one : &statement_apply;
+    return good;
+}
+
+bool connection_is_pooled(const struct conf *conf)
+{
+    return conf->pooler != 0;
+}
+
+void connection_timeouts(const struct conf *conf, struct timeouts *timeouts)
+{
+    snprintf(timeouts->statement, sizeof(timeouts->statement), "%d", conf->db_timeout_ms);
+    snprintf(timeouts->lock, sizeof(timeouts->lock), "%d", conf->db_timeout_ms / 5);
+    timeouts->values[0] = timeouts->statement;
+    timeouts->values[1] = timeouts->lock;
+    timeouts->values[2] = connection_is_pooled(conf) ? "true" : "false";
+}
+
+/* What a session keeps. One that lasts for a transaction keeps nothing: pipeline_run has it said in each. */
+static bool prepare_session(struct store *store, int64_t deadline)
+{
+    struct timeouts timeouts = {0};
+
+    if (connection_is_pooled(store->conf))
+        return true;
+    connection_timeouts(store->conf, &timeouts);
+    int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
+    return succeeds(store, sent, deadline, NULL, 0) && prepare(store, store->apply, deadline) &&
+           prepare(store, &statement_reject, deadline) && prepare(store, &statement_forget, deadline);
+}
+
+bool connection_prepare_journal(struct store *store, int64_t deadline)
+{
+    bool broken;
+    PGresult *error = run(store, PQsendQuery(store->connection, sql_prepare_journal), deadline, NULL, 0, &broken);
+
+    store->journal_due = clock_monotonic_ms() + JOURNAL_MS;
+    if (error) /* not worth the connection: the default partition takes what comes */
+        log_line(LOG_WARNING, "the journal gets no new partitions now",
+                 LOG_TEXT("why", PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY)));
+    PQclear(error);
+    if (broken)
+        connection_failed_by(store, NULL);
+    return !broken;
+}
+
+bool connection_has_other_hosts(const struct store *store)
+{
+    struct hosts hosts = hosts_from(store->conf->database, 0);
+    bool several = hosts.count > 0;
+
+    hosts_free(&hosts);
+    return several;
+}
+
+/* What libpq is told beside TICKETD_DATABASE; the user's own words win, for they come later, and are taken up again
+ * only to begin with another host. */
+static PGconn *start_connecting(const struct store *store)
+{
+    const char *keywords[16] = {"fallback_application_name", "keepalives_idle", "keepalives_interval",
+                                "keepalives_count",          "dbname",          "client_encoding"};
+    const char *values[16] = {"ticketd", "30", "10", "3", store->conf->database, "UTF8"};
+    struct hosts hosts = hosts_from(store->conf->database, store->failures);
+    int count = 6;
+
+    for (int i = 0; i < hosts.count; i++, count++) {
+        keywords[count] = hosts.keywords[i];
+        values[count] = hosts.values[i];
+    }
+    PGconn *connection = PQconnectStartParams(keywords, values, 1);
+    hosts_free(&hosts);
+    return connection;
+}
+
+/* libpq would write a server's notices to standard error as they are. */
+static void drop_notice(void *ignored, const PGresult *notice)
+{
+    (void)ignored;
+    (void)notice;
+}
+
+bool connection_begin(struct store *store, int64_t deadline)
+{
+    store->connection = start_connecting(store);
+    PQsetNoticeReceiver(store->connection, drop_notice, NULL);
+    return store->connection && PQstatus(store->connection) != CONNECTION_BAD && finish_connecting(store, deadline);
+}
+
+const char *connection_problem(const struct store *store)
+{
+    ConnStatusType status = PQstatus(store->connection); /* of NULL: bad */
+    const char *why = store->connection ? PQerrorMessage(store->connection) : "out of memory";
+    bool connecting = status != CONNECTION_BAD && status != CONNECTION_OK; /* libpq has begun a message then */
+    return *why && !connecting ? why : "no answer in time";
+}
+
+const char *connection_error(const struct store *store, const PGresult *error)
+{
+    const char *message = error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    return message ? message : connection_problem(store);
+}
+
+bool connection_open(struct store *store, int64_t deadline)
+{
+    if (!connection_begin(store, deadline)) {
+        connection_failed(store, connection_problem(store), NULL);
+        return false;
+    }
+    if (!schema_fits(store, deadline) || !find_out_how_to_apply(store, deadline) || !prepare_session(store, deadline) ||
+        !connection_prepare_journal(store, deadline))
+        return false;
+
+    store->counted = 1;
+    metrics_add(METRIC_DATABASE_CONNECTIONS, 1);
+    metrics_add(METRIC_DATABASE_CONNECTS, 1);
+    log_line(store->complained ? LOG_DEBUG : LOG_INFO, "database connected",
+             LOG_TEXT("host", PQhost(store->connection)), LOG_TEXT("database", PQdb(store->connection)),
+             LOG_TEXT("user", PQuser(store->connection)));
+    return true;
+}
+
+/* An empty string is valid: everything then comes from libpq's own environment. libpq's message is not shown: it quotes
+ * the string, which may hold a password. */
+static bool is_valid(const char *name, const char *conninfo)
+{
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+    if (!options)
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", name),
+                 LOG_TEXT("expected", "a connection string or URI as in the PostgreSQL manual, section 34.1.1"));
+    PQconninfoFree(options);
+    return options != NULL;
+}
+
+bool store_valid_conninfo(const struct conf *conf)
+{
+    bool database = is_valid("TICKETD_DATABASE", conf->database);
+    return is_valid("TICKETD_REPORT_DATABASE", conf->report_database) && database;
+}
+
+bool store_idle(struct store *store)
+{
+    int64_t now = clock_monotonic_ms();
+
+    if (store_must_stop(store))
+        return store->connection != NULL;
+    if (store->connection) {
+        struct pollfd socket = {.fd = PQsocket(store->connection), .events = POLLIN};
+        if (poll(&socket, 1, 0) > 0 &&
+            (!PQconsumeInput(store->connection) || PQstatus(store->connection) == CONNECTION_BAD))
+            connection_close(store);
+    }
+    if (store->connection && now >= store->journal_due)
+        (void)!connection_prepare_journal(store, now + store->conf->db_timeout_ms);
+    else if (store->connection) /* an empty query: does it answer at all? */
+        (void)!succeeds(store, PQsendQuery(store->connection, ""), now + store->conf->db_timeout_ms, NULL, 0);
+    if (!store->connection && now >= store->next_try && connection_open(store, now + store->conf->db_timeout_ms))
+        connection_healthy(store);
+    return store->connection != NULL;
+}

@@ -1,0 +1,96 @@
+/* Beside the path: what is read for the dashboard. Nothing here counts as the database being away: the writers' events
+ * do not depend on it. */
+#include "store/store_report.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/sql.h"
+#include "store/store_connection.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define REPORT_MS  3000 /* of the statement in the server */
+#define CONNECT_MS 2000
+
+/* -- what went wrong, in words for who looks at the page ----------------------------------------------------------- */
+
+static const struct {
+    const char *sqlstate; /* or how it begins */
+    const char *problem;
+} problems[] = {
+    {"57014", "The report took too long: choose one project or a shorter period."},
+    {"55P03", "The report waited too long for a lock: somebody changes the tables."},
+    {"42501", "The role may not read reports: GRANT vcc_reader to it, see TICKETD_REPORT_DATABASE."},
+    {"42883", "The schema is too old for reports: run ticketd migrate."},
+    {"3F", "There is no schema vcc: run ticketd migrate."},
+    {"28", "The database does not let the reports' role in: see TICKETD_REPORT_DATABASE."},
+    {"3D", "There is no such database: see TICKETD_REPORT_DATABASE."},
+    {"", "The database does not answer."},
+};
+
+static const char *tell(const struct store *store, const PGresult *error)
+{
+    const char *state = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
+    const char *why = connection_error(store, error);
+    char line[256];
+    size_t i = 0;
+
+    snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
+    log_line(LOG_WARNING, "no report", LOG_TEXT("why", line), LOG_TEXT("sqlstate", state ? state : ""));
+    while (strncmp(problems[i].sqlstate, state ? state : "", strlen(problems[i].sqlstate)) != 0)
+        i++;
+    return problems[i].problem;
+}
+
+/* -- the question -------------------------------------------------------------------------------------------------- */
+
+/* The limits and the question, which end in one transaction. */
+static bool send(PGconn *connection, const struct report_question *question)
+{
+    char days[16], project[24], limit[16];
+    const char *const limits[] = {limit};
+    const char *const values[] = {*question->ticket ? question->ticket : days, question->one_project ? project : NULL};
+    const char *sql = *question->ticket ? sql_report_ticket : sql_report;
+
+    snprintf(limit, sizeof(limit), "%d", REPORT_MS);
+    snprintf(days, sizeof(days), "%d", question->days);
+    snprintf(project, sizeof(project), "%" PRId64, question->project);
+    return PQenterPipelineMode(connection) &&
+           PQsendQueryParams(connection, sql_report_limits, 1, NULL, limits, NULL, NULL, 0) &&
+           PQsendQueryParams(connection, sql, 2, NULL, values, NULL, NULL, 0) && PQpipelineSync(connection);
+}
+
+char *store_report(struct store *store, const struct report_question *question, const char **problem)
+{
+    int64_t now = clock_monotonic_ms(), deadline = now + CONNECT_MS + REPORT_MS;
+    PGresult *error = NULL;
+    char *report = NULL;
+    bool broken;
+
+    if (!store->connection && !connection_begin(store, now + CONNECT_MS)) {
+        *problem = tell(store, NULL);
+        connection_close(store);
+        return NULL;
+    }
+    broken = !send(store->connection, question);
+    while (!broken) {
+        PGresult *result = connection_result(store, deadline, &broken);
+        ExecStatusType status = PQresultStatus(result);
+        if (status == PGRES_FATAL_ERROR && !error) {
+            error = result;
+            continue;
+        }
+        if (status == PGRES_TUPLES_OK && PQnfields(result) == 1) /* the answer, not the limits */
+            report = strdup(PQgetvalue(result, 0, 0));
+        PQclear(result);
+        if (status == PGRES_PIPELINE_SYNC)
+            break;
+    }
+    if (!report)
+        *problem = tell(store, error);
+    if (broken || !PQexitPipelineMode(store->connection))
+        connection_close(store);
+    PQclear(error);
+    return report;
+}

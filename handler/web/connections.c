@@ -1,0 +1,317 @@
+/* Thousands of connections, a few threads, one epoll set. A connection is reported when bytes arrive (EPOLLET); while
+ * it is busy, a thread's own, that is only noted. */
+#include "web/connections.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define WAIT_MS        1000   /* who finds no work comes back this often, to be seen alive */
+#define ACCEPT_AT_ONCE 16     /* then others have their turn: who has left gives his place before one that stays must */
+#define STUCK_MS       5000   /* how long the next piece of a request may take */
+#define WHOLE_MS       120000 /* and all of them */
+
+enum state { FREE, IDLE, BUSY };
+
+struct connections {
+    int epoll_fd, stop_fd, clock_fd, listener_fd;
+    pthread_mutex_t lock; /* of all below, but for what a busy connection holds */
+    struct connection *all;
+    int most, first_free;
+    uint64_t turn;  /* counts connections that became idle */
+    bool listening; /* the listener is watched */
+};
+
+/* An epoll report holds the index and the generation, or one of the other wakes in the index. */
+#define CONNECTION_TAG(index, generation) ((uint64_t)(generation) << 32 | ((uint32_t)(index) + WAKE_CONNECTION))
+
+static bool watch(int epoll_fd, int operation, int fd, uint32_t events, uint64_t tag)
+{
+    struct epoll_event event = {.events = events, .data.u64 = tag};
+    return epoll_ctl(epoll_fd, operation, fd, &event) == 0;
+}
+
+struct connections *connections_new(int most, int listener_fd, int verdicts_fd)
+{
+    struct connections *c = calloc(1, sizeof(*c));
+    if (!c)
+        return NULL;
+    pthread_mutex_init(&c->lock, NULL);
+    c->most = most;
+    c->listener_fd = listener_fd;
+    c->listening = true;
+    c->epoll_fd = c->stop_fd = c->clock_fd = -1;
+    c->all = calloc((size_t)most, sizeof(*c->all));
+    for (int i = 0; c->all && i < most; i++)
+        c->all[i].next_free = i + 1;
+    if (!c->all || (c->epoll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0 || (c->stop_fd = eventfd(0, EFD_CLOEXEC)) < 0 ||
+        (c->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0 ||
+        timerfd_settime(c->clock_fd, 0, &(struct itimerspec){{1, 0}, {1, 0}}, NULL) != 0 ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, listener_fd, EPOLLIN, WAKE_LISTENER) ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, verdicts_fd, EPOLLIN | EPOLLET, WAKE_VERDICTS) ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, c->clock_fd, EPOLLIN | EPOLLET, WAKE_CLOCK) ||
+        !watch(c->epoll_fd, EPOLL_CTL_ADD, c->stop_fd, EPOLLIN, WAKE_STOP)) {
+        log_line(LOG_ERROR, "cannot watch the listening socket", LOG_TEXT("why", strerror(errno)));
+        connections_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void connections_free(struct connections *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; c->all && i < c->most; i++)
+        request_free(c->all[i].request);
+    free(c->all);
+    close(c->epoll_fd);
+    close(c->stop_fd);
+    close(c->clock_fd);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+enum wake connections_wait(struct connections *c, struct connection **connection)
+{
+    for (;;) {
+        struct epoll_event event;
+        /* One at a time: nobody waits behind a request that this thread is busy with. */
+        if (epoll_wait(c->epoll_fd, &event, 1, WAIT_MS) != 1)
+            return WAKE_NOTHING;
+        uint32_t index = (uint32_t)event.data.u64;
+        if (index < WAKE_CONNECTION)
+            return (enum wake)index;
+        *connection = &c->all[index - WAKE_CONNECTION];
+
+        /* Its place may have been taken since the report was made. */
+        pthread_mutex_lock(&c->lock);
+        bool current = (*connection)->generation == event.data.u64 >> 32;
+        bool mine = current && (*connection)->state == IDLE;
+        if (mine)
+            (*connection)->state = BUSY;
+        else if (current)
+            (*connection)->more = true;
+        pthread_mutex_unlock(&c->lock);
+        if (mine)
+            return WAKE_CONNECTION;
+    }
+}
+
+/* Closes the connection that is idle longest, for another one. NULL: all are at work. Under the lock. */
+static struct connection *evict(struct connections *c)
+{
+    struct connection *oldest = NULL;
+    for (int i = 0; i < c->most; i++)
+        if (c->all[i].state == IDLE && (!oldest || c->all[i].idle_since < oldest->idle_since))
+            oldest = &c->all[i];
+    if (oldest) {
+        request_free(oldest->request);
+        oldest->request = NULL;
+        metrics_add(METRIC_CONNECTIONS, -1);
+    }
+    return oldest;
+}
+
+/* A free place, or that of the connection that is idle longest. NULL: all are at work. Under the lock. */
+static struct connection *find_place(struct connections *c)
+{
+    if (c->first_free < c->most) {
+        struct connection *place = &c->all[c->first_free];
+        c->first_free = place->next_free;
+        return place;
+    }
+    return evict(c);
+}
+
+static void give_back(struct connections *c, struct connection *place)
+{
+    place->next_free = c->first_free;
+    c->first_free = (int)(place - c->all);
+    place->state = FREE;
+}
+
+static void start(struct connections *c, struct connection *place, int fd)
+{
+    place->request = request_open(fd);
+    place->fd = fd;
+    place->generation++;
+    place->waiter.owner = place;
+    place->idle_since = ++c->turn;
+    place->state = IDLE;
+    place->more = place->part = false;
+    uint64_t tag = CONNECTION_TAG(place - c->all, place->generation);
+    if (place->request && watch(c->epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag)) {
+        metrics_add(METRIC_CONNECTIONS, 1);
+        return;
+    }
+    if (!place->request)
+        close(fd);
+    request_free(place->request);
+    place->request = NULL;
+    give_back(c, place);
+}
+
+/* Under the lock. */
+static void accept_waiting(struct connections *c, int most)
+{
+    struct pollfd listener = {.fd = c->listener_fd, .events = POLLIN};
+
+    while (most-- > 0 && c->listening && poll(&listener, 1, 0) > 0) {
+        struct connection *place = find_place(c);
+        if (!place) {
+            log_line(LOG_WARNING, "all connections are at work: new ones wait (TICKETD_CONNECTIONS)",
+                     LOG_NUMBER("connections", c->most));
+            c->listening = false;
+            watch(c->epoll_fd, EPOLL_CTL_MOD, c->listener_fd, 0, WAKE_LISTENER);
+            return;
+        }
+        int fd = accept4(c->listener_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0) {
+            start(c, place, fd);
+            continue;
+        }
+        bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
+        give_back(c, place);
+        if (exhausted && (place = evict(c))) {
+            give_back(c, place); /* its descriptor is free for the next try */
+            continue;
+        }
+        if (exhausted) {
+            log_line(LOG_ERROR, "cannot accept a connection", LOG_TEXT("why", strerror(errno)));
+            poll(NULL, 0, 10); /* the listener stays readable: do not spin on it */
+        }
+        return;
+    }
+}
+
+void connections_accept(struct connections *c)
+{
+    pthread_mutex_lock(&c->lock);
+    accept_waiting(c, ACCEPT_AT_ONCE);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void listen_again(struct connections *c)
+{
+    c->listening = true;
+    watch(c->epoll_fd, EPOLL_CTL_MOD, c->listener_fd, EPOLLIN, WAKE_LISTENER);
+}
+
+static void make_idle(struct connections *c, struct connection *connection, bool part)
+{
+    uint64_t tag = CONNECTION_TAG(connection - c->all, connection->generation);
+
+    /* Under the lock, for once idle its place may be taken, and the descriptor be another connection's. */
+    pthread_mutex_lock(&c->lock);
+    if (!part)
+        connection->idle_since = ++c->turn;
+    int64_t now = clock_monotonic_ms();
+    if (!connection->part)
+        connection->part_began = now;
+    connection->part_since = now;
+    connection->part = part;
+    connection->state = IDLE;
+    if (connection->more) /* what came while it was busy is reported now */
+        watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag);
+    connection->more = false;
+    if (!c->listening && c->listener_fd >= 0)
+        listen_again(c); /* there is one that can give way now */
+    pthread_mutex_unlock(&c->lock);
+}
+
+void connections_watch(struct connections *c, struct connection *connection)
+{
+    make_idle(c, connection, false);
+}
+
+void connections_wait_for_rest(struct connections *c, struct connection *connection)
+{
+    make_idle(c, connection, true);
+}
+
+/* Under the lock. */
+static void end_connection(struct connections *c, struct connection *connection)
+{
+    request_free(connection->request);
+    connection->request = NULL;
+    metrics_add(METRIC_CONNECTIONS, -1);
+    give_back(c, connection);
+    if (!c->listening && c->listener_fd >= 0)
+        listen_again(c);
+}
+
+void connections_close(struct connections *c, struct connection *connection)
+{
+    request_free(connection->request); /* busy, so nobody else has it: others need not wait for its end */
+    connection->request = NULL;
+    pthread_mutex_lock(&c->lock);
+    end_connection(c, connection);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void connections_close_stuck(struct connections *c)
+{
+    int64_t now = clock_monotonic_ms();
+    uint64_t ignored;
+
+    (void)!read(c->clock_fd, &ignored, sizeof(ignored));
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->most; i++) {
+        struct connection *connection = &c->all[i];
+        if (connection->state == IDLE && connection->part &&
+            (now - connection->part_since > STUCK_MS || now - connection->part_began > WHOLE_MS))
+            end_connection(c, connection);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+void connections_stop_listening(struct connections *c)
+{
+    pthread_mutex_lock(&c->lock);
+    accept_waiting(c, INT_MAX);
+    c->listening = false;
+    epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->listener_fd, NULL);
+    c->listener_fd = -1;
+    pthread_mutex_unlock(&c->lock);
+}
+
+int connections_open(struct connections *c)
+{
+    int count = 0;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->most; i++)
+        count += c->all[i].state != FREE;
+    pthread_mutex_unlock(&c->lock);
+    return count;
+}
+
+int connections_in_flight(struct connections *c)
+{
+    int count = 0;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->most; i++) {
+        int state = c->all[i].state;
+        struct pollfd socket = {.fd = c->all[i].fd, .events = POLLIN};
+        if (state == BUSY || (state == IDLE && !c->all[i].part && poll(&socket, 1, 0) > 0 && socket.revents == POLLIN))
+            count++;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return count;
+}
+
+void connections_stop(struct connections *c)
+{
+    eventfd_write(c->stop_fd, 1);
+}

@@ -1,0 +1,360 @@
+/* The start of the path: bytes from the web server. See the traps of libfcgi that each step avoids. */
+#include "web/request.h"
+#include "base/clock.h"
+#include "web/records.h"
+
+#include <errno.h>
+#include <fcgiapp.h>
+#include <linux/sockios.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define ROLE_RESPONDER     1       /* FastCGI specification 1.0, section 8 */
+#define WRITE_TIMEOUT_MS   200     /* for a peer that does not read its answer */
+#define REQUEST_TIMEOUT_MS 10000   /* for the body of a CGI request */
+#define SHORT              16384   /* bytes of a request that is looked at in the socket */
+#define UNREAD_MAX         65536   /* bytes of answers that a peer may leave unread */
+#define CHUNK              16384   /* bytes read at once where the length is unknown */
+#define DISCARD_MAX        8388608 /* bytes of a too large body read away so that the answer arrives */
+#define GATHERED_BODIES    64      /* bodies of the largest size that are gathered at once */
+
+struct request {
+    FCGX_Request fcgi;
+    bool cgi;
+    bool must_close; /* bytes of the body may still come: they must never be read as another request */
+    char *body;
+    size_t length;
+    const char *problem;
+    int64_t deadline; /* of a CGI request, monotonic milliseconds */
+
+    int socket;             /* the connection */
+    bool from_file;         /* libfcgi reads a gathered request from a file in memory, not from the socket */
+    struct text gathered;   /* a request that did not come at once, as far as it has come */
+    struct records records; /* what it looks like */
+};
+
+static atomic_size_t gathered_bytes; /* of all requests */
+
+bool request_library_init(void)
+{
+    return FCGX_Init() == 0;
+}
+
+struct request *request_open(int fd)
+{
+    struct request *request = calloc(1, sizeof(*request));
+    if (!request)
+        return NULL;
+
+    struct timeval timeout = {.tv_usec = WRITE_TIMEOUT_MS * 1000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+    FCGX_InitRequest(&request->fcgi, -1, 0);
+    request->fcgi.ipcFd = fd;
+    request->socket = fd;
+    return request;
+}
+
+static void forget_gathered(struct request *request)
+{
+    atomic_fetch_sub(&gathered_bytes, request->gathered.length);
+    text_free(&request->gathered);
+    request->records = (struct records){0};
+}
+
+/* Whether the peer sends requests and does not read the answers: a thread would wait for it in the end. */
+static bool leaves_unread(const struct request *request)
+{
+    int unread = 0;
+    return ioctl(request->socket, SIOCOUTQ, &unread) == 0 && unread > UNREAD_MAX;
+}
+
+/* Takes what has come of a request out of the socket. */
+static enum request_state gather(struct request *request, size_t max_body)
+{
+    const size_t most = max_body * GATHERED_BODIES + 4 * DISCARD_MAX;
+    char chunk[CHUNK];
+
+    for (;;) {
+        ssize_t count = recv(request->socket, chunk, sizeof(chunk), MSG_DONTWAIT);
+        if (count < 0 && (errno == EAGAIN || errno == EINTR))
+            return REQUEST_PART;
+        if (count <= 0)
+            return REQUEST_GONE;
+        text_append_bytes(&request->gathered, chunk, (size_t)count);
+        if (request->gathered.failed)
+            return REQUEST_GONE;
+        size_t all = atomic_fetch_add(&gathered_bytes, (size_t)count) + (size_t)count;
+        if (all > most || request->gathered.length > max_body + DISCARD_MAX)
+            return REQUEST_GONE;
+        enum records_state state = records_look(&request->records, (uint8_t *)chunk, (size_t)count);
+        if (state != RECORDS_PART)
+            return state == RECORDS_WHOLE ? REQUEST_WHOLE : REQUEST_GONE;
+    }
+}
+
+enum request_state request_look(struct request *request, size_t max_body)
+{
+    uint8_t bytes[SHORT];
+    struct records records = {0};
+
+    if (request->gathered.length)
+        return gather(request, max_body);
+    ssize_t count = recv(request->socket, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR))
+        return REQUEST_NONE;
+    if (count <= 0 || leaves_unread(request))
+        return REQUEST_GONE;
+    switch (records_look(&records, bytes, (size_t)count)) {
+    case RECORDS_WHOLE:
+        return REQUEST_WHOLE;
+    case RECORDS_PART:
+        return gather(request, max_body);
+    default:
+        return REQUEST_GONE;
+    }
+}
+
+/* libfcgi reads from a descriptor: a request that was taken from the socket becomes a file in memory. */
+static bool read_from_file(struct request *request)
+{
+    int file = memfd_create("request", MFD_CLOEXEC);
+    size_t length = request->gathered.length;
+
+    if (file < 0 || write(file, request->gathered.bytes, length) != (ssize_t)length || lseek(file, 0, SEEK_SET) != 0) {
+        close(file);
+        return false;
+    }
+    forget_gathered(request);
+    request->fcgi.ipcFd = file;
+    request->from_file = true;
+    return true;
+}
+
+/* Nothing more is read: libfcgi gets the socket again, to answer or to close. */
+static void end_reading(struct request *request)
+{
+    if (!request->from_file)
+        return;
+    if (request->fcgi.ipcFd >= 0)
+        close(request->fcgi.ipcFd);
+    request->fcgi.ipcFd = request->socket;
+    request->from_file = false;
+}
+
+struct request *request_open_cgi(void)
+{
+    struct request *request = calloc(1, sizeof(*request));
+    if (request) {
+        request->cgi = true;
+        request->fcgi.ipcFd = -1;
+    }
+    return request;
+}
+
+const char *request_problem(const struct request *request)
+{
+    return request->problem;
+}
+
+const char *request_parameter(const struct request *request, const char *name)
+{
+    const char *value = request->cgi ? getenv(name) : FCGX_GetParam(name, request->fcgi.envp);
+    return value ? value : "";
+}
+
+const char *request_id(const struct request *request)
+{
+    const char *id = request_parameter(request, "REQUEST_ID");
+    return *id ? id : request_parameter(request, "UNIQUE_ID");
+}
+
+/* One piece of the body. 0: its end. Below 0: it broke off. */
+static ssize_t read_piece(struct request *request, char *into, size_t size)
+{
+    if (request->cgi) {
+        ssize_t count;
+        do
+            count = read(STDIN_FILENO, into, size);
+        while (count < 0 && errno == EINTR);
+        return count;
+    }
+    int count = FCGX_GetStr(into, (int)size, request->fcgi.in);
+    return FCGX_GetError(request->fcgi.in) ? -1 : count;
+}
+
+static enum outcome bad_request(struct request *request, const char *problem)
+{
+    request->problem = problem;
+    return OUTCOME_BAD_REQUEST;
+}
+
+/* CONTENT_LENGTH (RFC 3875 section 4.1.2); -1 where none is given, -2 where it is no number. */
+static int64_t content_length(const struct request *request)
+{
+    const char *value = request_parameter(request, "CONTENT_LENGTH");
+    if (!*value)
+        return -1;
+    if (strlen(value) > 18 || value[strspn(value, "0123456789")] != '\0')
+        return -2;
+    return strtoll(value, NULL, 10);
+}
+
+void request_discard(struct request *request)
+{
+    char chunk[CHUNK];
+    size_t total = 0;
+    ssize_t count;
+
+    while ((count = read_piece(request, chunk, sizeof(chunk))) > 0) {
+        total += (size_t)count;
+        if (total > DISCARD_MAX || clock_monotonic_ms() > request->deadline)
+            break;
+    }
+    request->must_close = count != 0;
+}
+
+static enum outcome too_large(struct request *request)
+{
+    request_discard(request);
+    return OUTCOME_TOO_LARGE;
+}
+
+enum outcome request_read(struct request *request, size_t max_body)
+{
+    int64_t announced = content_length(request);
+    if (announced == -2) {
+        request->must_close = true;
+        return bad_request(request, "CONTENT_LENGTH is not a number");
+    }
+    if (announced > (int64_t)max_body)
+        return too_large(request);
+
+    /* One byte more than announced, so that a body which is too long shows, and one for the NUL. */
+    size_t capacity = announced >= 0 ? (size_t)announced + 2 : CHUNK;
+    char *body = malloc(capacity);
+    size_t length = 0;
+    enum outcome outcome = OUTCOME_UNAVAILABLE;
+
+    request->must_close = true;
+    while (body) {
+        /* A CGI program must not read past CONTENT_LENGTH (RFC 3875 section 4.2): there may be no end of file. */
+        bool at_end = request->cgi && announced == (int64_t)length;
+        ssize_t count = at_end ? 0 : read_piece(request, body + length, capacity - 1 - length);
+        if (count == 0 && (announced < 0 || length == (size_t)announced)) {
+            body[length] = '\0';
+            request->body = body;
+            request->length = length;
+            request->must_close = false;
+            return OUTCOME_NONE;
+        }
+        if (count <= 0 || clock_monotonic_ms() > request->deadline) {
+            request->must_close = count != 0;
+            outcome = bad_request(request, "the body is incomplete");
+            break;
+        }
+        length += (size_t)count;
+        if (announced >= 0 && length > (size_t)announced) {
+            outcome = bad_request(request, "the body is longer than CONTENT_LENGTH");
+            break;
+        }
+        if (length > max_body) {
+            outcome = too_large(request);
+            break;
+        }
+        if (capacity - 1 == length) {
+            capacity *= 2;
+            char *larger = realloc(body, capacity);
+            if (!larger)
+                break;
+            body = larger;
+        }
+    }
+    if (outcome == OUTCOME_BAD_REQUEST) {
+        request->body = body; /* as much as came */
+        request->length = length;
+    } else {
+        free(body);
+    }
+    return outcome;
+}
+
+bool request_begin(struct request *request)
+{
+    request->deadline = clock_monotonic_ms() + REQUEST_TIMEOUT_MS;
+    request->must_close = false;
+    request->problem = NULL;
+    if (!request->cgi) {
+        /* The connection is open already, so that FCGX_Accept_r only reads. Detached means: when libfcgi closes it,
+         * it does not wait two seconds for the peer. */
+        request->fcgi.keepConnection = 1;
+        request->fcgi.detached = 1;
+        if (request->gathered.length && !read_from_file(request))
+            return false;
+        if (FCGX_Accept_r(&request->fcgi) != 0)
+            return false;
+        if (FCGX_GetError(request->fcgi.in) || request->fcgi.role != ROLE_RESPONDER)
+            return false;
+    }
+    return true;
+}
+
+char *request_take_body(struct request *request, size_t *length)
+{
+    char *body = request->body;
+    *length = request->length;
+    request->body = NULL;
+    request->length = 0;
+    return body;
+}
+
+static void forget_secrets(struct request *request)
+{
+    static const char *const names[] = {"QUERY_STRING", "REQUEST_URI", "HTTP_AUTHORIZATION"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char *value = request->cgi ? getenv(names[i]) : FCGX_GetParam(names[i], request->fcgi.envp);
+        if (value)
+            explicit_bzero(value, strlen(value));
+    }
+}
+
+bool request_answer(struct request *request, const struct text *answer, bool keep)
+{
+    free(request->body);
+    request->body = NULL;
+    forget_secrets(request);
+    if (request->cgi) {
+        (void)!text_write(STDOUT_FILENO, answer->bytes, answer->length); /* or there is nobody to read it */
+        return false;
+    }
+    end_reading(request);
+    if (!keep || request->must_close)
+        request->fcgi.keepConnection = 0;
+    request->fcgi.detached = 1;
+    if (answer->length && !answer->failed)
+        FCGX_PutStr(answer->bytes, (int)answer->length, request->fcgi.out);
+    else
+        request->fcgi.keepConnection = 0;
+    FCGX_Finish_r(&request->fcgi);
+    return request->fcgi.ipcFd >= 0;
+}
+
+void request_free(struct request *request)
+{
+    if (!request)
+        return;
+    free(request->body);
+    forget_gathered(request);
+    end_reading(request);
+    request->fcgi.detached = 1;
+    if (!request->cgi)
+        FCGX_Free(&request->fcgi, request->fcgi.ipcFd >= 0);
+    free(request);
+}

@@ -1,0 +1,71 @@
+/* One HTTP request in and its answer out, by FastCGI or CGI. The only module that knows libfcgi.
+ *
+ * A struct request belongs to one connection of the web server and is used by one thread at a time. */
+#ifndef TICKETD_REQUEST_H
+#define TICKETD_REQUEST_H
+
+#include "base/outcome.h"
+#include "base/text.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct request;
+
+enum request_state { REQUEST_NONE, REQUEST_PART, REQUEST_WHOLE, REQUEST_GONE };
+
+/* Readies libfcgi, once per process. Takes the dispositions of SIGPIPE, SIGTERM and SIGUSR1: set your own afterwards.
+ */
+bool request_library_init(void) MUST_USE;
+
+/* Makes the request of a FastCGI connection; the connection's descriptor is the request's from here on, and its
+ * receive and send time-outs are set. NULL: out of memory, the descriptor is still the caller's. */
+struct request *request_open(int fd) MUST_USE;
+
+/* Makes the one request of a CGI process: standard input, the environment, standard output. */
+struct request *request_open_cgi(void) MUST_USE;
+
+/* Looks at what has come of the next request, without waiting. REQUEST_WHOLE: all of it, and nothing is wrong with its
+ * records: request_begin is next. REQUEST_PART, REQUEST_NONE: ask again when
+ * more has come, or anything. REQUEST_GONE: the peer left, or what it
+ * sends is no request; close it.
+ *
+ * What is whole at the first look stays in the socket for libfcgi. All else is gathered: `max_body` bytes and some
+ * more, so that a body that is too large gets its answer, and no more of all requests together than 64 such bodies and
+ * some. A peer that leaves many answers unread is gone. */
+enum request_state request_look(struct request *request, size_t max_body) MUST_USE;
+
+/* Reads the parameters of a whole request. False: it is not one, close it. Then comes request_read or
+ * request_discard. */
+bool request_begin(struct request *request) MUST_USE;
+
+/* Reads the whole body, at most `max_body` bytes of it. OUTCOME_NONE: read. OUTCOME_TOO_LARGE, OUTCOME_BAD_REQUEST
+ * (with request_problem): answer that. OUTCOME_UNAVAILABLE: out of memory. */
+enum outcome request_read(struct request *request, size_t max_body) MUST_USE;
+
+/* Reads the body away, so that the connection can carry another request; it is closed where that takes too long. */
+void request_discard(struct request *request);
+
+/* What is wrong with a request that is OUTCOME_BAD_REQUEST. A static string. */
+const char *request_problem(const struct request *request);
+
+/* A parameter (a meta-variable of RFC 3875) of the request that was read; "" where it is not given. Valid until the
+ * answer. */
+const char *request_parameter(const struct request *request, const char *name);
+
+/* What the web server calls the request in its own log: REQUEST_ID (nginx's $request_id) or UNIQUE_ID (Apache's
+ * mod_unique_id); "" where it does not say. Valid until the answer. */
+const char *request_id(const struct request *request);
+
+/* Hands the body over, of a bad request as much as came: to be freed by the caller, with a NUL behind it where it is
+ * whole. NULL where there is none left to take. */
+char *request_take_body(struct request *request, size_t *length) MUST_USE;
+
+/* Writes an answer and ends the request; overwrites the parameters that may hold a token. True: the connection is kept
+ * and can carry another one. False: it is closed. `keep` false closes it in any case. */
+bool request_answer(struct request *request, const struct text *answer, bool keep) MUST_USE;
+
+/* Closes what is open and frees. NULL is fine. */
+void request_free(struct request *request);
+
+#endif
