@@ -1,7 +1,10 @@
 /* The table of subcommands and nothing else. */
 #include "base/conf.h"
+#include "base/log.h"
 #include "commands/commands.h"
 #include "event/event.h"
+#include "event/timestamp.h"
+#include "serve/serve.h"
 #include "spool/spool.h"
 #include "store/store.h"
 #include "web/answer.h"
@@ -86,6 +89,16 @@ static const struct command *find_command(int argc, char **argv)
     return NULL;
 }
 
+static bool valid_time_zone(const struct conf *conf)
+{
+    bool good = timestamp_set_zone(conf->time_zone);
+
+    if (!good)
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_TIME_ZONE"), LOG_TEXT("value", conf->time_zone),
+                 LOG_TEXT("expected", "a name of the tz database, such as Europe/Budapest"));
+    return good;
+}
+
 /* A CGI process that cannot work owes its web server an answer all the same. */
 static void excuse(void)
 {
@@ -131,7 +144,8 @@ int main(int argc, char **argv)
     if (!command)
         return 2;
     bool serves = command->run == command_serve;
-    bool good = conf_read(&conf) && store_valid_conninfo(&conf) && spool_valid_directory(&conf);
+    bool good =
+        conf_read(&conf) && valid_time_zone(&conf) && store_valid_conninfo(&conf) && spool_valid_directory(&conf);
     int status = good ? command->run(&conf, argc > 2 ? argc - 2 : 0, argv + 2) : command->cannot_run;
     if (status != EXIT_SUCCESS && serves && getenv("GATEWAY_INTERFACE"))
         excuse();

@@ -8,6 +8,9 @@
 int64_t clock_monotonic_ms(void);
 int64_t clock_monotonic_us(void);
 
+/* Sleeps so many milliseconds, below 1000, or until a signal is handled. */
+void clock_sleep_ms(int milliseconds);
+
 /* Microseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_realtime_us(void);
 

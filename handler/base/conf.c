@@ -2,7 +2,6 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "event/timestamp.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -117,11 +116,6 @@ bool conf_read(struct conf *conf)
     good &= check_names();
     if (good)
         log_setup((enum log_level)conf->log_level, (enum log_format)conf->log_format);
-    if (good && !timestamp_set_zone(conf->time_zone)) {
-        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_TIME_ZONE"), LOG_TEXT("value", conf->time_zone),
-                 LOG_TEXT("expected", "a name of the tz database, such as Europe/Budapest"));
-        good = false;
-    }
     return good;
 }
 

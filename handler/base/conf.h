@@ -21,7 +21,7 @@ struct conf {
 };
 
 /* Reads the environment. False: a value is bad or a TICKETD_ name unknown; each is logged by name and what to do.
- * Sets up the log's level and format and the time zone. */
+ * Sets up the log's level and format. */
 bool conf_read(struct conf *conf) MUST_USE;
 
 /* Writes a line for each setting: name, default, meaning. */

@@ -9,8 +9,7 @@
 #define VERSION "unknown"
 #endif
 
-#define ACTIONS (ACTION_DELETE + 1)
-#define CELLS   (ACTIONS * OUTCOME_COUNT) /* of the metric that has most */
+#define CELLS (ACTION_COUNT * OUTCOME_COUNT) /* of the metric that has most */
 
 enum kind { COUNTER, GAUGE, HISTOGRAM, AGE };
 enum labels { NONE, STATUS, EVENT };
@@ -42,7 +41,7 @@ static const int64_t bounds[][BOUNDS] = {
 
 static _Atomic int64_t cells[METRIC_COUNT][CELLS];
 
-static void add(enum metric metric, int cell, int64_t n)
+static void add_to_cell(enum metric metric, int cell, int64_t n)
 {
     atomic_fetch_add_explicit(&cells[metric][cell], n, memory_order_relaxed);
 }
@@ -54,7 +53,7 @@ static int64_t get(enum metric metric, int cell)
 
 void metrics_add(enum metric metric, int64_t n)
 {
-    add(metric, 0, n);
+    add_to_cell(metric, 0, n);
 }
 
 void metrics_set(enum metric metric, int64_t value)
@@ -68,18 +67,18 @@ void metrics_observe(enum metric metric, int64_t value)
 
     while (value > bounds[metrics[metric].unit][bucket])
         bucket++;
-    add(metric, bucket, 1);
-    add(metric, SUM, value);
+    add_to_cell(metric, bucket, 1);
+    add_to_cell(metric, SUM, value);
 }
 
 void metrics_count(enum metric metric, enum outcome outcome)
 {
-    add(metric, (int)outcome, 1);
+    add_to_cell(metric, (int)outcome, 1);
 }
 
 void metrics_count_event(enum metric metric, enum action action, enum outcome outcome)
 {
-    add(metric, (int)action * OUTCOME_COUNT + (int)outcome, 1);
+    add_to_cell(metric, (int)action * OUTCOME_COUNT + (int)outcome, 1);
 }
 
 static void write_value(struct text *text, enum unit unit, int64_t value)
@@ -145,11 +144,11 @@ static void write_by_status(struct text *text, enum metric metric)
 
 static void write_by_event(struct text *text, enum metric metric)
 {
-    for (enum action action = 0; action < ACTIONS; action++)
+    for (enum action action = 0; action < ACTION_COUNT; action++)
         for (enum outcome o = OUTCOME_NONE + 1; o < OUTCOME_COUNT; o++) {
             if (outcome_status(o) != 200)
                 continue;
-            text_append_format(text, "%s{action=\"%s\",result=\"%s\"}", metrics[metric].name, event_action_name(action),
+            text_append_format(text, "%s{action=\"%s\",result=\"%s\"}", metrics[metric].name, action_name(action),
                                outcome_word(o));
             write_value(text, ONE, get(metric, (int)action * OUTCOME_COUNT + (int)o));
         }

@@ -5,8 +5,10 @@
 #ifndef TICKETD_METRICS_H
 #define TICKETD_METRICS_H
 
+#include "base/outcome.h"
 #include "base/text.h"
-#include "event/event.h"
+
+#include <stdint.h>
 
 enum metric {
 #define METRIC(id, name, kind, labels, unit, help) METRIC_##id,

@@ -14,6 +14,13 @@ static const struct {
 #undef OUTCOME
 };
 
+const char *action_name(enum action action)
+{
+    static const char *const names[ACTION_COUNT] = {
+        [ACTION_ADD] = "add", [ACTION_UPDATE] = "update", [ACTION_DELETE] = "delete"};
+    return names[action];
+}
+
 int outcome_status(enum outcome outcome)
 {
     return outcomes[outcome].status;

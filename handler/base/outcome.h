@@ -1,6 +1,9 @@
-/* The one outcome type of the whole path, from reading a request to its answer. */
+/* What the sender says happened, and what became of it: the one outcome type of the path, from reading a request to its
+ * answer. */
 #ifndef TICKETD_OUTCOME_H
 #define TICKETD_OUTCOME_H
+
+enum action { ACTION_ADD, ACTION_UPDATE, ACTION_DELETE, ACTION_COUNT };
 
 enum outcome {
     OUTCOME_NONE, /* no verdict yet: go on */
@@ -13,7 +16,10 @@ enum outcome {
 /* A result that must not be dropped on the floor. */
 #define MUST_USE __attribute__((warn_unused_result))
 
-/* The HTTP status (RFC 9110) of an outcome; 0 where nothing is answered. */
+/* "add", "update", "delete". A static string. */
+const char *action_name(enum action action);
+
+/* The HTTP status (RFC 9110) of an outcome; 0 for OUTCOME_NONE. */
 int outcome_status(enum outcome outcome);
 
 /* The result or problem title of an outcome. A static string. */

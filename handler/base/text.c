@@ -1,6 +1,5 @@
 /* Strings for answers, log lines and terminals. */
 #include "base/text.h"
-#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -100,7 +99,7 @@ void text_append_visible(struct text *text, const char *bytes, size_t length)
 
     while (bytes < end) {
         const unsigned char *c = (const unsigned char *)bytes;
-        size_t size = utf8_length(c, (size_t)(end - bytes));
+        size_t size = text_utf8(c, (size_t)(end - bytes));
         const char *name = *c ? strchr(named, *c) : NULL;
         if (name) {
             text_append_format(text, "\\%c", names[name - named]);

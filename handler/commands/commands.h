@@ -9,7 +9,6 @@
 #define EXIT_SOME_LEFT  1 /* all were seen, some are not applied; never of spool */
 #define EXIT_CANNOT_RUN 2 /* could not begin, or stopped half-way */
 
-int command_serve(const struct conf *conf, int argc, char **argv);
 int command_migrate(const struct conf *conf, int argc, char **argv);
 int command_check(const struct conf *conf, int argc, char **argv);
 int command_import(const struct conf *conf, int argc, char **argv);

@@ -6,8 +6,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "commands/commands.h"
-#include "commands/lines.h"
-#include "commands/report.h"
+#include "commands/tally.h"
 #include "event/digest.h"
 #include "store/replay.h"
 
@@ -24,6 +23,94 @@
 #define COMPLAINTS 100
 #define GRACE_MS   5000 /* after Ctrl-C: for the batch that is under way */
 
+/* -- lines, never more of one in memory than may be a body
+ * ------------------------------------------------------------- */
+
+/* Where the reading is. Set fd, left and most, the rest to 0. Used by one thread at a time. */
+struct lines {
+    int fd;
+    uint64_t left; /* bytes of the file still to be read; what follows them is not looked at */
+    size_t most;   /* bytes of a line, without its end */
+    uint64_t number;
+    int error; /* errno of a read that failed, or ENOMEM */
+    size_t at, filled;
+    char buffer[65536];
+};
+
+struct line {
+    char *bytes; /* without LF or CRLF, a NUL behind; from malloc, the caller's. NULL: it is empty or too long */
+    size_t length;
+    uint64_t number; /* from 1 */
+    uint64_t size;   /* of the whole line in the file, with its end */
+    bool too_long;
+};
+
+/* False: nothing more to read, or an error. */
+static bool refill(struct lines *lines)
+{
+    size_t room = lines->left < sizeof(lines->buffer) ? (size_t)lines->left : sizeof(lines->buffer);
+    ssize_t got;
+
+    do
+        got = read(lines->fd, lines->buffer, room);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        lines->error = errno;
+    if (got <= 0)
+        return false;
+    lines->left -= (uint64_t)got;
+    lines->at = 0;
+    lines->filled = (size_t)got;
+    return true;
+}
+
+/* Adds a part of the line to what there is of it, unless that is too long already. */
+static void add_part(struct text *text, const char *bytes, size_t length, size_t most, struct line *line)
+{
+    line->too_long |= text->length + length > most;
+    if (line->too_long)
+        text_free(text);
+    else
+        text_append_bytes(text, bytes, length);
+}
+
+/* Reads the next line; the last one may lack its end. False: there is none, or `error` is set, or, with bytes left, the
+ * file has become shorter. */
+static bool lines_next(struct lines *lines, struct line *line)
+{
+    struct text text = {0};
+    bool whole = false;
+
+    *line = (struct line){0};
+    while (!whole && (lines->at < lines->filled || refill(lines))) {
+        const char *from = lines->buffer + lines->at;
+        size_t have = lines->filled - lines->at;
+        const char *end = memchr(from, '\n', have);
+        size_t length = end ? (size_t)(end - from) : have;
+
+        whole = end;
+        add_part(&text, from, length, lines->most + 1, line); /* + 1: a CR may be its last */
+        lines->at += length + whole;
+        line->size += length + whole;
+    }
+    if (text.length > 0 && text.bytes[text.length - 1] == '\r')
+        text.bytes[--text.length] = '\0';
+    line->too_long |= text.length > lines->most;
+    if (text.failed)
+        lines->error = ENOMEM;
+    bool good = line->size > 0 && !lines->error && (whole || lines->left == 0);
+    if (!good || line->too_long)
+        text_free(&text);
+    line->bytes = text.bytes;
+    line->length = text.length;
+    lines->number += good;
+    line->number = lines->number;
+    return good;
+}
+
+/* -- the import -------------------------------------------------------------------------------------------------------
+ */
+
 struct import {
     const struct conf *conf;
     const char *name;
@@ -33,7 +120,7 @@ struct import {
     uint8_t file_digest[DIGEST_SIZE];
     int64_t began;      /* when this file was first begun */
     struct lines lines; /* the second reading */
-    struct report report;
+    struct tally tally;
     uint64_t too_long[COMPLAINTS]; /* numbers of the first lines that are; told in their turn */
     uint64_t too_long_count, too_long_told;
     uint64_t done;    /* bytes of it, about */
@@ -58,7 +145,7 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-static bool complain(const struct import *import, const char *why)
+static bool complain_of_file(const struct import *import, const char *why)
 {
     fprintf(stderr, "ticketd: cannot read %s: %s\n", import->name, why);
     return false;
@@ -99,8 +186,8 @@ static bool read_first(struct import *import, int copy, uint64_t total)
     int error = errno;
     progress_end(&progress);
     if (got == 0)
-        return digest_end(import->digest, import->file_digest) || complain(import, "SHA-256 failed");
-    return complain(import, got < 0 ? strerror(error) : "there is no room for a copy in TMPDIR");
+        return digest_end(import->digest, import->file_digest) || complain_of_file(import, "SHA-256 failed");
+    return complain_of_file(import, got < 0 ? strerror(error) : "there is no room for a copy in TMPDIR");
 }
 
 /* Opens the file, reads it once and makes it ready to be read again. */
@@ -113,25 +200,25 @@ static bool open_file(struct import *import)
         import->name = "standard input";
     import->fd = standard_input ? dup(STDIN_FILENO) : open(import->name, O_RDONLY | O_CLOEXEC);
     if (import->fd < 0 || fstat(import->fd, &status) != 0)
-        return complain(import, strerror(errno));
+        return complain_of_file(import, strerror(errno));
     import->digest = digest_new();
     if (!import->digest)
-        return complain(import, "out of memory");
+        return complain_of_file(import, "out of memory");
     if (S_ISDIR(status.st_mode))
-        return complain(import, strerror(EISDIR));
+        return complain_of_file(import, strerror(EISDIR));
 
     bool regular = S_ISREG(status.st_mode);
     off_t start = regular ? lseek(import->fd, 0, SEEK_CUR) : 0;
     int copy = regular ? -1 : temporary_file();
     if (!regular && copy < 0)
-        return complain(import, "cannot make a temporary file in TMPDIR");
+        return complain_of_file(import, "cannot make a temporary file in TMPDIR");
     bool good = read_first(import, copy, status.st_size > start ? (uint64_t)(status.st_size - start) : 0);
     if (copy >= 0) {
         close(import->fd);
         import->fd = copy;
     }
     if (good && lseek(import->fd, start, SEEK_SET) != start)
-        return complain(import, strerror(errno));
+        return complain_of_file(import, strerror(errno));
     import->lines.fd = import->fd;
     import->lines.left = import->size;
     import->lines.most = (size_t)import->conf->max_body_kb * 1024;
@@ -159,7 +246,7 @@ static bool is_blank(const struct line *line)
 }
 
 /* See struct replay. */
-static bool next(void *source, struct event *event)
+static bool next_line(void *source, struct event *event)
 {
     struct import *import = source;
     struct line line;
@@ -171,7 +258,7 @@ static bool next(void *source, struct event *event)
             break;
         if (!line.too_long && !is_blank(&line)) {
             event_init(event, line.bytes, line.length);
-            return identify(import, line.number, event) || complain(import, "SHA-256 failed");
+            return identify(import, line.number, event) || complain_of_file(import, "SHA-256 failed");
         }
         if (line.too_long && import->too_long_count++ < COMPLAINTS)
             import->too_long[import->too_long_count - 1] = line.number;
@@ -179,9 +266,9 @@ static bool next(void *source, struct event *event)
         free(line.bytes);
     }
     if (import->lines.error)
-        return complain(import, strerror(import->lines.error));
+        return complain_of_file(import, strerror(import->lines.error));
     if (import->lines.left > 0)
-        return complain(import, "it became shorter meanwhile");
+        return complain_of_file(import, "it became shorter meanwhile");
     import->ended = true;
     return false;
 }
@@ -200,11 +287,11 @@ static void tell_too_long(struct import *import, uint64_t number)
         if (line >= number)
             break;
         name_line(where, line);
-        report_complain(&import->report, where, "is longer than TICKETD_MAX_BODY_KB: not stored");
+        tally_complain(&import->tally, where, "is longer than TICKETD_MAX_BODY_KB: not stored");
     }
 }
 
-static void settled(void *source, const struct event *event)
+static void line_settled(void *source, const struct event *event)
 {
     struct import *import = source;
     char where[32];
@@ -213,8 +300,8 @@ static void settled(void *source, const struct event *event)
     import->done += event->length + 1;
     tell_too_long(import, import->settled);
     name_line(where, import->settled);
-    report_event(&import->report, event, where);
-    progress_update(&import->report.progress, import->done, import->report.events);
+    tally_event(&import->tally, event, where);
+    progress_update(&import->tally.progress, import->done, import->tally.events);
 }
 
 /* Tells the database that the file is imported, and the user if it knew that already. */
@@ -236,20 +323,20 @@ static bool begin(struct import *import, struct store *store)
     return true;
 }
 
-static int finish(struct import *import, bool replayed)
+static int end_import(struct import *import, bool replayed)
 {
-    struct report *report = &import->report;
+    struct tally *tally = &import->tally;
     bool complete = replayed && import->ended;
     uint64_t last = complete ? import->lines.number : import->settled;
 
     tell_too_long(import, last + 1);
-    report_end(report);
-    report_number("lines", last);
-    report_numbers(report, "set aside");
+    tally_end(tally);
+    tally_number("lines", last);
+    tally_numbers(tally, "set aside");
     if (import->too_long_told)
-        report_number("too long", import->too_long_told);
+        tally_number("too long", import->too_long_told);
     if (complete)
-        return report->complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
+        return tally->complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
     fprintf(stderr,
             "ticketd: stopped after line %llu. Give the same command again to go on: nothing is applied twice\n",
             (unsigned long long)last);
@@ -272,10 +359,11 @@ int command_import(const struct conf *conf, int argc, char **argv)
     if (!open_file(import) || !begin(import, store))
         goto out;
     catch_signals();
-    const struct replay replay = {.conf = conf, .store = store, .next = next, .settled = settled, .source = import};
-    report_start(&import->report, import->size, "importing", COMPLAINTS);
+    const struct replay replay = {
+        .conf = conf, .store = store, .next = next_line, .settled = line_settled, .source = import};
+    tally_start(&import->tally, import->size, "importing", COMPLAINTS);
     bool replayed = replay_run(&replay);
-    status = finish(import, replayed);
+    status = end_import(import, replayed);
 out:
     if (import) {
         digest_free(import->digest);

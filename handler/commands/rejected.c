@@ -2,9 +2,8 @@
  * the store of every event. */
 #include "base/clock.h"
 #include "base/text.h"
-#include "base/utf8.h"
 #include "commands/commands.h"
-#include "commands/report.h"
+#include "commands/tally.h"
 #include "event/decrypt.h"
 #include "event/timestamp.h"
 #include "store/replay.h"
@@ -16,7 +15,7 @@
 #define SHOWN 300 /* characters of a body */
 
 /* The rows that are meant, and the connection that reads them. */
-struct range {
+struct selection {
     int64_t since, until;
     _Atomic int64_t stop_at;
     struct store *store;
@@ -32,28 +31,29 @@ static bool parse_time(const char *name, const char *text, int64_t *time)
 }
 
 /* What arrives after the start is left alone: a retry would never end where the sender tries again as well. */
-static bool range_open(struct range *range, const struct conf *conf, int argc, char **argv)
+static bool selection_open(struct selection *selection, const struct conf *conf, int argc, char **argv)
 {
-    *range = (struct range){.since = 0, .until = clock_realtime_us()};
-    atomic_store(&range->stop_at, INT64_MAX);
-    if (argc > 1 && !parse_time("SINCE", argv[1], &range->since))
+    *selection = (struct selection){.since = 0, .until = clock_realtime_us()};
+    atomic_store(&selection->stop_at, INT64_MAX);
+    if (argc > 1 && !parse_time("SINCE", argv[1], &selection->since))
         return false;
-    if (argc > 2 && !parse_time("UNTIL", argv[2], &range->until))
+    if (argc > 2 && !parse_time("UNTIL", argv[2], &selection->until))
         return false;
-    range->store = store_open(conf, &range->stop_at);
-    range->list = range->store ? store_list_rejected(range->store, range->since, range->until) : NULL;
-    if (range->list)
+    selection->store = store_open(conf, &selection->stop_at);
+    selection->list =
+        selection->store ? store_list_rejected(selection->store, selection->since, selection->until) : NULL;
+    if (selection->list)
         return true;
     fprintf(stderr, "ticketd: out of memory\n");
-    store_close(range->store);
+    store_close(selection->store);
     return false;
 }
 
 /* False: the list was not read to its end. */
-static bool range_close(struct range *range)
+static bool selection_close(struct selection *selection)
 {
-    bool whole = store_list_close(range->list);
-    store_close(range->store);
+    bool whole = store_list_close(selection->list);
+    store_close(selection->store);
     return whole;
 }
 
@@ -78,7 +78,7 @@ static size_t cut(const char *bytes, size_t length)
 {
     size_t at = 0;
     for (int count = 0; at < length && count < SHOWN; count++) {
-        size_t size = utf8_length((const unsigned char *)bytes + at, length - at);
+        size_t size = text_utf8((const unsigned char *)bytes + at, length - at);
         at += size ? size : 1;
     }
     return at;
@@ -110,36 +110,36 @@ static void show(const struct rejected *row)
 
 static int list(const struct conf *conf, int argc, char **argv)
 {
-    struct range range;
+    struct selection selection;
     struct rejected row;
     unsigned long long count = 0;
 
-    if (!range_open(&range, conf, argc, argv))
+    if (!selection_open(&selection, conf, argc, argv))
         return EXIT_CANNOT_RUN;
-    while (store_list_next(range.list, &row)) {
+    while (store_list_next(selection.list, &row)) {
         fputs(count++ ? "\n" : "", stdout);
         show(&row);
     }
     fflush(stdout);
     fprintf(stderr, count == 1 ? "%llu body\n" : "%llu bodies\n", count);
-    return range_close(&range) ? EXIT_SUCCESS : stopped();
+    return selection_close(&selection) ? EXIT_SUCCESS : stopped();
 }
 
 struct retry {
-    struct range range;
-    struct report report;
-    struct auth *auth; /* for bodies that could not be decrypted */
-    bool failed;       /* out of memory */
+    struct selection selection;
+    struct tally tally;
+    struct decrypt *decrypt; /* for bodies that could not be decrypted */
+    bool failed;             /* out of memory */
 };
 
 /* See struct replay. The event is the one that was received last, with its identifier: where that was applied already,
  * it is recognised. */
-static bool next(void *source, struct event *event)
+static bool next_body(void *source, struct event *event)
 {
     struct retry *retry = source;
     struct rejected row;
 
-    if (!store_list_next(retry->range.list, &row))
+    if (!store_list_next(retry->selection.list, &row))
         return false;
     char *body = malloc(row.length + 1);
     if (!body) {
@@ -150,7 +150,7 @@ static bool next(void *source, struct event *event)
     memcpy(body, row.body, row.length);
     body[row.length] = '\0';
     event_init(event, body, row.length);
-    if (!decode_again(retry->auth, row.reason, event)) {
+    if (!decrypt_again(retry->decrypt, row.reason, event)) {
         event_free(event);
         retry->failed = true;
         fprintf(stderr, "ticketd: out of memory\n");
@@ -162,36 +162,37 @@ static bool next(void *source, struct event *event)
     return true;
 }
 
-static void settled(void *source, const struct event *event)
+static void body_settled(void *source, const struct event *event)
 {
     struct retry *retry = source;
     struct text where = {0};
 
     describe(&where, event->received_at, event_project(event));
-    report_event(&retry->report, event, where.failed ? "" : where.bytes);
+    tally_event(&retry->tally, event, where.failed ? "" : where.bytes);
     text_free(&where);
-    progress_update(&retry->report.progress, 0, retry->report.events);
+    progress_update(&retry->tally.progress, 0, retry->tally.events);
 }
 
 static int retry(const struct conf *conf, int argc, char **argv)
 {
     struct retry retry = {0};
 
-    if (!range_open(&retry.range, conf, argc, argv))
+    if (!selection_open(&retry.selection, conf, argc, argv))
         return EXIT_CANNOT_RUN;
-    retry.auth = auth_open_for_bodies(conf);
-    struct store *store = store_open(conf, &retry.range.stop_at);
-    const struct replay replay = {.conf = conf, .store = store, .next = next, .settled = settled, .source = &retry};
-    report_start(&retry.report, 0, "retrying", UINT64_MAX);
-    bool good = store && retry.auth && replay_run(&replay) && !retry.failed;
-    report_end(&retry.report);
-    report_number("tried", retry.report.events);
-    report_numbers(&retry.report, "still refused");
+    retry.decrypt = decrypt_open(conf);
+    struct store *store = store_open(conf, &retry.selection.stop_at);
+    const struct replay replay = {
+        .conf = conf, .store = store, .next = next_body, .settled = body_settled, .source = &retry};
+    tally_start(&retry.tally, 0, "retrying", UINT64_MAX);
+    bool good = store && retry.decrypt && replay_run(&replay) && !retry.failed;
+    tally_end(&retry.tally);
+    tally_number("tried", retry.tally.events);
+    tally_numbers(&retry.tally, "still refused");
     store_close(store);
-    auth_close(retry.auth);
-    if (!range_close(&retry.range) || !good)
+    decrypt_close(retry.decrypt);
+    if (!selection_close(&retry.selection) || !good)
         return stopped();
-    return retry.report.complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
+    return retry.tally.complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
 }
 
 int command_rejected(const struct conf *conf, int argc, char **argv)

@@ -84,7 +84,7 @@ struct watched {
     int64_t bytes;
 };
 
-static void report(void *context, int64_t bytes_left)
+static void show_progress(void *context, int64_t bytes_left)
 {
     struct watched *watched = context;
     int64_t done = watched->bytes - bytes_left;
@@ -106,7 +106,7 @@ static int drain(const struct conf *conf)
     const char *why, *ending = "out of memory";
     enum drained result = DRAIN_FAILED;
     struct store *store = store_open(conf, &stop_at);
-    struct drain *drain = store ? drain_open(conf, store, report, &watched) : NULL;
+    struct drain *drain = store ? drain_open(conf, store, show_progress, &watched) : NULL;
     int directory = spool_directory(conf->spool_dir, &why);
 
     if (directory >= 0 && spool_list(directory, &contents)) {

@@ -1,19 +1,48 @@
-/* A received body → event: decrypted first where bodies are encrypted. Any thread may call. */
-#ifndef TICKETD_DECODE_H
-#define TICKETD_DECODE_H
+/* A received body → event: decrypted first where bodies are encrypted (TICKETD_CIPHER).
+ *
+ * Any thread may call, decrypt_reload in the meantime too. */
+#ifndef TICKETD_DECRYPT_H
+#define TICKETD_DECRYPT_H
 
-#include "event/auth.h"
+#include "base/conf.h"
 #include "event/event.h"
 
 #include <stdbool.h>
+#include <stddef.h>
+
+struct decrypt;
+
+/* Finds the cipher and reads the keys that the configuration names. NULL: something is missing or wrong; it is logged
+ * with what to do. */
+struct decrypt *decrypt_open(const struct conf *conf) MUST_USE;
+void decrypt_close(struct decrypt *decrypt);
+
+/* Reads the keys again. False: that failed (logged), and the old ones stay in force. */
+bool decrypt_reload(struct decrypt *decrypt) MUST_USE;
+
+/* How many keys there are; none where bodies are not encrypted. */
+size_t decrypt_key_count(const struct decrypt *decrypt);
 
 /* Decodes event->body as event_decode does. Where bodies are encrypted, with the first key that makes JSON of it, and
  * the iv in `query` (QUERY_STRING); the event then has the plain text in place of the body. A body that no key opens
  * stays as it came, and its refusal names the iv. False: out of memory. */
-bool decode_body(struct auth *auth, const char *query, struct event *event) MUST_USE;
+bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event) MUST_USE;
 
 /* For a body that was refused with `reason`: where bodies are encrypted and a key makes an event of it now, the plain
  * text takes its place, to be decoded; all other bodies stay as they are. False: out of memory. */
-bool decode_again(struct auth *auth, const char *reason, struct event *event) MUST_USE;
+bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *event) MUST_USE;
+
+enum decrypted {
+    DECRYPTED,
+    DECRYPT_FAILED,     /* that key does not fit; another may */
+    DECRYPT_BAD_IV,     /* the parameter iv is not hexadecimal, odd or repeated */
+    DECRYPT_NO_KEY,     /* there is no key of that number */
+    DECRYPT_UNAVAILABLE /* out of memory */
+};
+
+/* Decrypts with key number `key`, from 0, as PHP's openssl_decrypt($body, $cipher, $key, 0, hex2bin($_GET['iv'])) does.
+ * *plain gets the text with a NUL behind it, from malloc, the caller's; *plain_length is its length. */
+enum decrypted decrypt_bytes(struct decrypt *decrypt, size_t key, const char *query, const char *body, size_t length,
+                             char **plain, size_t *plain_length) MUST_USE;
 
 #endif

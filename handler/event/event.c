@@ -46,10 +46,6 @@ static const struct spelling {
 
 #define SPELLINGS (sizeof(spellings) / sizeof(spellings[0]))
 
-static const char *const actions[] = {[ACTION_ADD] = "add", [ACTION_UPDATE] = "update", [ACTION_DELETE] = "delete"};
-
-#define ACTIONS (sizeof(actions) / sizeof(actions[0]))
-
 /* A place in the tree, from itself up to the root, which is NULL. Becomes a pointer only where a fault is. */
 struct place {
     const struct place *parent;
@@ -94,11 +90,6 @@ int64_t event_project(const struct event *event)
 {
     const struct value *project = &event->values[FIELD_project_id];
     return project->presence == PRESENT ? project->number : 0;
-}
-
-const char *event_action_name(enum action action)
-{
-    return actions[action];
 }
 
 /* Copies at most ECHO_MAX bytes, and never a part of a character. */
@@ -186,7 +177,7 @@ static void append_place(struct text *pointer, const struct place *place)
 }
 
 /* The verdict does not hang on the memory for its explanation. */
-static void refuse(struct event *event, const struct place *place, const char *detail)
+static void add_fault(struct event *event, const struct place *place, const char *detail)
 {
     struct text pointer = {0};
 
@@ -259,12 +250,12 @@ static bool read_tree(struct event *event, cJSON **root, struct json_notes *note
 static void refuse_nuls(struct event *event, const cJSON *item, const struct place *place)
 {
     if (cJSON_IsString(item) && strchr(item->valuestring, (unsigned char)NUL_MARK))
-        refuse(event, place, "holds \\u0000, which no column can hold");
+        add_fault(event, place, "holds \\u0000, which no column can hold");
     size_t index = 0;
     for (const cJSON *child = item->child; child; child = child->next) {
         struct place inside = {place, child->string, index++};
         if (child->string && strchr(child->string, (unsigned char)NUL_MARK))
-            refuse(event, place, "has a name that holds \\u0000");
+            add_fault(event, place, "has a name that holds \\u0000");
         refuse_nuls(event, child, &inside);
     }
 }
@@ -351,7 +342,7 @@ static bool decode_envelope(struct event *event, const cJSON *root, struct ticke
     const struct place action_place = {NULL, "action", 0}, ticket_place = {NULL, "ticket", 0};
 
     if (!cJSON_IsObject(root)) {
-        refuse(event, NULL, "must be an object");
+        add_fault(event, NULL, "must be an object");
         return false;
     }
     for (const cJSON *child = root->child; child; child = child->next) {
@@ -360,19 +351,19 @@ static bool decode_envelope(struct event *event, const cJSON *root, struct ticke
         else if (strcmp(child->string, ticket_place.name) == 0)
             object = child;
     }
-    size_t a = 0;
-    while (a < ACTIONS && !(cJSON_IsString(action) && strcmp(action->valuestring, actions[a]) == 0))
-        a++;
-    if (a < ACTIONS)
-        event->action = (enum action)a;
-    else
-        refuse(event, &action_place, !action ? missing : "must be \"add\", \"update\" or \"delete\"");
+    const char *word = cJSON_IsString(action) ? action->valuestring : "";
+    while (event->action < ACTION_COUNT && strcmp(word, action_name(event->action)) != 0)
+        event->action++;
+    if (event->action == ACTION_COUNT) {
+        event->action = ACTION_ADD;
+        add_fault(event, &action_place, !action ? missing : "must be \"add\", \"update\" or \"delete\"");
+    }
 
     /* PHP writes an empty object as []. */
     bool empty_array = cJSON_IsArray(object) && !object->child;
     bool usable = cJSON_IsObject(object) || empty_array;
     if (!usable)
-        refuse(event, &ticket_place, !object ? missing : "must be an object");
+        add_fault(event, &ticket_place, !object ? missing : "must be an object");
     ticket->object = object;
     return usable;
 }
@@ -397,7 +388,7 @@ static void decode_ticket(struct event *event, struct ticket *ticket)
         struct place inside = {&place, items[f] ? items[f]->string : event_fields[f].name, 0};
         const char *wrong = read_value(items[f], event_fields[f].type, &event->values[f]);
         if (wrong)
-            refuse(event, &inside, wrong);
+            add_fault(event, &inside, wrong);
     }
 }
 
@@ -453,7 +444,7 @@ bool event_decode(struct event *event)
     if (root && notes.has_nul)
         refuse_nuls(event, root, NULL);
     if (root && notes.has_giant_numbers)
-        refuse(event, NULL, "holds numbers with exponents of over a million digits in all");
+        add_fault(event, NULL, "holds numbers with exponents of over a million digits in all");
     if (root && decode_envelope(event, root, &ticket))
         decode_ticket(event, &ticket);
     good = event->refusal != OUTCOME_NONE || keep_texts(event, &ticket);

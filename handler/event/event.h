@@ -9,8 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum action { ACTION_ADD, ACTION_UPDATE, ACTION_DELETE };
-
 enum field {
 #define FIELD(name, column, type, meaning) FIELD_##column,
 #define ALIAS(name, column)
@@ -108,8 +106,5 @@ enum field event_field_by_column(const char *column) MUST_USE;
 
 /* The project that the event, or a refused body, speaks of; 0: it does not say. */
 int64_t event_project(const struct event *event);
-
-/* "add", "update", "delete". A static string. */
-const char *event_action_name(enum action action);
 
 #endif

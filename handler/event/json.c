@@ -1,6 +1,6 @@
 /* The first look at a body, before cJSON parses it: what cJSON would let through is refused here. */
 #include "event/json.h"
-#include "base/utf8.h"
+#include "base/text.h"
 
 #include <string.h>
 
@@ -66,7 +66,7 @@ static const char *check_character(struct scan *s)
 {
     if (*s->at < 0x20)
         return "is not JSON: a control character";
-    size_t length = utf8_length(s->at, (size_t)(s->end - s->at));
+    size_t length = text_utf8(s->at, (size_t)(s->end - s->at));
     if (length == 0)
         return "is not UTF-8";
     s->at += length;
@@ -161,7 +161,7 @@ static const char *check_between(struct scan *s)
     default:
         if (*s->at < 0x80)
             return check_character(s);
-        return utf8_length(s->at, (size_t)(s->end - s->at)) ? "is not JSON: unexpected text" : "is not UTF-8";
+        return text_utf8(s->at, (size_t)(s->end - s->at)) ? "is not JSON: unexpected text" : "is not UTF-8";
     }
     s->at++;
     return NULL;

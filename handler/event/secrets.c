@@ -1,4 +1,4 @@
-/* Files and variables → secrets, for auth.c. Every copy is overwritten before it is freed. */
+/* Files and variables → secrets, for auth.c and decrypt.c. Every copy is overwritten before it is freed. */
 #include "event/secrets.h"
 #include "base/log.h"
 
@@ -11,7 +11,7 @@
 
 #define FILE_MAX 65536
 
-static bool add(struct secrets *secrets, const char *bytes, size_t length)
+static bool add_secret(struct secrets *secrets, const char *bytes, size_t length)
 {
     struct secret *all = reallocarray(secrets->all, secrets->count + 1, sizeof(*all));
     if (!all)
@@ -36,7 +36,7 @@ static bool add_lines(struct secrets *secrets, const char *text, size_t length)
         size_t line = (size_t)((newline ? newline : end) - at), whole = line + 1;
         if (line > 0 && at[line - 1] == '\r')
             line--;
-        good = line == 0 || add(secrets, at, line);
+        good = line == 0 || add_secret(secrets, at, line);
         at += whole;
     }
     return good;
@@ -95,6 +95,17 @@ bool secrets_read(struct secrets *secrets, const char *text, const char *path, c
         secrets_free(secrets);
     }
     return !wrong;
+}
+
+bool secrets_fit(const struct secrets *secrets, bool wanted, const char *name, const char *why_missing,
+                 const char *why_unwanted)
+{
+    bool fit = wanted == (secrets->count > 0);
+
+    if (!fit)
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", name),
+                 LOG_TEXT("expected", wanted ? why_missing : why_unwanted));
+    return fit;
 }
 
 void secrets_free(struct secrets *secrets)

@@ -22,6 +22,11 @@ struct secrets {
  * file, for the log. False: it cannot be read, or no memory (logged); *secrets is empty then. secrets_free frees. */
 bool secrets_read(struct secrets *secrets, const char *text, const char *path, const char *name) MUST_USE;
 
+/* Whether there are secrets just where they are wanted. False: logged as the setting `name` being bad, expected being
+ * `why_missing` or `why_unwanted`. */
+bool secrets_fit(const struct secrets *secrets, bool wanted, const char *name, const char *why_missing,
+                 const char *why_unwanted) MUST_USE;
+
 /* Overwrites the secrets and frees them. */
 void secrets_free(struct secrets *secrets);
 

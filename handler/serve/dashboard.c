@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/utf8.h"
+#include "base/text.h"
 #include "event/query.h"
 #include "store/store_report.h"
 #include "web/answer.h"
@@ -34,6 +34,8 @@ STAILQ_HEAD(questions, asked);
 
 struct dashboard {
     struct conf conf; /* with the reports' own connection string */
+    struct queue *queue;
+    struct shared *shared;
     struct store *store;
     struct kept kept[KEPT]; /* the thread's alone */
 
@@ -44,24 +46,19 @@ struct dashboard {
     bool awake; /* nothing more will come */
 };
 
-static void set_conf(struct conf *own, const struct conf *conf)
-{
-    *own = *conf;
-    if (*conf->report_database)
-        own->database = conf->report_database;
-}
-
-struct dashboard *dashboard_open(const struct conf *conf, const _Atomic int64_t *stop_at)
+struct dashboard *dashboard_open(const struct conf *conf, struct queue *queue, struct shared *shared)
 {
     struct dashboard *dashboard = calloc(1, sizeof(*dashboard));
 
     if (!dashboard)
         return NULL;
-    set_conf(&dashboard->conf, conf);
+    dashboard->conf = store_report_conf(conf);
+    dashboard->queue = queue;
+    dashboard->shared = shared;
     STAILQ_INIT(&dashboard->waiting);
     pthread_mutex_init(&dashboard->lock, NULL);
     pthread_cond_init(&dashboard->more, NULL);
-    dashboard->store = store_open(&dashboard->conf, stop_at);
+    dashboard->store = store_open(&dashboard->conf, &shared->stop_at);
     if (!dashboard->store) {
         dashboard_close(dashboard);
         return NULL;
@@ -113,7 +110,7 @@ static bool read_ticket(const char *value, struct report_question *question)
     size_t length = strlen(value), step;
 
     for (size_t at = 0; at < length; at += step)
-        if (!(step = utf8_length((const unsigned char *)value + at, length - at)))
+        if (!(step = text_utf8((const unsigned char *)value + at, length - at)))
             return false;
     if (length >= sizeof(question->ticket))
         return false;
@@ -164,11 +161,10 @@ static void append_time(struct text *text, const char *name, int64_t microsecond
 }
 
 /* What this process knows, the database answering or not. */
-static void append_handler(struct text *text, struct server *server)
+static void append_handler(struct text *text, const struct dashboard *dashboard)
 {
     static const char *const takers[] = {
         [NOT_READY] = "nowhere", [READY_BY_DATABASE] = "database", [READY_BY_SPOOL] = "spool"};
-    int readiness = atomic_load(&server->stopping) ? NOT_READY : atomic_load(&server->readiness);
     const char *separator = "";
 
     text_append(text, "{\"version\":\"" VERSION "\"");
@@ -176,8 +172,9 @@ static void append_handler(struct text *text, struct server *server)
     append_time(text, "started_at", metrics_value(METRIC_START));
     text_append_format(
         text, ",\"takes_events\":\"%s\",\"spool\":{\"events\":%" PRId64 ",\"bytes\":%" PRId64 ",\"max_bytes\":%" PRId64,
-        takers[readiness], metrics_value(METRIC_SPOOL_EVENTS), metrics_value(METRIC_SPOOL_BYTES),
-        *server->conf->spool_dir ? (int64_t)server->conf->spool_max_mb * 1048576 : 0);
+        takers[shared_readiness(dashboard->shared)], metrics_value(METRIC_SPOOL_EVENTS),
+        metrics_value(METRIC_SPOOL_BYTES),
+        *dashboard->conf.spool_dir ? (int64_t)dashboard->conf.spool_max_mb * 1048576 : 0);
     append_time(text, "oldest_at", metrics_value(METRIC_SPOOL_OLDEST));
     text_append(text, "}");
     append_time(text, "last_event_at", metrics_value(METRIC_LAST_EVENT));
@@ -192,11 +189,11 @@ static void append_handler(struct text *text, struct server *server)
     text_append(text, "}}");
 }
 
-static void append_answer(struct text *answer, struct server *server, const struct kept *kept)
+static void append_answer(struct text *answer, const struct dashboard *dashboard, const struct kept *kept)
 {
     answer_head(answer, 200, "application/json");
     text_append(answer, "{\"handler\":");
-    append_handler(answer, server);
+    append_handler(answer, dashboard);
     text_append(answer, ",\"report\":");
     text_append(answer, kept->report ? kept->report : "null");
     text_append(answer, ",\"problem\":");
@@ -266,7 +263,7 @@ static bool park(struct dashboard *dashboard, const struct report_question *ques
 }
 
 /* The next question, to be freed; NULL: nothing more will come. */
-static struct asked *take(struct dashboard *dashboard)
+static struct asked *take_question(struct dashboard *dashboard)
 {
     pthread_mutex_lock(&dashboard->lock);
     while (STAILQ_EMPTY(&dashboard->waiting) && !dashboard->awake)
@@ -292,55 +289,36 @@ void dashboard_wake(struct dashboard *dashboard)
 
 void *dashboard_run(void *argument)
 {
-    struct server *server = ((struct thread *)argument)->server;
+    struct dashboard *dashboard = ((struct thread *)argument)->context;
     struct asked *asked;
 
-    while ((asked = take(server->dashboard))) {
-        append_answer(&asked->waiter->answer, server, look(server->dashboard, &asked->question));
-        queue_answer(server->queue, asked->waiter);
+    while ((asked = take_question(dashboard))) {
+        append_answer(&asked->waiter->answer, dashboard, look(dashboard, &asked->question));
+        queue_answer(dashboard->queue, asked->waiter);
         free(asked);
     }
     return NULL;
 }
 
-enum outcome dashboard_ask(struct server *server, const struct request *request, struct waiter *waiter,
-                           struct text *answer)
+bool dashboard_ask(struct dashboard *dashboard, const char *query, struct waiter *waiter, struct text *answer)
 {
-    struct dashboard *dashboard = server->dashboard;
     struct report_question question;
 
     if (!dashboard) {
         answer_problem(answer, 404, "There are no reports here: set TICKETD_REPORT=on.");
-        return OUTCOME_PLACE;
+        return true;
     }
-    const char *problem = read_question(request_parameter(request, "QUERY_STRING"), &question);
+    const char *problem = read_question(query, &question);
     if (problem) {
         answer_problem(answer, 400, problem);
-        return OUTCOME_PLACE;
+        return true;
     }
-    if (!server->connections) { /* CGI: nobody else is kept waiting */
-        append_answer(answer, server, look(dashboard, &question));
-        return OUTCOME_PLACE;
+    if (!waiter) {
+        append_answer(answer, dashboard, look(dashboard, &question));
+        return true;
     }
     if (park(dashboard, &question, waiter))
-        return OUTCOME_PARKED;
+        return false;
     answer_problem(answer, 503, "Too many ask for reports.");
-    return OUTCOME_PLACE;
-}
-
-const char *dashboard_problem(const struct conf *conf)
-{
-    _Atomic int64_t stop_at = INT64_MAX;
-    struct report_question question = {.days = 1};
-    const char *problem = "out of memory";
-    struct conf own;
-
-    set_conf(&own, conf);
-    struct store *store = store_open(&own, &stop_at);
-    char *report = store ? store_report(store, &question, &problem) : NULL;
-    if (report)
-        problem = NULL;
-    free(report);
-    store_close(store);
-    return problem;
+    return true;
 }

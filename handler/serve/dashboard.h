@@ -5,25 +5,23 @@
 #ifndef TICKETD_DASHBOARD_H
 #define TICKETD_DASHBOARD_H
 
-#include "serve/serve.h"
-#include "web/request.h"
+#include "base/conf.h"
+#include "serve/queue.h"
+#include "serve/shared.h"
 
 struct dashboard;
 
-/* NULL: no memory. No wait for the database goes beyond `stop_at` (monotonic milliseconds). */
-struct dashboard *dashboard_open(const struct conf *conf, const _Atomic int64_t *stop_at) MUST_USE;
+/* What it is told of and hands its answers to is borrowed. NULL: no memory. */
+struct dashboard *dashboard_open(const struct conf *conf, struct queue *queue, struct shared *shared) MUST_USE;
 void dashboard_close(struct dashboard *dashboard);
 
-/* Answers a request, or parks it: OUTCOME_PLACE, `answer` is written; OUTCOME_PARKED, the waiter will come back from
- * the queue with its answer and is no longer the caller's. A CGI process waits for the database itself. */
-enum outcome dashboard_ask(struct server *server, const struct request *request, struct waiter *waiter,
-                           struct text *answer) MUST_USE;
+/* Answers the question in `query` (QUERY_STRING). True: `answer` is written. False: the waiter will come back from the
+ * queue with its answer, and is no longer the caller's. Where `waiter` is NULL the caller waits for the database. A
+ * dashboard that is NULL says that there are no reports. */
+bool dashboard_ask(struct dashboard *dashboard, const char *query, struct waiter *waiter, struct text *answer) MUST_USE;
 
-/* The thread; its argument is a struct thread. Ends when the server has stopped and dashboard_wake was called. */
-void *dashboard_run(void *argument);
+/* The thread; its argument is a struct thread, whose context is the dashboard. Ends after dashboard_wake. */
+void *dashboard_run(void *thread);
 void dashboard_wake(struct dashboard *dashboard);
-
-/* Whether the database gives a report now. NULL: it does; else why not and what to do, a static string. */
-const char *dashboard_problem(const struct conf *conf);
 
 #endif

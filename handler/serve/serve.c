@@ -8,14 +8,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "commands/commands.h"
+#include "event/auth.h"
 #include "event/decrypt.h"
 #include "serve/dashboard.h"
+#include "serve/queue.h"
+#include "serve/shared.h"
 #include "serve/supervise.h"
 #include "serve/writers.h"
-#include "store/store.h"
 #include "web/answer.h"
+#include "web/connections.h"
 #include "web/endpoints.h"
+#include "web/listener.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -25,70 +28,117 @@
 
 #define QUEUE_BODIES 64 /* bodies of the largest size that may wait for their commit */
 
-static bool is_allowed(struct server *server, const struct request *request)
+struct server {
+    const struct conf *conf;
+    struct listener listener;
+    struct auth *auth;
+    struct decrypt *decrypt;
+    struct queue *queue;
+    struct spool *spool;
+    struct dashboard *dashboard;     /* NULL: TICKETD_REPORT=off */
+    struct connections *connections; /* NULL: this is a CGI process */
+    struct waiter *waiters;          /* one for each connection */
+    struct shared shared;
+};
+
+/* What comes next for a request. */
+enum next {
+    ANSWER, /* its answer is written */
+    WAIT,   /* it is no longer ours: its verdict, or its answer, will come */
+    CLOSE   /* there is nobody to be answered */
+};
+
+/* Livez, readyz, metrics and reports. */
+static enum next answer_endpoint(struct server *server, enum endpoint endpoint, const char *query,
+                                 struct waiter *waiter, struct text *answer)
 {
-    return auth_allows(server->auth, request_parameter(request, "QUERY_STRING"),
-                       request_parameter(request, "HTTP_AUTHORIZATION"));
+    switch (endpoint) {
+    case ENDPOINT_REPORT:
+        return dashboard_ask(server->dashboard, query, server->connections ? waiter : NULL, answer) ? ANSWER : WAIT;
+    case ENDPOINT_READY:
+        endpoints_answer_ready(answer, shared_readiness(&server->shared));
+        return ANSWER;
+    case ENDPOINT_METRICS:
+        endpoints_answer_metrics(answer);
+        return ANSWER;
+    default:
+        endpoints_answer_live(answer);
+        return ANSWER;
+    }
 }
 
-/* Makes an event of the body, whole or not. False: out of memory. */
-static bool decode(struct server *server, const struct request *request, struct event *event, bool whole)
-{
-    if (whole)
-        return decode_body(server->auth, request_parameter(request, "QUERY_STRING"), event);
-    event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
-    return true;
-}
-
-/* The first half of the path. OUTCOME_NONE: the event was submitted, to be set aside where it is refused; its verdict
- * will come. OUTCOME_PARKED: so will the answer to what is no event. OUTCOME_GONE: close the connection. Else `answer`
- * is written. */
-static enum outcome receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
-                            struct text *answer)
+/* Decodes the body and submits its event, whose verdict will come; a body that is no event too, to be set aside.
+ * OUTCOME_NONE: submitted. */
+static enum outcome submit(struct server *server, int slot, struct request *request, struct waiter *waiter, bool whole)
 {
     struct event *event = &waiter->event;
     size_t length = 0;
+    char *body = request_take_body(request, &length);
+    bool good = true;
+
+    event_init(event, body, length);
+    queue_arrive(server->queue, slot, waiter);
+    if (whole)
+        good = decrypt_decode(server->decrypt, request_head(request)->query, event);
+    else
+        event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
+    if (good)
+        return queue_submit(server->queue, slot, waiter);
+    queue_withdraw(server->queue, slot);
+    return OUTCOME_UNAVAILABLE;
+}
+
+/* The first half of the path. */
+static enum next receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
+                         struct text *answer)
+{
+    struct event *event = &waiter->event;
 
     event_init(event, NULL, 0);
     waiter->arrived = 0;
     if (!request_begin(request))
-        return OUTCOME_GONE;
-    enum outcome outcome = places_answer(server, request, waiter, answer);
-    if (outcome != OUTCOME_NONE)
-        return outcome;
-    if (!is_allowed(server, request)) {
-        outcome = OUTCOME_UNAUTHORIZED;
+        return CLOSE;
+    const struct request_head *head = request_head(request);
+    enum endpoint endpoint = endpoints_find(head);
+    const char *other_methods = endpoints_other_methods(endpoint, head->method);
+    if (other_methods) {
         request_discard(request);
-    } else {
+        event->outcome = OUTCOME_BAD_METHOD;
+        answer_bad_method(answer, other_methods);
+        return ANSWER;
+    }
+    if (endpoint != ENDPOINT_EVENTS) {
+        request_discard(request);
+        return answer_endpoint(server, endpoint, head->query, waiter, answer);
+    }
+
+    enum outcome outcome = OUTCOME_UNAUTHORIZED;
+    if (auth_allows(server->auth, head->query, head->authorization))
         outcome = request_read(request, (size_t)server->conf->max_body_kb * 1024);
-    }
-    if (outcome == OUTCOME_NONE || outcome == OUTCOME_BAD_REQUEST) {
-        char *body = request_take_body(request, &length);
-        event_init(event, body, length);
-        queue_arrive(server->queue, slot, waiter);
-        bool good = decode(server, request, event, outcome == OUTCOME_NONE);
-        outcome = good ? queue_submit(server->queue, slot, waiter) : OUTCOME_UNAVAILABLE;
-        if (!good)
-            queue_withdraw(server->queue, slot);
-    }
-    if (outcome != OUTCOME_NONE) {
-        event->outcome = outcome;
-        answer_event(answer, event);
-    }
-    return outcome;
+    else
+        request_discard(request);
+    if (outcome == OUTCOME_NONE || outcome == OUTCOME_BAD_REQUEST)
+        outcome = submit(server, slot, request, waiter, outcome == OUTCOME_NONE);
+    if (outcome == OUTCOME_NONE)
+        return WAIT;
+    event->outcome = outcome;
+    answer_event(answer, event);
+    return ANSWER;
 }
 
-/* Counts a request that has its verdict, and logs it: what was refused for people, the rest for those who look closer.
- * The ids lead from the web server's log to the journal. */
-static void note(const struct request *request, const struct waiter *waiter, enum outcome outcome)
+/* Counts a request that has its verdict, and logs it: at level warning what was refused, at debug the rest. The ids
+ * lead from the web server's log to the journal. */
+static void note(const struct request *request, const struct waiter *waiter)
 {
     const struct event *event = &waiter->event;
+    const struct request_head *head = request_head(request);
+    enum outcome outcome = event->outcome;
     int status = outcome_status(outcome);
     enum log_level level = status == 200 ? LOG_DEBUG : LOG_WARNING;
     int64_t took = waiter->arrived ? clock_monotonic_us() - waiter->arrived : 0;
     char id[37] = "";
 
-    if (status == 0)
+    if (outcome == OUTCOME_NONE) /* it was no event */
         return;
     metrics_count(METRIC_REQUESTS, outcome);
     if (status == 200)
@@ -99,15 +149,19 @@ static void note(const struct request *request, const struct waiter *waiter, enu
         return;
     if (waiter->arrived)
         clock_uuid_text(event->id, id);
-    log_line(level, outcome_word(outcome), LOG_NUMBER("status", status), LOG_TEXT("request", request_id(request)),
-             LOG_TEXT("event", id), LOG_NUMBER("microseconds", took));
+    log_line(level, outcome_word(outcome), LOG_NUMBER("status", status),
+             LOG_TEXT("request", *head->request_id ? head->request_id : head->unique_id), LOG_TEXT("event", id),
+             LOG_NUMBER("microseconds", took));
 }
 
 /* The second half: the answer goes out, the event is freed, the connection is watched for its next request. */
 static void answer_and_watch(struct server *server, struct connection *connection, const struct text *answer)
 {
-    bool kept = request_answer(connection->request, answer, !atomic_load(&server->stopping));
-    event_free(&connection->waiter.event);
+    struct waiter *waiter = &server->waiters[connection->number];
+
+    note(connection->request, waiter);
+    bool kept = request_answer(connection->request, answer, !atomic_load(&server->shared.stopping));
+    event_free(&waiter->event);
     if (kept)
         connections_watch(server->connections, connection);
     else
@@ -127,19 +181,17 @@ static void converse(struct server *server, int slot, struct connection *connect
         connections_close(server->connections, connection);
     if (state != REQUEST_WHOLE)
         return;
-    atomic_store(&server->asked_at, clock_monotonic_ms());
-    enum outcome outcome = receive(server, slot, connection->request, &connection->waiter, &answer);
-    switch (outcome) {
-    case OUTCOME_NONE: /* it is no longer ours */
-    case OUTCOME_PARKED:
-        break;
-    case OUTCOME_GONE:
-        event_free(&connection->waiter.event);
-        connections_close(server->connections, connection);
-        break;
-    default:
-        note(connection->request, &connection->waiter, outcome);
+    atomic_store(&server->shared.asked_at, clock_monotonic_ms());
+    struct waiter *waiter = &server->waiters[connection->number];
+    waiter->owner = connection;
+    switch (receive(server, slot, connection->request, waiter, &answer)) {
+    case ANSWER:
         answer_and_watch(server, connection, &answer);
+        break;
+    case WAIT:
+        break;
+    case CLOSE:
+        connections_close(server->connections, connection);
     }
     text_free(&answer);
 }
@@ -155,7 +207,6 @@ static void answer_verdicts(struct server *server)
         waiter->answer = (struct text){0};
         if (!answer.length)
             answer_event(&answer, &waiter->event);
-        note(connection->request, waiter, waiter->event.outcome);
         answer_and_watch(server, connection, &answer);
         text_free(&answer);
     }
@@ -164,7 +215,7 @@ static void answer_verdicts(struct server *server)
 static void *work(void *argument)
 {
     struct thread *thread = argument;
-    struct server *server = thread->server;
+    struct server *server = thread->context;
     struct connection *connection;
 
     for (;;) {
@@ -206,9 +257,9 @@ static void raise_descriptors(const struct conf *conf)
                  LOG_NUMBER("limit", (int64_t)limit.rlim_cur), LOG_NUMBER("wanted", (int64_t)wanted));
 }
 
-static void start(struct thread *thread, struct server *server, void *(*run)(void *argument), int number)
+static void start_thread(struct thread *thread, void *context, void *(*run)(void *argument), int number)
 {
-    *thread = (struct thread){.number = number, .server = server, .passed_at = clock_monotonic_ms()};
+    *thread = (struct thread){.number = number, .context = context, .passed_at = clock_monotonic_ms()};
     if (pthread_create(&thread->id, NULL, run, thread) != 0) {
         log_line(LOG_ERROR, "cannot start a thread");
         exit(EXIT_FAILURE);
@@ -218,30 +269,38 @@ static void start(struct thread *thread, struct server *server, void *(*run)(voi
 static int serve_fastcgi(struct server *server, const sigset_t *signals)
 {
     const struct conf *conf = server->conf;
+    struct writers writers = {conf, server->queue, server->spool, &server->shared};
     struct thread threads[64 + 32 + 2]; /* the most that conf.def allows */
     int count = 0, status = EXIT_FAILURE;
 
     log_limit();
     raise_descriptors(conf);
+    server->waiters = calloc((size_t)conf->connections, sizeof(*server->waiters));
     server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
-    if (!server->connections)
+    if (!server->waiters || !server->connections)
         goto out;
     for (int i = 0; i < conf->writers; i++)
-        start(&threads[count++], server, writers_run, i);
+        start_thread(&threads[count++], &writers, writers_run, i);
+    const struct thread *workers = &threads[count];
     for (int i = 0; i < conf->workers; i++)
-        start(&threads[count++], server, work, i);
+        start_thread(&threads[count++], server, work, i);
     if (*conf->spool_dir)
-        start(&threads[count++], server, writers_drain, 0);
+        start_thread(&threads[count++], &writers, writers_drain, 0);
     if (server->dashboard)
-        start(&threads[count++], server, dashboard_run, 0);
+        start_thread(&threads[count++], server->dashboard, dashboard_run, 0);
     log_line(LOG_INFO, "serving FastCGI", LOG_TEXT("listen", conf->listen), LOG_NUMBER("workers", conf->workers),
              LOG_NUMBER("writers", conf->writers));
-    supervise(server, threads + conf->writers, signals);
+    supervise(&(struct supervised){server->auth, server->decrypt, &server->listener, server->connections, server->queue,
+                                   server->dashboard, &server->shared, workers, conf->workers},
+              signals);
     status = EXIT_SUCCESS;
 out:
     while (count > 0)
         pthread_join(threads[--count].id, NULL);
     log_tick(true);
+    for (int i = 0; server->waiters && i < conf->connections; i++)
+        event_free(&server->waiters[i].event);
+    free(server->waiters);
     connections_free(server->connections);
     return status;
 }
@@ -249,29 +308,24 @@ out:
 /* A batch of one, through the same functions. Fails only where nothing was answered. */
 static int serve_cgi(struct server *server)
 {
+    const struct writers writers = {server->conf, server->queue, server->spool, &server->shared};
     struct request *request = request_open_cgi();
-    struct writer *writer = writer_open(server, 0);
+    struct writer *writer = writer_open(&writers, 0);
     struct waiter waiter = {0};
     struct text answer = {0};
     int status = EXIT_FAILURE;
+    const char *method = getenv("REQUEST_METHOD");
 
     if (!request || !writer)
         goto out;
-    if (strcmp(request_parameter(request, "REQUEST_METHOD"), "GET") == 0)
+    if (method && strcmp(method, "GET") == 0)
         writer_look(writer);
-    enum outcome outcome = receive(server, 0, request, &waiter, &answer);
-    switch (outcome) {
-    case OUTCOME_NONE:
-        if (writer_write(writer, 0) != 1)
-            goto out;
-        answer_event(&answer, &waiter.event);
-        note(request, &waiter, waiter.event.outcome);
-        break;
-    case OUTCOME_GONE:
+    enum next next = receive(server, 0, request, &waiter, &answer);
+    if (next == CLOSE || (next == WAIT && writer_write(writer, 0) != 1))
         goto out;
-    default:
-        note(request, &waiter, outcome);
-    }
+    if (next == WAIT)
+        answer_event(&answer, &waiter.event);
+    note(request, &waiter);
     (void)!request_answer(request, &answer, false);
     status = EXIT_SUCCESS;
 out:
@@ -308,16 +362,17 @@ int command_serve(const struct conf *conf, int argc, char **argv)
 
     (void)argc;
     (void)argv;
-    atomic_store(&server.stop_at, INT64_MAX);
-    atomic_store(&server.stop_drain_at, INT64_MAX);
-    sem_init(&server.stop_drain, 0, 0);
+    atomic_store(&server.shared.stop_at, INT64_MAX);
+    atomic_store(&server.shared.stop_drain_at, INT64_MAX);
+    sem_init(&server.shared.stop_drain, 0, 0);
     if (!supervise_init(&signals))
         return EXIT_FAILURE;
     metrics_set(METRIC_START, clock_realtime_us());
 
     server.auth = auth_open(conf);
+    server.decrypt = server.auth ? decrypt_open(conf) : NULL;
     server.spool = spool_open(conf);
-    if (!server.auth || !server.spool)
+    if (!server.decrypt || !server.spool)
         goto out;
     spool_prepare(server.spool); /* before anybody can connect */
     if (!find_socket(&server, &cgi))
@@ -331,14 +386,15 @@ int command_serve(const struct conf *conf, int argc, char **argv)
     }
     server.queue = queue_new(server.conf->writers, server.conf->workers, conf->db_timeout_ms,
                              (size_t)conf->max_body_kb * 1024 * QUEUE_BODIES);
-    if (conf->report)
-        server.dashboard = dashboard_open(conf, &server.stop_at);
+    if (conf->report && server.queue)
+        server.dashboard = dashboard_open(conf, server.queue, &server.shared);
     if (server.queue && (server.dashboard || !conf->report))
         status = cgi ? serve_cgi(&server) : serve_fastcgi(&server, &signals);
 out:
     dashboard_close(server.dashboard);
     queue_free(server.queue);
     spool_close(server.spool);
+    decrypt_close(server.decrypt);
     auth_close(server.auth);
     listener_close(&server.listener);
     return status;

@@ -2,29 +2,39 @@
 #ifndef TICKETD_WRITERS_H
 #define TICKETD_WRITERS_H
 
-#include "serve/serve.h"
-#include "store/store.h"
+#include "base/conf.h"
+#include "serve/queue.h"
+#include "serve/shared.h"
+#include "spool/spool.h"
 
-/* A thread: its argument is a struct thread, whose number is the lane. Ends when the server has stopped. Returns NULL.
- */
+/* What all writers of a process work with. */
+struct writers {
+    const struct conf *conf;
+    struct queue *queue;
+    struct spool *spool;
+    struct shared *shared;
+};
+
+/* A thread: its argument is a struct thread, whose context is a struct writers and whose number is the lane. Ends when
+ * shared->stopped is set. Returns NULL. */
 void *writers_run(void *thread);
 
 /* A thread, like the former: brings back what is in the spool, by a connection of its own that is there only as long as
- * it is needed. Ends when stop_drain is posted. */
+ * it is needed. Ends when shared->stop_drain is posted. */
 void *writers_drain(void *thread);
 
-/* What a writer works with; belongs to one thread. */
+/* One writer; belongs to one thread. */
 struct writer;
 
 /* Makes the writer of a lane, without connecting. NULL: out of memory. */
-struct writer *writer_open(struct server *server, int lane) MUST_USE;
+struct writer *writer_open(const struct writers *writers, int lane) MUST_USE;
 void writer_close(struct writer *writer);
 
-/* Takes what waits in the lane, for at most `wait_ms` milliseconds, gives it verdicts, and notes in server->readiness
+/* Takes what waits in the lane, for at most `wait_ms` milliseconds, gives it verdicts, and notes in shared->readiness
  * who took it. Returns how many events that were. */
 size_t writer_write(struct writer *writer, int wait_ms);
 
-/* Notes in server->readiness who would take an event now, where none comes by which to tell. */
+/* Notes in shared->readiness who would take an event now, where none comes by which to tell. */
 void writer_look(struct writer *writer);
 
 #endif

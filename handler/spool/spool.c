@@ -40,11 +40,6 @@ struct spool {
 
 static const char is_full[] = "it is full: TICKETD_SPOOL_MAX_MB is reached";
 
-static void sleep_ms(int milliseconds)
-{
-    nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000L}, NULL);
-}
-
 bool spool_holds(struct spool *spool)
 {
     struct dirent *entry;
@@ -285,7 +280,7 @@ static bool append_durably(struct append *append)
 }
 
 /* Says a change, and nothing where there is none. */
-static void say(struct spool *spool, const char *problem)
+static void say_problem(struct spool *spool, const char *problem)
 {
     pthread_mutex_lock(&spool->lock);
     if (problem && spool->problem != problem)
@@ -325,7 +320,7 @@ static void give_way(struct spool *spool, size_t count)
     if (start - atomic_load(&spool->moved_at) > GIVE_WAY_MS)
         return;
     while (now < enough && clock_monotonic_ms() - start < GIVE_WAY_MS && spool_holds(spool)) {
-        sleep_ms(2);
+        clock_sleep_ms(2);
         now = drained(spool);
     }
 }
@@ -348,7 +343,7 @@ void spool_append(struct spool *spool, struct event **events, size_t count)
             event->outcome = event->refusal == OUTCOME_NONE ? OUTCOME_SPOOLED : event->refusal;
     }
     if (*spool->path)
-        say(spool, append.why);
+        say_problem(spool, append.why);
     if (good) {
         metrics_add(METRIC_SPOOL_EVENTS, (int64_t)spooled);
         atomic_store(&spool->known, HOLDS);
@@ -364,7 +359,7 @@ void spool_prepare(struct spool *spool)
         return;
     const char *why = make_directory(spool->path) ? spool_problem(spool) : spool_reason();
     if (why)
-        say(spool, why);
+        say_problem(spool, why);
 }
 
 static const char *problem_inside(struct spool *spool, int directory)

@@ -73,7 +73,7 @@ static void *fill(void *argument)
 }
 
 /* Gives the events their verdicts, while `next_batch` is filled where that is not NULL. */
-static void settle(struct batch *batch, struct batch *next_batch)
+static void apply_batch(struct batch *batch, struct batch *next_batch)
 {
     const struct replay *replay = batch->replay;
     pthread_t filler;
@@ -83,7 +83,7 @@ static void settle(struct batch *batch, struct batch *next_batch)
 
     for (size_t i = 0; i < batch->count; i++)
         batch->sorted[i] = &batch->events[i];
-    store_settle(replay->store, batch->sorted, batch->count, clock_monotonic_ms() + replay->conf->db_timeout_ms);
+    store_apply(replay->store, batch->sorted, batch->count, clock_monotonic_ms() + replay->conf->db_timeout_ms);
     if (started)
         pthread_join(filler, NULL);
     else if (next_batch)
@@ -91,7 +91,7 @@ static void settle(struct batch *batch, struct batch *next_batch)
 }
 
 /* Reports the verdicts, up to the first event that has none. False: there is such an event. */
-static bool report(const struct batch *batch)
+static bool hand_over(const struct batch *batch)
 {
     const struct replay *replay = batch->replay;
 
@@ -115,8 +115,8 @@ bool replay_run(const struct replay *replay)
     }
     for (int turn = 0; good && batches[turn].count > 0; turn = !turn) {
         struct batch *batch = &batches[turn], *other = &batches[!turn];
-        settle(batch, batch->ended || batch->failed ? NULL : other);
-        good = report(batch) && !batch->failed;
+        apply_batch(batch, batch->ended || batch->failed ? NULL : other);
+        good = hand_over(batch) && !batch->failed;
         batch_empty(batch);
     }
     good = good && !batches[0].failed && !batches[1].failed;

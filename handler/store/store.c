@@ -13,7 +13,7 @@
 
 /* The verdict on an event that PostgreSQL refuses: what it names, never what the event holds. `column` and `constraint`
  * may be NULL or empty. */
-static void refuse(struct event *event, const char *state, const char *column, const char *constraint)
+static void refuse_by_sqlstate(struct event *event, const char *state, const char *column, const char *constraint)
 {
     enum field field = column && *column ? event_field_by_column(column) : FIELD_COUNT;
     struct text pointer = {0}, detail = {0};
@@ -36,15 +36,16 @@ static void refuse(struct event *event, const char *state, const char *column, c
 
 static void refuse_by_error(struct event *event, const PGresult *error)
 {
-    refuse(event, PQresultErrorField(error, PG_DIAG_SQLSTATE), PQresultErrorField(error, PG_DIAG_COLUMN_NAME),
-           PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME));
+    refuse_by_sqlstate(event, PQresultErrorField(error, PG_DIAG_SQLSTATE),
+                       PQresultErrorField(error, PG_DIAG_COLUMN_NAME),
+                       PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME));
 }
 
 /* The same by what vcc.apply_events returned: "SQLSTATE|column|constraint". */
 static void refuse_by_verdict(struct event *event, struct verdict *verdict)
 {
     char *rest = verdict->refusal, *state = strsep(&rest, "|"), *column = strsep(&rest, "|");
-    refuse(event, state, column, rest);
+    refuse_by_sqlstate(event, state, column, rest);
 }
 
 #define JOURNAL "ticket_events" /* so begin the names of its partitions */
@@ -140,7 +141,7 @@ static enum sqlstate_class classify(const struct run *run)
 }
 
 /* Draws the conclusion from a failed run: what to try next, and whether with the same connection. */
-static void conclude(struct store *store, struct event **events, struct range *range, const struct run *run)
+static void draw_conclusion(struct store *store, struct event **events, struct range *range, const struct run *run)
 {
     size_t length = range->to - range->from, from = range->from + run->from, to = range->from + run->to;
     enum sqlstate_class class = classify(run);
@@ -186,8 +187,8 @@ static void conclude(struct store *store, struct event **events, struct range *r
 
 /* They are committed, but for those that a constraint refused: these come to the end, in their order, to be set aside
  * next. Returns how many have their verdicts. */
-static size_t settle(struct store *store, struct event **events, struct verdict *verdicts, size_t count,
-                     int64_t microseconds)
+static size_t take_verdicts(struct store *store, struct event **events, struct verdict *verdicts, size_t count,
+                            int64_t microseconds)
 {
     size_t settled = 0;
     int64_t rejected = 0;
@@ -212,7 +213,7 @@ static size_t settle(struct store *store, struct event **events, struct verdict 
     return settled;
 }
 
-void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline)
+void store_apply(struct store *store, struct event **events, size_t count, int64_t deadline)
 {
     struct range range = {.from = 0, .to = least(count, store->batch), .count = count, .most = count};
     struct verdict *verdicts = calloc(count, sizeof(*verdicts));
@@ -242,12 +243,12 @@ void store_settle(struct store *store, struct event **events, size_t count, int6
         int64_t took = clock_monotonic_us() - began;
         keep_pace(store, range.to - range.from, took);
         if (run.broken || run.error) {
-            conclude(store, events, &range, &run);
+            draw_conclusion(store, events, &range, &run);
             PQclear(run.error);
             continue;
         }
         connection_healthy(store);
-        range.to = range.from + settle(store, events + range.from, verdicts, range.to - range.from, took);
+        range.to = range.from + take_verdicts(store, events + range.from, verdicts, range.to - range.from, took);
         advance(store, &range);
     }
     /* A primary that was left by its standby, which now is one, commits nothing any more and keeps its locks. */

@@ -26,7 +26,7 @@ void store_close(struct store *store);
  * the connection broke during its commit.
  *
  * Sorts `events`, each ticket's in the order given. */
-void store_settle(struct store *store, struct event **events, size_t count, int64_t deadline);
+void store_apply(struct store *store, struct event **events, size_t count, int64_t deadline);
 
 /* Bytes of bodies that one batch should hold at most: libpq keeps a copy of each until it is sent. */
 #define STORE_BATCH_BYTES 4194304

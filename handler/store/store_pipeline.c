@@ -110,7 +110,7 @@ static void append_ticket_id(struct text *array, const struct event *event)
 
 static void append_action(struct text *array, const struct event *event)
 {
-    const char *name = event_action_name(event->action);
+    const char *name = action_name(event->action);
     append_element(array, name, strlen(name));
 }
 

@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define REPORT_MS  3000 /* of the statement in the server */
@@ -61,6 +62,15 @@ static bool send(PGconn *connection, const struct report_question *question)
            PQsendQueryParams(connection, sql, 2, NULL, values, NULL, NULL, 0) && PQpipelineSync(connection);
 }
 
+struct conf store_report_conf(const struct conf *conf)
+{
+    struct conf own = *conf;
+
+    if (*conf->report_database)
+        own.database = conf->report_database;
+    return own;
+}
+
 char *store_report(struct store *store, const struct report_question *question, const char **problem)
 {
     int64_t now = clock_monotonic_ms(), deadline = now + CONNECT_MS + REPORT_MS;
@@ -93,4 +103,20 @@ char *store_report(struct store *store, const struct report_question *question, 
         connection_close(store);
     PQclear(error);
     return report;
+}
+
+const char *store_report_problem(const struct conf *conf)
+{
+    const _Atomic int64_t stop_at = INT64_MAX;
+    const struct conf own = store_report_conf(conf);
+    struct report_question question = {.days = 1};
+    const char *problem = "out of memory";
+    struct store *store = store_open(&own, &stop_at);
+    char *report = store ? store_report(store, &question, &problem) : NULL;
+
+    if (report)
+        problem = NULL;
+    free(report);
+    store_close(store);
+    return problem;
 }

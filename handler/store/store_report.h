@@ -17,8 +17,14 @@ struct report_question {
     int64_t project;
 };
 
+/* The configuration with the connection string that reports have (TICKETD_REPORT_DATABASE). */
+struct conf store_report_conf(const struct conf *conf);
+
 /* Asks in a transaction that reads only and takes three seconds at most; connects as needed. Returns JSON, to be freed.
  * NULL: *problem says why and what to do, a static string; it was logged with what the server said. */
 char *store_report(struct store *store, const struct report_question *question, const char **problem) MUST_USE;
+
+/* Whether the database gives a report now. NULL: it does; else why not and what to do, a static string. */
+const char *store_report_problem(const struct conf *conf);
 
 #endif

@@ -17,8 +17,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define WAIT_MS        1000   /* who finds no work comes back this often, to be seen alive */
-#define ACCEPT_AT_ONCE 16     /* then others have their turn: who has left gives his place before one that stays must */
+#define WAIT_MS        1000   /* a thread without work comes back this often, to show that it lives */
+#define ACCEPT_AT_ONCE 16     /* then closed connections are removed, before idle ones are evicted for new ones */
 #define STUCK_MS       5000   /* how long the next piece of a request may take */
 #define WHOLE_MS       120000 /* and all of them */
 
@@ -54,7 +54,7 @@ struct connections *connections_new(int most, int listener_fd, int verdicts_fd)
     c->epoll_fd = c->stop_fd = c->clock_fd = -1;
     c->all = calloc((size_t)most, sizeof(*c->all));
     for (int i = 0; c->all && i < most; i++)
-        c->all[i].next_free = i + 1;
+        c->all[i] = (struct connection){.number = i, .next_free = i + 1};
     if (!c->all || (c->epoll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0 || (c->stop_fd = eventfd(0, EFD_CLOEXEC)) < 0 ||
         (c->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0 ||
         timerfd_settime(c->clock_fd, 0, &(struct itimerspec){{1, 0}, {1, 0}}, NULL) != 0 ||
@@ -138,7 +138,7 @@ static struct connection *find_place(struct connections *c)
 static void give_back(struct connections *c, struct connection *place)
 {
     place->next_free = c->first_free;
-    c->first_free = (int)(place - c->all);
+    c->first_free = place->number;
     place->state = FREE;
 }
 
@@ -147,11 +147,10 @@ static void start(struct connections *c, struct connection *place, int fd)
     place->request = request_open(fd);
     place->fd = fd;
     place->generation++;
-    place->waiter.owner = place;
     place->idle_since = ++c->turn;
     place->state = IDLE;
     place->more = place->part = false;
-    uint64_t tag = CONNECTION_TAG(place - c->all, place->generation);
+    uint64_t tag = CONNECTION_TAG(place->number, place->generation);
     if (place->request && watch(c->epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag)) {
         metrics_add(METRIC_CONNECTIONS, 1);
         return;
@@ -211,7 +210,7 @@ static void listen_again(struct connections *c)
 
 static void make_idle(struct connections *c, struct connection *connection, bool part)
 {
-    uint64_t tag = CONNECTION_TAG(connection - c->all, connection->generation);
+    uint64_t tag = CONNECTION_TAG(connection->number, connection->generation);
 
     /* Under the lock, for once idle its place may be taken, and the descriptor be another connection's. */
     pthread_mutex_lock(&c->lock);

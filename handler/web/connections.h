@@ -6,7 +6,6 @@
 #define TICKETD_CONNECTIONS_H
 
 #include "base/outcome.h"
-#include "serve/queue.h"
 #include "web/request.h"
 
 #include <stdbool.h>
@@ -14,7 +13,7 @@
 
 struct connection {
     struct request *request;
-    struct waiter waiter; /* the event under way; its owner is the connection */
+    int number; /* from 0, below the most that there may be: for what its user keeps for each */
     int fd;
     int state;
     bool more;                      /* bytes arrived while it was busy */
@@ -41,8 +40,8 @@ enum wake connections_wait(struct connections *connections, struct connection **
  * one that is idle longest; where none is idle, the listener is left alone until one closes. */
 void connections_accept(struct connections *connections);
 
-/* Gives a busy connection back: to be watched for its next request or for the rest of one, or closed. Who waits for the
- * rest keeps its turn: whoever sends slowly is the first to give way. */
+/* Gives a busy connection back: to be watched for its next request or for the rest of one, or closed. One that waits
+ * for the rest of a request keeps the time since which it is idle: a slow sender is evicted first. */
 void connections_watch(struct connections *connections, struct connection *connection);
 void connections_wait_for_rest(struct connections *connections, struct connection *connection);
 void connections_close(struct connections *connections, struct connection *connection);

@@ -1,89 +1,59 @@
-/* Beside the path: requests that are no events, told by the last segment of their path. */
+/* Beside the path: requests that are no events. */
 #include "web/endpoints.h"
 #include "base/metrics.h"
-#include "serve/dashboard.h"
+#include "base/text.h"
 #include "web/answer.h"
 
 #include <string.h>
 
-static enum outcome answer_live(struct server *server, const struct request *request, struct waiter *waiter,
-                                struct text *answer)
+static const char *const endpoints[] = {
+    [ENDPOINT_LIVE] = "livez",
+    [ENDPOINT_READY] = "readyz",
+    [ENDPOINT_METRICS] = "metrics",
+    [ENDPOINT_REPORT] = "report.json",
+};
+
+enum endpoint endpoints_find(const struct request_head *head)
 {
-    (void)server;
-    (void)request;
-    (void)waiter;
-    answer_json(answer, 200, "{\"live\":true}");
-    return OUTCOME_PLACE;
+    const char *path = *head->uri ? head->uri : *head->path_info ? head->path_info : head->script_name;
+    size_t end = strcspn(path, "?");
+
+    end -= end > 0 && path[end - 1] == '/';
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    for (size_t i = ENDPOINT_EVENTS + 1; start > 0 && i < sizeof(endpoints) / sizeof(endpoints[0]); i++)
+        if (strlen(endpoints[i]) == end - start && memcmp(path + start, endpoints[i], end - start) == 0)
+            return (enum endpoint)i;
+    return ENDPOINT_EVENTS;
 }
 
-static enum outcome answer_ready(struct server *server, const struct request *request, struct waiter *waiter,
-                                 struct text *answer)
+const char *endpoints_other_methods(enum endpoint endpoint, const char *method)
 {
-    int readiness = atomic_load(&server->stopping) ? NOT_READY : atomic_load(&server->readiness);
+    bool events = endpoint == ENDPOINT_EVENTS;
 
-    (void)request;
-    (void)waiter;
+    if (strcmp(method, events ? "POST" : "GET") == 0 || strcmp(method, events ? "PUT" : "HEAD") == 0)
+        return NULL;
+    return events ? "POST, PUT" : "GET, HEAD";
+}
 
+void endpoints_answer_live(struct text *answer)
+{
+    answer_json(answer, 200, "{\"live\":true}");
+}
+
+void endpoints_answer_ready(struct text *answer, enum readiness readiness)
+{
     if (readiness == NOT_READY)
         answer_json(answer, 503, "{\"ready\":false}");
     else if (readiness == READY_BY_DATABASE)
         answer_json(answer, 200, "{\"ready\":true,\"by\":\"database\"}");
     else
         answer_json(answer, 200, "{\"ready\":true,\"by\":\"spool\"}");
-    return OUTCOME_PLACE;
 }
 
-static enum outcome answer_metrics(struct server *server, const struct request *request, struct waiter *waiter,
-                                   struct text *answer)
+void endpoints_answer_metrics(struct text *answer)
 {
-    (void)server;
-    (void)request;
-    (void)waiter;
     answer_head(answer, 200, "text/plain; version=0.0.4; charset=utf-8");
     metrics_write(answer);
-    return OUTCOME_PLACE;
-}
-
-static const struct place {
-    const char *name;
-    enum outcome (*answer)(struct server *server, const struct request *request, struct waiter *waiter,
-                           struct text *answer);
-} places[] = {
-    {"livez", answer_live},
-    {"readyz", answer_ready},
-    {"metrics", answer_metrics},
-    {"report.json", dashboard_ask},
-};
-
-/* REQUEST_URI without its query, or what CGI has in its place. NULL: none of them. */
-static const struct place *find(const struct request *request)
-{
-    const char *path = request_parameter(request, "REQUEST_URI");
-
-    if (!*path)
-        path = request_parameter(request, "PATH_INFO");
-    if (!*path)
-        path = request_parameter(request, "SCRIPT_NAME");
-    size_t length = strcspn(path, "?");
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        size_t size = strlen(places[i].name);
-        if (length > size && path[length - size - 1] == '/' && memcmp(path + length - size, places[i].name, size) == 0)
-            return &places[i];
-    }
-    return NULL;
-}
-
-enum outcome places_answer(struct server *server, struct request *request, struct waiter *waiter, struct text *answer)
-{
-    const char *method = request_parameter(request, "REQUEST_METHOD");
-    const struct place *place = find(request);
-
-    if (!place && (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0))
-        return OUTCOME_NONE;
-    request_discard(request);
-    if (!place || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)) {
-        answer_bad_method(answer, place ? "GET, HEAD" : "POST, PUT");
-        return OUTCOME_BAD_METHOD;
-    }
-    return place->answer(server, request, waiter, answer);
 }

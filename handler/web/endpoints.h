@@ -1,13 +1,24 @@
-/* What is served beside events: GET …/livez, …/readyz, …/metrics and …/report.json. */
-#ifndef TICKETD_PLACES_H
-#define TICKETD_PLACES_H
+/* Which thing at the location is asked for: events, or one of GET …/livez, …/readyz, …/metrics and …/report.json. */
+#ifndef TICKETD_ENDPOINTS_H
+#define TICKETD_ENDPOINTS_H
 
-#include "serve/serve.h"
+#include "web/request.h"
 
-/* Answers a request that is no event. OUTCOME_NONE: it is one, and `answer` is empty. Else its body, if it has one, is
- * read away. OUTCOME_BAD_METHOD: answered so. OUTCOME_PLACE: answered, and not to be counted. OUTCOME_PARKED: it will
- * be, see dashboard_ask. */
-enum outcome places_answer(struct server *server, struct request *request, struct waiter *waiter,
-                           struct text *answer) MUST_USE;
+enum endpoint { ENDPOINT_EVENTS, ENDPOINT_LIVE, ENDPOINT_READY, ENDPOINT_METRICS, ENDPOINT_REPORT };
+
+/* Tells it by the last segment of the path; a slash behind that changes nothing. */
+enum endpoint endpoints_find(const struct request_head *head) MUST_USE;
+
+/* The methods that it knows, as the Allow field has them (RFC 9110 section 10.2.1), where this one is none of them;
+ * else NULL. */
+const char *endpoints_other_methods(enum endpoint endpoint, const char *method) MUST_USE;
+
+/* Who would take an event now. */
+enum readiness { NOT_READY, READY_BY_DATABASE, READY_BY_SPOOL };
+
+/* The answers to livez, readyz and metrics. */
+void endpoints_answer_live(struct text *answer);
+void endpoints_answer_ready(struct text *answer, enum readiness readiness);
+void endpoints_answer_metrics(struct text *answer);
 
 #endif

@@ -32,6 +32,7 @@ struct request {
     char *body;
     size_t length;
     const char *problem;
+    struct request_head head;
     int64_t deadline; /* of a CGI request, monotonic milliseconds */
 
     int socket;             /* the connection */
@@ -164,16 +165,52 @@ const char *request_problem(const struct request *request)
     return request->problem;
 }
 
-const char *request_parameter(const struct request *request, const char *name)
+static const struct {
+    const char *name;
+    size_t offset; /* of the field in struct request_head */
+    bool secret;   /* it may hold a token */
+} variables[] = {
+    {"REQUEST_METHOD", offsetof(struct request_head, method), false},
+    {"REQUEST_URI", offsetof(struct request_head, uri), true},
+    {"PATH_INFO", offsetof(struct request_head, path_info), false},
+    {"SCRIPT_NAME", offsetof(struct request_head, script_name), false},
+    {"QUERY_STRING", offsetof(struct request_head, query), true},
+    {"HTTP_AUTHORIZATION", offsetof(struct request_head, authorization), true},
+    {"CONTENT_LENGTH", offsetof(struct request_head, content_length), false},
+    {"REQUEST_ID", offsetof(struct request_head, request_id), false},
+    {"UNIQUE_ID", offsetof(struct request_head, unique_id), false},
+};
+
+#define VARIABLES (sizeof(variables) / sizeof(variables[0]))
+
+static const char **field(struct request *request, size_t variable)
 {
-    const char *value = request->cgi ? getenv(name) : FCGX_GetParam(name, request->fcgi.envp);
-    return value ? value : "";
+    return (const char **)((char *)&request->head + variables[variable].offset);
 }
 
-const char *request_id(const struct request *request)
+/* Looks up each variable once. */
+static void read_head(struct request *request)
 {
-    const char *id = request_parameter(request, "REQUEST_ID");
-    return *id ? id : request_parameter(request, "UNIQUE_ID");
+    for (size_t i = 0; i < VARIABLES; i++) {
+        const char *name = variables[i].name;
+        const char *value = request->cgi ? getenv(name) : FCGX_GetParam(name, request->fcgi.envp);
+        *field(request, i) = value ? value : "";
+    }
+}
+
+static void forget_head(struct request *request)
+{
+    for (size_t i = 0; i < VARIABLES; i++) {
+        const char *value = *field(request, i);
+        if (variables[i].secret && value)
+            explicit_bzero((char *)(uintptr_t)value, strlen(value));
+    }
+    request->head = (struct request_head){0};
+}
+
+const struct request_head *request_head(const struct request *request)
+{
+    return &request->head;
 }
 
 /* One piece of the body. 0: its end. Below 0: it broke off. */
@@ -199,7 +236,7 @@ static enum outcome bad_request(struct request *request, const char *problem)
 /* CONTENT_LENGTH (RFC 3875 section 4.1.2); -1 where none is given, -2 where it is no number. */
 static int64_t content_length(const struct request *request)
 {
-    const char *value = request_parameter(request, "CONTENT_LENGTH");
+    const char *value = request->head.content_length;
     if (!*value)
         return -1;
     if (strlen(value) > 18 || value[strspn(value, "0123456789")] != '\0')
@@ -303,6 +340,7 @@ bool request_begin(struct request *request)
         if (FCGX_GetError(request->fcgi.in) || request->fcgi.role != ROLE_RESPONDER)
             return false;
     }
+    read_head(request);
     return true;
 }
 
@@ -315,21 +353,11 @@ char *request_take_body(struct request *request, size_t *length)
     return body;
 }
 
-static void forget_secrets(struct request *request)
-{
-    static const char *const names[] = {"QUERY_STRING", "REQUEST_URI", "HTTP_AUTHORIZATION"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        char *value = request->cgi ? getenv(names[i]) : FCGX_GetParam(names[i], request->fcgi.envp);
-        if (value)
-            explicit_bzero(value, strlen(value));
-    }
-}
-
 bool request_answer(struct request *request, const struct text *answer, bool keep)
 {
     free(request->body);
     request->body = NULL;
-    forget_secrets(request);
+    forget_head(request);
     if (request->cgi) {
         (void)!text_write(STDOUT_FILENO, answer->bytes, answer->length); /* or there is nobody to read it */
         return false;

@@ -49,13 +49,22 @@ void request_discard(struct request *request);
 /* What is wrong with a request that is OUTCOME_BAD_REQUEST. A static string. */
 const char *request_problem(const struct request *request);
 
-/* A parameter (a meta-variable of RFC 3875) of the request that was read; "" where it is not given. Valid until the
- * answer. */
-const char *request_parameter(const struct request *request, const char *name);
+/* What a request says of itself, by the meta-variables of RFC 3875; "" where one is not given. */
+struct request_head {
+    const char *method;
+    const char *uri;         /* REQUEST_URI: path and query as they were sent */
+    const char *path_info;   /* path_info and script_name are the path where there is no REQUEST_URI */
+    const char *script_name; /* … */
+    const char *query;
+    const char *authorization;
+    const char *content_length;
+    const char *request_id; /* REQUEST_ID (nginx's $request_id), and */
+    const char *unique_id;  /* UNIQUE_ID (Apache's mod_unique_id): what the web server's own log calls it */
+};
 
-/* What the web server calls the request in its own log: REQUEST_ID (nginx's $request_id) or UNIQUE_ID (Apache's
- * mod_unique_id); "" where it does not say. Valid until the answer. */
-const char *request_id(const struct request *request);
+/* The head of the request that request_begin has read. Valid until the answer, which overwrites what may hold a token.
+ */
+const struct request_head *request_head(const struct request *request);
 
 /* Hands the body over, of a bad request as much as came: to be freed by the caller, with a NUL behind it where it is
  * whole. NULL where there is none left to take. */

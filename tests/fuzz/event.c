@@ -5,7 +5,7 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/text.h"
 #include "event/event.h"
 #include "web/answer.h"
 
@@ -19,7 +19,7 @@ static bool is_utf8(const char *text)
     size_t step = 1;
 
     for (; at < end && step > 0; at += step)
-        step = utf8_length(at, (size_t)(end - at));
+        step = text_utf8(at, (size_t)(end - at));
     return step > 0;
 }
 

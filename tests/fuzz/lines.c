@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "commands/lines.h"
+
+#define command_import command_import_of_the_fuzzer
+#include "commands/import.c"
 
 #define READ_SIZE sizeof(((struct lines *)0)->buffer)
 

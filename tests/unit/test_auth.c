@@ -15,7 +15,6 @@
 
 #include "base/log.h"
 #include "event/auth.h"
-#include "event/base64.h"
 #include "event/decrypt.h"
 #include "event/query.h"
 #include "event/secrets.h"
@@ -123,7 +122,7 @@ static void test_tokens(void **state)
     struct auth *auth = auth_open(&conf);
 
     assert_non_null(auth);
-    assert_false(auth_encrypted(auth));
+    assert_int_equal(auth_token_count(auth), 2);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         if (auth_allows(auth, cases[i].query, cases[i].authorization) != cases[i].allowed)
             fail_msg("query '%s', authorization '%s'", cases[i].query, cases[i].authorization);
@@ -157,13 +156,13 @@ static void test_rotation(void **state)
     assert_true(auth_allows(auth, "secret-key=old", "") && auth_allows(auth, "secret-key=always", ""));
     write_file(path, "old\nnew\n", 0600);
     assert_false(auth_allows(auth, "secret-key=new", ""));
-    auth_reload(auth);
+    assert_true(auth_reload(auth));
     assert_true(auth_allows(auth, "secret-key=old", "") && auth_allows(auth, "secret-key=new", ""));
     write_file(path, "new\n", 0600);
-    auth_reload(auth);
+    assert_true(auth_reload(auth));
     assert_false(auth_allows(auth, "secret-key=old", ""));
     unlink(path);
-    auth_reload(auth); /* it says so, and keeps what there is */
+    assert_false(auth_reload(auth)); /* it says so, and keeps what there is */
     assert_true(auth_allows(auth, "secret-key=new", "") && auth_allows(auth, "secret-key=always", ""));
     auth_close(auth);
 }
@@ -188,11 +187,11 @@ static void test_settings_that_make_no_sense(void **state)
     assert_null(auth_open(&conf)); /* a token that nobody would look at */
     conf.token = "";
     conf.cipher_key = "k";
-    assert_null(auth_open(&conf)); /* likewise a key */
+    assert_null(decrypt_open(&conf)); /* likewise a key */
     conf.cipher = "aes-256-cbc";
-    auth_close(auth_open(&conf));
+    decrypt_close(decrypt_open(&conf));
     conf.cipher_key = "";
-    assert_null(auth_open(&conf)); /* no key */
+    assert_null(decrypt_open(&conf)); /* no key */
     conf.cipher_key = "k";
     static const char *const refused[] = {"null",        "NULL",         "nonsense",
                                           "aes-256-gcm", "AES-128-CCM",  "chacha20-poly1305",
@@ -200,7 +199,7 @@ static void test_settings_that_make_no_sense(void **state)
                                           "aes-128-siv", "sha256"};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         conf.cipher = refused[i];
-        assert_null(auth_open(&conf));
+        assert_null(decrypt_open(&conf));
     }
 }
 
@@ -242,13 +241,13 @@ static bool check_line(char *line)
     struct conf conf = nothing;
     conf.cipher = field[0];
     conf.cipher_key = key;
-    struct auth *auth = auth_open(&conf);
-    if (!auth != is_refused_kind(field[0]))
-        fail_msg("%s is %s", field[0], auth ? "let in" : "refused");
-    if (!auth)
+    struct decrypt *decrypt = decrypt_open(&conf);
+    if (!decrypt != is_refused_kind(field[0]))
+        fail_msg("%s is %s", field[0], decrypt ? "let in" : "refused");
+    if (!decrypt)
         return false;
 
-    enum decrypted result = auth_decrypt(auth, 0, field[2], body, body_length, &plain, &length);
+    enum decrypted result = decrypt_bytes(decrypt, 0, field[2], body, body_length, &plain, &length);
     if (result != (fails ? DECRYPT_FAILED : DECRYPTED) ||
         (!fails && (length != expected_length || memcmp(plain, expected, length) != 0)))
         fail_msg("%s, key of %zu bytes, %s, body %s: not as PHP reads it (%s)", field[0], strlen(key), field[2],
@@ -256,8 +255,8 @@ static bool check_line(char *line)
     if (!fails)
         assert_int_equal(plain[length], '\0');
     free(plain);
-    assert_int_equal(auth_decrypt(auth, 1, field[2], body, body_length, &plain, &length), DECRYPT_NO_KEY);
-    auth_close(auth);
+    assert_int_equal(decrypt_bytes(decrypt, 1, field[2], body, body_length, &plain, &length), DECRYPT_NO_KEY);
+    decrypt_close(decrypt);
     return true;
 }
 
@@ -299,18 +298,19 @@ static void test_iv(void **state)
     struct conf conf = nothing;
     conf.cipher = "AES-256-CTR";
     conf.cipher_key = "one\ntwo\n";
-    struct auth *auth = auth_open(&conf);
+    struct decrypt *decrypt = decrypt_open(&conf);
     char *plain;
     size_t length;
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         for (size_t key = 0; key < 2; key++) {
-            assert_int_equal(auth_decrypt(auth, key, cases[i].query, "YWJj", 4, &plain, &length), cases[i].expected);
+            assert_int_equal(decrypt_bytes(decrypt, key, cases[i].query, "YWJj", 4, &plain, &length),
+                             cases[i].expected);
             free(plain);
         }
     }
-    assert_int_equal(auth_decrypt(auth, 2, "", "YWJj", 4, &plain, &length), DECRYPT_NO_KEY);
-    auth_close(auth);
+    assert_int_equal(decrypt_bytes(decrypt, 2, "", "YWJj", 4, &plain, &length), DECRYPT_NO_KEY);
+    decrypt_close(decrypt);
 }
 
 /* ---- memory that runs out */
@@ -326,8 +326,6 @@ static void test_opening_without_memory(void **state)
     conf.auth = AUTH_TOKEN;
     conf.token = "always";
     conf.token_file = path;
-    conf.cipher = "AES-256-CBC";
-    conf.cipher_key = "a\nb\n";
     struct auth *auth = auth_open(&conf);
     bool failed = true;
 
@@ -346,9 +344,10 @@ static void test_opening_without_memory(void **state)
     failed = true;
     for (long n = 0; failed; n++) {
         fail_allocations_after(n);
-        auth_reload(auth);
+        bool good = auth_reload(auth);
         failed = stop_failing_allocations();
         bool new = auth_allows(auth, "secret-key=three", "");
+        assert_int_equal(new, good);
         assert_int_not_equal(auth_allows(auth, "secret-key=two", ""), new);
         assert_true(auth_allows(auth, "secret-key=always", "") && (new || failed));
         assert_true(n < 1000);
@@ -406,7 +405,7 @@ static void test_bodies_without_memory(void **state)
     struct conf conf = nothing;
     conf.cipher = "AES-256-CBC";
     conf.cipher_key = "one\ntwo\n";
-    struct auth *auth = auth_open(&conf);
+    struct decrypt *decrypt = decrypt_open(&conf);
 
     for (size_t i = 0; i < 2 * (sizeof(cases) / sizeof(cases[0])); i++) {
         const struct sealed *c = &cases[i / 2];
@@ -415,7 +414,7 @@ static void test_bodies_without_memory(void **state)
             struct event event;
             make_sealed(&event, c->body);
             (i % 2 ? fail_allocations_after : fail_one_allocation_after)(n);
-            bool good = decode_body(auth, c->query, &event);
+            bool good = decrypt_decode(decrypt, c->query, &event);
             failed = stop_failing_allocations();
             assert_true(good || failed);
             if (good) {
@@ -427,7 +426,31 @@ static void test_bodies_without_memory(void **state)
             assert_true(n < 1000);
         }
     }
-    auth_close(auth);
+    decrypt_close(decrypt);
+}
+
+/* At whichever allocation: opened, or not at all; keys that are read again stay the old ones or become the new. */
+static void test_keys_without_memory(void **state)
+{
+    (void)state;
+    struct conf conf = nothing;
+    conf.cipher = "AES-256-CBC";
+    conf.cipher_key = "a\nb\n";
+    struct decrypt *decrypt = decrypt_open(&conf);
+    bool failed = true;
+
+    assert_non_null(decrypt);
+    for (long n = 0; failed; n++) {
+        fail_allocations_after(n);
+        struct decrypt *other = decrypt_open(&conf);
+        bool good = decrypt_reload(decrypt);
+        failed = stop_failing_allocations();
+        assert_true((other && good) || failed);
+        assert_int_equal(decrypt_key_count(decrypt), 2);
+        decrypt_close(other);
+        assert_true(n < 1000);
+    }
+    decrypt_close(decrypt);
 }
 
 /* Likewise when it is tried again: by the iv in the reason. */
@@ -437,7 +460,7 @@ static void test_bodies_again_without_memory(void **state)
     struct conf conf = nothing;
     conf.cipher = "AES-256-CBC";
     conf.cipher_key = "one\ntwo\n";
-    struct auth *auth = auth_open(&conf);
+    struct decrypt *decrypt = decrypt_open(&conf);
 
     for (int once = 0; once < 2; once++) {
         bool failed = true;
@@ -445,7 +468,7 @@ static void test_bodies_again_without_memory(void **state)
             struct event event;
             make_sealed(&event, SEALED);
             (once ? fail_one_allocation_after : fail_allocations_after)(n);
-            bool good = decode_again(auth, "cannot be decrypted, or is not JSON; " IV, &event);
+            bool good = decrypt_again(decrypt, "cannot be decrypted, or is not JSON; " IV, &event);
             failed = stop_failing_allocations();
             assert_true(good || failed);
             assert_string_equal(event.body, good ? OPENED : SEALED);
@@ -453,7 +476,7 @@ static void test_bodies_again_without_memory(void **state)
             assert_true(n < 1000);
         }
     }
-    auth_close(auth);
+    decrypt_close(decrypt);
 }
 
 int main(void)
@@ -469,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_opening_without_memory),
         cmocka_unit_test(test_tokens_without_memory),
         cmocka_unit_test(test_bodies_without_memory),
+        cmocka_unit_test(test_keys_without_memory),
         cmocka_unit_test(test_bodies_again_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,7 +86,7 @@ static char *describe(const struct event *event, bool details)
     struct text text = {0};
 
     if (event->refusal == OUTCOME_NONE)
-        text_append_format(&text, "outcome decoded\naction %s\n", event_action_name(event->action));
+        text_append_format(&text, "outcome decoded\naction %s\n", action_name(event->action));
     else
         text_append_format(&text, "outcome %d\n", outcome_status(event->refusal));
     for (int f = 0; f < FIELD_COUNT && event->refusal == OUTCOME_NONE; f++)
@@ -184,9 +184,9 @@ static void test_names(void **state)
     assert_int_equal(event_field_by_column(""), FIELD_COUNT);
     for (int f = 0; f < FIELD_COUNT; f++)
         assert_int_equal(event_field_by_column(event_fields[f].column), f);
-    assert_string_equal(event_action_name(ACTION_ADD), "add");
-    assert_string_equal(event_action_name(ACTION_UPDATE), "update");
-    assert_string_equal(event_action_name(ACTION_DELETE), "delete");
+    assert_string_equal(action_name(ACTION_ADD), "add");
+    assert_string_equal(action_name(ACTION_UPDATE), "update");
+    assert_string_equal(action_name(ACTION_DELETE), "delete");
 }
 
 /* Times of a body without an offset are times of the configured zone. */

@@ -31,10 +31,10 @@ static void test_retrying_without_memory(void **state)
 {
     (void)state;
     struct conf conf = {.cipher = "aes-256-cbc", .cipher_key = "k", .cipher_key_file = ""};
-    struct retry retry = {.auth = auth_open_for_bodies(&conf)};
+    struct retry retry = {.decrypt = decrypt_open(&conf)};
     bool failed = true;
 
-    assert_non_null(retry.auth);
+    assert_non_null(retry.decrypt);
     for (long n = 0; failed; n++) {
         struct event event;
         char text[1000];
@@ -42,7 +42,7 @@ static void test_retrying_without_memory(void **state)
         event_init(&event, NULL, 0);
         retry.failed = false;
         fail_allocations_after(n);
-        bool good = next(&retry, &event);
+        bool good = next_body(&retry, &event);
         failed = stop_failing_allocations();
         put_back(before);
         read_back(file, text, sizeof(text));
@@ -52,7 +52,7 @@ static void test_retrying_without_memory(void **state)
         event_free(&event);
         assert_true(n < 1000);
     }
-    auth_close(retry.auth);
+    decrypt_close(retry.decrypt);
 }
 
 int main(void)

@@ -19,13 +19,16 @@
 #include "base/log.h"
 #include "base/outcome.h"
 #include "base/text.h"
-#include "commands/lines.h"
 #include "commands/progress.h"
 #include "event/digest.h"
 #include "failing_malloc.h"
 #include "standard_error.h"
 #include "store/sqlstate.h"
 #include "web/answer.h"
+#include "web/endpoints.h"
+
+#define command_import command_import_of_the_test
+#include "commands/import.c"
 
 static void test_json_strings(void **state)
 {
@@ -174,6 +177,34 @@ static void test_answers(void **state)
     text_free(&answer);
 }
 
+static void test_endpoints(void **state)
+{
+    (void)state;
+    static const struct {
+        struct request_head head;
+        enum endpoint endpoint;
+    } cases[] = {
+        {{.uri = "/vcc/tickets"}, ENDPOINT_EVENTS},
+        {{.uri = "/vcc/tickets/?a=/livez"}, ENDPOINT_EVENTS},
+        {{.uri = "/vcc/tickets/livez?a=b"}, ENDPOINT_LIVE},
+        {{.uri = "/x/readyz/"}, ENDPOINT_READY},
+        {{.uri = "/metrics", .path_info = "/livez"}, ENDPOINT_METRICS},
+        {{.uri = "", .path_info = "/report.json", .script_name = "/livez"}, ENDPOINT_REPORT},
+        {{.uri = "", .path_info = "", .script_name = "/tickets/livez"}, ENDPOINT_LIVE},
+        {{.uri = "", .path_info = "", .script_name = ""}, ENDPOINT_EVENTS},
+        {{.uri = "/"}, ENDPOINT_EVENTS},
+        {{.uri = "livez"}, ENDPOINT_EVENTS},
+        {{.uri = "/livez//"}, ENDPOINT_EVENTS},
+        {{.uri = "/xlivez"}, ENDPOINT_EVENTS},
+        {{.uri = "/livezx"}, ENDPOINT_EVENTS},
+        {{.uri = "/livez/x"}, ENDPOINT_EVENTS},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        if (endpoints_find(&cases[i].head) != cases[i].endpoint)
+            fail_msg("case %zu: %s", i, cases[i].head.uri);
+}
+
 static int file_of(const char *content)
 {
     int fd = memfd_create("lines", MFD_CLOEXEC);
@@ -320,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_sqlstates),
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_text_that_fails),
+        cmocka_unit_test(test_endpoints),
         cmocka_unit_test(test_lines_that_cannot_be_read),
         cmocka_unit_test(test_digests_without_memory),
         cmocka_unit_test(test_log_lines),

@@ -1,6 +1,7 @@
-/* `ticketd fields`: fields.def for people and for scripts, tab-separated. */
+/* `ticketd migrate`, and `ticketd fields`: fields.def for people and for scripts, tab-separated. */
 #include "commands/commands.h"
 #include "event/event.h"
+#include "store/store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,4 +18,11 @@ int command_fields(const struct conf *conf, int argc, char **argv)
         printf("%s\t%s\t%s\t%s\n", event_fields[f].name, event_fields[f].column, types[event_fields[f].type],
                event_fields[f].meaning);
     return EXIT_SUCCESS;
+}
+
+int command_migrate(const struct conf *conf, int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return store_migrate(conf) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
