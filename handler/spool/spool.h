@@ -28,8 +28,9 @@ void spool_prepare(struct spool *spool);
 
 void spool_close(struct spool *spool);
 
-/* Whether events wait in it, those of other processes too: as long as they do, a new event must join them. Where the
- * directory cannot be looked into: what was last known; before that, whether what hinders may pass. */
+/* Whether events wait in it, those of other processes too: as long as they do, a new event must join them. If the
+ * directory cannot be read, returns what was last known; if it was never read, false where this user may not open it,
+ * else true. */
 bool spool_holds(struct spool *spool);
 
 /* Why the spool would not take an event now; NULL: it would. A static string. Changes nothing. */
