@@ -27,7 +27,7 @@ NUMBER = {"ticketNo": "@project-20240215-@ticket", "title": "bug @n"}
 
 
 def sample(name, **attributes):
-    event = json.loads((ROOT / f"tests/data/sample-{name}.json").read_text())
+    event = json.loads((ROOT / f"tests/data/sample/{name}.json").read_text())
     return {"action": event["action"], "ticket": {**event["ticket"], **KEY, **NUMBER, **attributes}}
 
 

@@ -25,7 +25,7 @@ def line(ticket, title="x", action="update", **more):
 
 def sample(name):
     """One of the vendor's, on one line."""
-    return json.dumps(json.loads((ROOT / f"tests/data/sample-{name}.json").read_bytes())).encode()
+    return json.dumps(json.loads((ROOT / f"tests/data/sample/{name}.json").read_bytes())).encode()
 
 
 class Importer:

@@ -22,7 +22,7 @@ def event(action, ticket=21, **attributes):
 
 
 def sample(name):
-    return (ROOT / f"tests/data/sample-{name}.json").read_bytes()
+    return (ROOT / f"tests/data/sample/{name}.json").read_bytes()
 
 
 def test_the_vendors_samples(nginx, database):
@@ -404,12 +404,12 @@ def exactly(text):
 
 def test_the_bodies_of_the_unit_tests(nginx, database):
     """Each of tests/data through the whole path: the same status, and what is stored is what was sent."""
-    bodies = sorted((ROOT / "tests/data").glob("*.json"))
+    bodies = sorted((ROOT / "tests/data").rglob("*.json"))
     assert len(bodies) > 300
     for path in bodies:
         outcome = re.search(r"^outcome (\w+)", path.with_suffix(".expect").read_text(), re.MULTILINE)[1]
         answer = send(nginx.port, path.read_bytes())
-        assert answer.status == (200 if outcome == "decoded" else int(outcome)), (path.name, answer.body)
+        assert answer.status == (200 if outcome == "decoded" else int(outcome)), (path, answer.body)
         if outcome == "decoded":
             journal = database.value("SELECT payload::text FROM vcc.ticket_events WHERE event_id = %s", answer.json["event"])
-            assert exactly(journal) == exactly(path.read_bytes().decode("utf-8-sig")), path.name
+            assert exactly(journal) == exactly(path.read_bytes().decode("utf-8-sig")), path
