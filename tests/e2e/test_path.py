@@ -14,15 +14,7 @@ import uuid
 import fastcgi
 import model
 import pytest
-from conftest import LOCATION, ROOT, send, wait_until
-
-
-def event(action, ticket=21, **attributes):
-    return {"action": action, "ticket": {"projectId": 130, "ticketId": ticket, **attributes}}
-
-
-def sample(name):
-    return (ROOT / f"tests/data/sample/{name}.json").read_bytes()
+from conftest import LOCATION, ROOT, event, sample, send, wait_until
 
 
 def test_the_vendors_samples(nginx, database):
@@ -142,7 +134,7 @@ def at_once(handler, database, bodies):
     database.query("BEGIN; LOCK TABLE vcc.tickets")
     with contextlib.ExitStack() as stack:
         first, *connections = [stack.enter_context(fastcgi.Connection(handler.socket)) for _ in range(len(bodies) + 1)]
-        first.send(fastcgi.request(json.dumps(event("delete", 999)).encode()))
+        first.send(fastcgi.request(event("delete", 999)))
         wait_until(database.handler_waits_for_a_lock)
         for connection, body in zip(connections, bodies):
             connection.send(fastcgi.request(body))
@@ -387,7 +379,7 @@ def test_idle_connections_delay_nobody(nginx, handler):
         for i in range(256):
             idle.append(fastcgi.Connection(handler.socket))
             if i % 2:
-                idle[-1].send(fastcgi.request(json.dumps(event("update", i)).encode()))
+                idle[-1].send(fastcgi.request(event("update", i)))
                 assert "inserted" in idle[-1].answer()
         start = time.monotonic()
         for i in range(20):
