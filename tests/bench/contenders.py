@@ -192,10 +192,10 @@ class PhpKept(Php):
 
 
 class Pgbench:
-    """One statement and one transaction an event, without a web server and without JSON to decode: the same work."""
+    """One call and one transaction an event, without a web server and without JSON to decode: see peer.sql."""
 
     name = "pgbench"
-    statement = staticmethod(load.same_work)
+    statement = staticmethod(load.one_call)
 
     def __init__(self, folder, database):
         self.folder, self.database = folder, database

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 
+import conftest
 from model import FIELDS
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,7 +28,7 @@ NUMBER = {"ticketNo": "@project-20240215-@ticket", "title": "bug @n"}
 
 
 def sample(name, **attributes):
-    event = json.loads((ROOT / f"tests/data/sample-{name}.json").read_text())
+    event = json.loads(conftest.sample(name))
     return {"action": event["action"], "ticket": {**event["ticket"], **KEY, **NUMBER, **attributes}}
 
 
@@ -240,14 +241,12 @@ def values_of(event):
             for name, (column, kind) in FIELDS.items() if name in event["ticket"]}  # fmt: skip
 
 
-def same_work(event):
-    """A call that keeps ticketd's promises for one event: see peer.sql."""
-    values = {"event_id": EVENT_ID, "received_at": "clock_timestamp()", "payload": payload_of(event), **key_of()}
-    function = "peer.delete_ticket"
-    if event["action"] != "delete":
-        function = "peer.upsert_ticket"
-        values = {**values, "action": f"'{event['action']}'", **values_of(event)}
-    return f"SELECT {function}({', '.join(f'{name} => {value}' for name, value in values.items())});\n"
+def one_call(event):
+    """See peer.sql."""
+    attributes = {} if event["action"] == "delete" else values_of(event)
+    values = {"event_id": EVENT_ID, "received_at": "clock_timestamp()", "action": f"'{event['action']}'",
+              "payload": payload_of(event), **key_of(), **attributes}  # fmt: skip
+    return f"SELECT peer.apply_event({', '.join(f'{name} => {value}' for name, value in values.items())});\n"
 
 
 def plain_statement(event):

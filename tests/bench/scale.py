@@ -39,7 +39,8 @@ MEASURED = [
     ("postgres", 60, "us of CPU an event, PostgreSQL", BENCH, ("ticketd", 256, "cpu", "postgres"), 100),
     ("idle", 0.11, "share of two cores idle, 256 clients", BESIDE, None, 1),
     ("session", 0.81, "share of the time the session is busy, 256 clients", BESIDE, None, 1),
-    ("pgbench_1", 2_357, "transactions/s, 1 client of pgbench, the same work", BENCH, ("pgbench", 1, "rate"), 1),
+    # Since then the function that pgbench calls does less: see peer.sql. No later run takes the place of this figure.
+    ("pgbench_1", 2_357, "transactions/s, 1 client of pgbench, the work of ticketd", "an earlier make bench", None, 1),
     ("import_32", 10_300, "events/s, import in batches of 32", BENCH,
      ("ticketd, import in batches of 32", None, "rate"), 1),
     ("import_256", 18_600, "events/s, import in batches of 256", BENCH,

@@ -58,6 +58,19 @@ def wait_until(condition, seconds=10, what="the condition"):
     raise AssertionError(f"{what} did not come within {seconds} s")
 
 
+def event(action, ticket=21, **attributes):
+    return {"action": action, "ticket": {"projectId": 130, "ticketId": ticket, **attributes}}
+
+
+def body(ticket, title="x", action="update", **more):
+    return json.dumps({"action": action, "ticket": {"projectId": 1, "ticketId": ticket, "title": title, **more}}).encode()
+
+
+def sample(name):
+    """One of the vendor's bodies."""
+    return (ROOT / f"tests/data/sample/{name}.json").read_bytes()
+
+
 def stop(process, seconds=12):
     """Ends a process of ours and returns its exit status."""
     if process.poll() is None:
@@ -75,6 +88,25 @@ def environment(**settings):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("TICKETD_", "PG", "LISTEN_"))}
     clean.update({k: str(v) for k, v in settings.items()})
     return clean
+
+
+def command(*arguments, **settings):
+    """Runs ticketd with these settings alone, to its end."""
+    return subprocess.run([TICKETD, *arguments], env=environment(**settings), capture_output=True, text=True, timeout=60,
+                          stdin=subprocess.DEVNULL)
+
+
+def kill_amid(start, count, database, pause):
+    """Starts a command that changes count(), and kills it `pause` seconds after the first change. Returns count() when its
+    sessions have ended too."""
+    before, process = count(), start()
+    wait_until(lambda: process.poll() is not None or count() != before, 60)
+    time.sleep(pause)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' "
+                                      "AND datname = current_database()") == 0)
+    return count()
 
 
 @contextlib.contextmanager
@@ -128,11 +160,14 @@ class Database:
         self.name = name
         cluster.createdb(name)
         self.owner = cluster.conninfo(name)
-        subprocess.run([TICKETD, "migrate"], check=True, capture_output=True, env=environment(TICKETD_DATABASE=self.owner))
+        self.migrate()
         self.connection = psycopg2.connect(self.owner)
         self.connection.autocommit = True
         self.query("DO $$ BEGIN CREATE ROLE handler LOGIN IN ROLE vcc_writer; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
         self.handler = cluster.conninfo(name, "handler")
+
+    def migrate(self):
+        command("migrate", TICKETD_DATABASE=self.owner).check_returncode()
 
     def query(self, sql, *values):
         with self.connection.cursor() as cursor:
@@ -190,6 +225,10 @@ class Handler:
 
     def stop(self):
         return stop(self.process)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
 
 @pytest.fixture

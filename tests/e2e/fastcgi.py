@@ -1,5 +1,6 @@
 """A FastCGI client that can be as rude as it likes (FastCGI specification 1.0)."""
 
+import json
 import socket
 import struct
 
@@ -38,6 +39,8 @@ def params(length, method="POST", uri="/vcc/tickets", **more):
 
 
 def request(body, flags=KEEP, **values):
+    if isinstance(body, dict):
+        body = json.dumps(body).encode()
     length = values.pop("length", len(body))
     return begin(flags=flags) + params(length, **values) + stream(STDIN, body)
 

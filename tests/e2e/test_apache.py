@@ -15,7 +15,7 @@ import time
 
 import pytest
 from cluster import children_of
-from conftest import LOCATION, ROOT, Apache, Handler, send, wait_until
+from conftest import LOCATION, ROOT, Apache, Handler, sample, send, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("apache2"), reason="apache2 is not installed"),
@@ -93,6 +93,15 @@ class Site:
             return pathlib.Path(f"/proc/{pid}/comm").read_text() == "ticketd\n"
         return False
 
+    def replace_program(self, script):
+        """What is started from now on runs this script; ticketd itself is kept as `good`."""
+        program = self.folder / "ticketd"
+        program.rename(self.folder / "good")
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        for pid in self.processes() if self.mode == "fcgid" else []:
+            os.kill(pid, signal.SIGKILL)
+
     def stop(self):
         self.apache.stop()
         if self.handler:
@@ -119,10 +128,9 @@ def site(folder, database):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_vendors_samples(site, database, mode):
     s = site(mode)
-    data = pathlib.Path(__file__).resolve().parents[1] / "data"
     results = []
     for name, method in ("add", "POST"), ("update", "PUT"), ("delete", "POST"):
-        answer = s.send((data / f"sample-{name}.json").read_bytes(), method=method)
+        answer = s.send(sample(name), method=method)
         assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
         results.append((answer.json["event"], answer.json["result"]))
         if name == "update":
@@ -132,7 +140,7 @@ def test_the_vendors_samples(site, database, mode):
     assert database.query("SELECT * FROM vcc.tickets") == []
     assert database.query("SELECT event_id::text, result FROM vcc.ticket_events ORDER BY event_id") == results
     assert database.query("SELECT payload FROM vcc.ticket_events WHERE action = 'add'") == [
-        (json.loads((data / "sample-add.json").read_bytes()),)]
+        (json.loads(sample("add")),)]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -288,17 +296,11 @@ def test_program_that_cannot_answer(site, folder, mode):
     """Killed at its start, and not there at all."""
     s = site(mode)
     assert s.send(event()).status == 200
-    program = folder / "ticketd"
-    program.rename(folder / "good")
-    program.write_text("#!/bin/sh\nkill -9 $$\n")
-    program.chmod(0o755)
-    if mode == "fcgid":
-        for pid in s.processes():
-            os.kill(pid, signal.SIGKILL)
+    s.replace_program("kill -9 $$")
     assert is_away(s.send(event(), timeout=90))
-    program.unlink()
+    (folder / "ticketd").unlink()
     assert s.send(event()).status in (403, 404, 503)
-    (folder / "good").rename(program)
+    (folder / "good").rename(folder / "ticketd")
     wait_until(lambda: s.send(event(), timeout=90).status == 200, 30)
 
 
@@ -479,11 +481,7 @@ def test_no_secret_is_logged_or_answered(site, database, folder, mode):
         s.handler.stop()
         assert ask(good) == 503  # nobody listens
     else:
-        (folder / "ticketd").rename(folder / "good")
-        (folder / "ticketd").write_text("#!/bin/sh\nexit 1\n")
-        (folder / "ticketd").chmod(0o755)
-        for pid in s.processes() if mode == "fcgid" else []:
-            os.kill(pid, signal.SIGKILL)
+        s.replace_program("exit 1")
         assert ask(good, timeout=90) == 503
     assert send(s.apache.port, path="/other?place").status == 403
 

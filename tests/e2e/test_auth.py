@@ -12,7 +12,7 @@ import subprocess
 
 import fastcgi
 import pytest
-from conftest import LOCATION, TICKETD, Nginx, environment, fcgiwrap, send, wait_until
+from conftest import LOCATION, TICKETD, Nginx, command, fcgiwrap, send, wait_until
 
 TOKEN = "S3cret-t0ken/+ü"
 QUERY = "?secret-key=S3cret-t0ken/%2B%c3%bc"
@@ -27,8 +27,7 @@ def status(handler, query="", content=BODY, **more):
 
 
 def run(**settings):
-    return subprocess.run([TICKETD], env=environment(**{"TICKETD_LISTEN": "unix:/nowhere/x", **settings}), text=True,
-                          capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
+    return command(**{"TICKETD_LISTEN": "unix:/nowhere/x", **settings})
 
 
 def rotate(handler, lines=1):
@@ -206,8 +205,7 @@ def test_bodies_under_a_wrong_key_are_not_lost(start, database):
         assert status(handler, QUERY + "&iv=" + iv, encrypt(content, "aes-256-ctr", KEY, iv)) == 400
     assert status(handler, QUERY + "&iv=" + iv, b"never anything") == 400
     assert database.value("SELECT count(*) FROM vcc.rejected_events") == 21
-    retry = subprocess.run([TICKETD, "rejected", "retry"], text=True, capture_output=True, timeout=60, env=environment(
-        TICKETD_DATABASE=database.handler, TICKETD_CIPHER_KEY=KEY, **settings))
+    retry = command("rejected", "retry", TICKETD_DATABASE=database.handler, TICKETD_CIPHER_KEY=KEY, **settings)
     assert retry.returncode == 1, retry.stderr
     assert sorted(t for t, in database.query("SELECT ticket_id FROM vcc.tickets")) == list(range(20))
     assert [bytes(b) for b, in database.query("SELECT body FROM vcc.rejected_events")] == [b"never anything"]

@@ -10,8 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import LOCATION, Nginx, wait_until
-from test_path import event
+from conftest import LOCATION, Nginx, event, wait_until
 from test_spool import ask
 
 CLIENTS = 10_000
@@ -78,7 +77,7 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
     handler = start(TICKETD_DB_TIMEOUT_MS="2000", **spool)
     nginx = Nginx(folder, handler.socket, main=f"worker_rlimit_nofile {FILES};", connections=FILES)
     try:
-        assert ask(handler.socket, json.dumps(event("add", 1)).encode())[0] == 200
+        assert ask(handler.socket, event("add", 1))[0] == 200
         database.query(SLOW)
         answers = asyncio.run(crowd(nginx.port, CLIENTS, 1000))
         statuses = Counter(status for status, *_ in answers)
@@ -94,7 +93,7 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
         database.query("DROP TRIGGER slow ON vcc.tickets")
         wait_until(lambda: not list(folder.glob("spool/*.segment")), 30, "the drain")
         begun = time.monotonic()
-        wait_until(lambda: ask(handler.socket, json.dumps(event("update", 1)).encode())[1].get("result") == "unchanged", 10)
+        wait_until(lambda: ask(handler.socket, event("update", 1))[1].get("result") == "unchanged", 10)
         again = asyncio.run(crowd(nginx.port, 500, 100_000))
         assert {status for status, *_ in again} == {200}
         assert time.monotonic() - begun < 15
@@ -109,7 +108,7 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
 def test_a_slow_database_is_kept_busy(start, folder, database):
     """Far more comes, for a while, than it can do: what it does is answered 200, and nothing waits for long."""
     handler = start(TICKETD_DB_TIMEOUT_MS="1000")
-    assert ask(handler.socket, json.dumps(event("add", 1)).encode())[0] == 200
+    assert ask(handler.socket, event("add", 1))[0] == 200
     database.query(SLOW)
     answers = []
 
@@ -134,7 +133,7 @@ def test_a_slow_database_is_kept_busy(start, folder, database):
 def test_what_a_call_costs_by_itself_does_not_make_it_small(start, database):
     """As with a commit that waits for a far standby: the more events share it the better."""
     handler = start(TICKETD_DB_TIMEOUT_MS="1000")
-    assert ask(handler.socket, json.dumps(event("add", 1)).encode())[0] == 200
+    assert ask(handler.socket, event("add", 1))[0] == 200
     database.query("""
         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END';
         CREATE TRIGGER slow AFTER INSERT ON vcc.ticket_events FOR EACH STATEMENT EXECUTE FUNCTION slow()""")
@@ -142,9 +141,9 @@ def test_what_a_call_costs_by_itself_does_not_make_it_small(start, database):
 
     def client(number):
         while (begun := time.monotonic()) < end:
-            answers.append(ask(handler.socket, json.dumps(event("update", number, title=str(begun))).encode())[0])
+            answers.append(ask(handler.socket, event("update", number, title=str(begun)))[0])
 
-    assert ask(handler.socket, json.dumps(event("update", 1, title="alone")).encode())[0] == 200
+    assert ask(handler.socket, event("update", 1, title="alone"))[0] == 200
     end = time.monotonic() + 5
     with ThreadPoolExecutor(100) as pool:
         list(pool.map(client, range(100, 200)))

@@ -9,8 +9,8 @@ import socket
 import subprocess
 
 import pytest
-from conftest import TICKETD, environment, free_port, wait_until
-from test_spool import ROOT_ONLY, Spool, ask, body
+from conftest import body, command, free_port, wait_until
+from test_spool import ROOT_ONLY, Spool, ask
 
 NAMES = ["settings", "socket", "access", "spool", "database", "encoding", "clock", "rights", "journal", "schema"]
 GRADES = {"ok", "note", "wrong", "not looked at"}
@@ -18,8 +18,7 @@ GRADES = {"ok", "note", "wrong", "not looked at"}
 
 def check(**settings):
     """The exit status, {name: (grade, words)}, standard error."""
-    done = subprocess.run([TICKETD, "check"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
-                          env=environment(**{"TICKETD_AUTH": "none", **settings}))  # fmt: skip
+    done = command("check", **{"TICKETD_AUTH": "none", **settings})
     lines = re.findall(r"^(\w+) +([a-z ]+?)(?:: (.*(?:\n {11}.*)*))?$", done.stdout, re.MULTILINE)
     assert len(lines) == len(re.findall(r"^\S", done.stdout, re.MULTILINE)), done.stdout
     found = {name: (grade, words) for name, grade, words in lines}
@@ -100,8 +99,7 @@ def test_socket(conninfo, folder, start):
     grade, words = socket_says(conninfo, handler.socket)
     assert (grade, handler.accepts()) == ("ok", True)
     assert words.startswith(f"{handler.socket}: somebody listens")
-    handler.process.kill()
-    handler.process.wait()
+    handler.kill()
     grade, words = socket_says(conninfo, handler.socket)
     assert grade == "note" and words.startswith(f"{handler.socket}: nobody listens")
     handler.start()

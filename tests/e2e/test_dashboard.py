@@ -13,8 +13,7 @@ import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from conftest import LOCATION, ROOT, send, wait_until
-from test_path import event, sample
+from conftest import LOCATION, ROOT, event, sample, send, wait_until
 from test_report import FIGURES, history, reader, site  # noqa: F401, fixtures
 from test_upgrade import APPLY
 

@@ -14,9 +14,8 @@ import sys
 import model
 import pytest
 from cluster import Cluster
-from conftest import ROOT, TICKETD, Database, Handler, environment, temporary_folder
+from conftest import ROOT, Database, Handler, event, temporary_folder
 from test_many_handlers import start_in
-from test_path import event
 from test_spool import ask
 
 SEED = int(os.environ.get("SEED", "8"))
@@ -82,7 +81,7 @@ def test_load_with_what_is_refused(start, distributed):
         rng, seen = random.Random(n), []
         for i in range(60):
             title = "poison" if rng.random() < 0.05 else f"{n}/{i}"
-            status, answer, _ = ask(handler.socket, json.dumps(event("update", rng.randrange(20), title=title)).encode())
+            status, answer, _ = ask(handler.socket, event("update", rng.randrange(20), title=title))
             assert status == (422 if title == "poison" else 200), answer
             seen += [answer["event"]] if status == 200 else []
         return seen
@@ -112,9 +111,9 @@ def test_twice_does_no_harm(start, distributed):
     assert distributed.query("SELECT id::regproc::text, argument FROM pg_catalog.distributed_functions ORDER BY 1") == [
         (f"vcc.{name}", "project_id") for name in ("apply_event", "delete_ticket", "reject_event", "upsert_ticket")]
     assert distributed.value("SELECT count(*) FROM pg_dist_partition WHERE partkey = 'project_id'") == 5
-    subprocess.run([TICKETD, "migrate"], check=True, capture_output=True, env=environment(TICKETD_DATABASE=distributed.owner))
+    distributed.migrate()
     handler = start()
-    assert ask(handler.socket, json.dumps(event("add", 1)).encode())[0] == 200
+    assert ask(handler.socket, event("add", 1))[0] == 200
 
 
 def test_all_that_is_known_of_the_functions(folder):

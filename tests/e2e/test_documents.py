@@ -26,5 +26,5 @@ def test_every_view_has_a_query(database):
 
 def test_files_that_are_named_exist():
     for readme in ROOT / "README.md", ROOT / "sql/README.md":
-        for path in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
-            assert (readme.parent / path).exists(), f"{readme.name} names {path}"
+        paths = re.findall(r"\]\(([^)#:]+)\)", readme.read_text())
+        assert paths and [path for path in paths if not (readme.parent / path).exists()] == [], readme

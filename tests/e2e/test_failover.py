@@ -1,15 +1,13 @@
 """The primary dies or hangs under load, and its synchronous standby takes over: nothing answered 200 is lost."""
 
 import contextlib
-import json
 import threading
 import time
 from collections import defaultdict
 
 import pytest
 from cluster import Cluster, Standby
-from conftest import Database, Handler, wait_until
-from test_path import event
+from conftest import Database, Handler, event, wait_until
 from test_spool import ask
 
 CLIENTS = 8
@@ -62,7 +60,7 @@ class Load:
         while not self.over.is_set():
             i += 1
             title = f"{n}/{i}"
-            status, answer, _ = ask(self.handler.socket, json.dumps(event("update", n, title=title)).encode())
+            status, answer, _ = ask(self.handler.socket, event("update", n, title=title))
             self.answers[n].append((status, answer.get("result"), answer.get("event"), title, time.monotonic()))
             time.sleep(0.05 if status == 503 else self.pause)
 

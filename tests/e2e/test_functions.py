@@ -348,6 +348,19 @@ def sessions(connect, admin):
         session.pool.shutdown()
 
 
+def meet(sessions, first, late, end=Session.commit, waits=True):
+    """The late work comes in the second session while the first one's is open: the results of both."""
+    one, two = sessions
+    result = one.now(first)
+    if waits:
+        future = two.blocked(late)
+    else:
+        future = two.begin(late)
+        time.sleep(0.2)  # it may wait or not
+    end(one)
+    return result, two.finish(future, late)
+
+
 def event(action, attributes="", ticket=1):
     body = f'{{"action": "{action}", "ticket": {{"projectId": 1, "ticketId": {ticket}{attributes}}}}}'
     return Arrival(body.encode())
@@ -397,55 +410,31 @@ def prepare(connection, history):
 
 def test_delete_without_row_then_update(sessions, admin):
     """The update waits for the open delete, and then the ticket is deleted."""
-    one, two = sessions
     late = update("late")
-    assert one.now(delete()) == "unchanged"
-    future = two.blocked(late)
-    one.commit()
-    assert two.finish(future, late) == "ignored"
+    assert meet(sessions, delete(), late) == ("unchanged", "ignored")
     assert titles(admin) == []
     assert_consistent(admin)
 
 
 def test_delete_without_row_rolled_back_then_update(sessions, admin):
-    one, two = sessions
-    assert one.now(delete()) == "unchanged"
-    first = update("a")
-    future = two.blocked(first)
-    one.rollback()
-    assert two.finish(future, first) == "inserted"
+    assert meet(sessions, delete(), update("a"), end=Session.rollback) == ("unchanged", "inserted")
     assert titles(admin) == ["a"]
 
 
 def test_update_inserts_then_delete(sessions, admin):
     """The delete waits for the row that is being made, and deletes it."""
-    one, two = sessions
-    assert one.now(update("a")) == "inserted"
-    late = delete()
-    future = two.blocked(late)
-    one.commit()
-    assert two.finish(future, late) == "deleted"
+    assert meet(sessions, update("a"), delete()) == ("inserted", "deleted")
     assert titles(admin) == []
     assert_consistent(admin)
 
 
 def test_update_rolled_back_then_delete(sessions, admin):
-    one, two = sessions
-    assert one.now(update("a")) == "inserted"
-    late = delete()
-    future = two.blocked(late)
-    one.rollback()
-    assert two.finish(future, late) == "unchanged"
+    assert meet(sessions, update("a"), delete(), end=Session.rollback) == ("inserted", "unchanged")
     assert query(admin, "SELECT count(*) FROM vcc.deleted_tickets") == [(1,)]
 
 
 def test_two_deletes_without_row(sessions, admin):
-    one, two = sessions
-    assert one.now(delete()) == "unchanged"
-    late = delete()
-    future = two.blocked(late)
-    one.commit()
-    assert two.finish(future, late) == "unchanged"
+    assert meet(sessions, delete(), delete()) == ("unchanged", "unchanged")
     assert query(admin, "SELECT count(*) FROM vcc.deleted_tickets") == [(1,)]
     assert_consistent(admin)
 
@@ -454,12 +443,7 @@ def test_two_deletes_without_row(sessions, admin):
 def test_delete_then_event(admin, sessions, history, make, title):
     """A row is being deleted while an event for it comes."""
     prepare(admin, history)
-    one, two = sessions
-    assert one.now(delete()) == "deleted"
-    late = make(title)
-    future = two.blocked(late)
-    one.commit()
-    assert two.finish(future, late) == ("inserted" if make is add else "ignored")
+    assert meet(sessions, delete(), make(title)) == ("deleted", "inserted" if make is add else "ignored")
     assert titles(admin) == ([title] if make is add else [])
     assert_consistent(admin)
 
@@ -468,12 +452,7 @@ def test_delete_then_event(admin, sessions, history, make, title):
 def test_event_then_delete(admin, sessions, make):
     """A row is being changed while its delete comes."""
     prepare(admin, ADDED)
-    one, two = sessions
-    assert one.now(make("b")) == "updated"
-    late = delete()
-    future = two.blocked(late)
-    one.commit()
-    assert two.finish(future, late) == "deleted"
+    assert meet(sessions, make("b"), delete()) == ("updated", "deleted")
     assert titles(admin) == []
     assert_consistent(admin)
 
@@ -502,24 +481,15 @@ def test_delete_and_new_add_in_one_transaction(admin, sessions):
 def test_add_then_add(admin, sessions, history, first_result, same):
     """Two adds at once: the second sees the first, so the same changes nothing and another overwrites."""
     prepare(admin, history)
-    one, two = sessions
-    assert one.now(add("a")) == first_result
-    late = add("a" if same else "b")
-    future = two.blocked(late)
-    one.commit()
-    assert two.finish(future, late) == ("unchanged" if same else "updated")
+    assert meet(sessions, add("a"), add("a" if same else "b")) == (first_result, "unchanged" if same else "updated")
     assert titles(admin) == ["b" if not same else "old" if history is UPDATED else "a"]
     assert_consistent(admin)
 
 
 def test_first_add_and_update(sessions, admin):
     """An update that inserts and the first add at once: the add only fills."""
-    one, two = sessions
-    assert one.now(update("from update")) == "inserted"
     late = event("add", ', "title": "from add", "status": "park"')
-    future = two.blocked(late)
-    one.commit()
-    assert two.finish(future, late) == "updated"
+    assert meet(sessions, update("from update"), late) == ("inserted", "updated")
     assert query(admin, "SELECT title, status FROM vcc.tickets") == [("from update", "park")]
 
 
@@ -527,13 +497,7 @@ def test_first_add_and_update(sessions, admin):
 def test_first_adds_of_a_deleted_ticket(admin, sessions, history):
     """The first add was overtaken, another one that comes meanwhile is new: one of the two brings the ticket back."""
     prepare(admin, history)
-    one, two = sessions
-    assert one.now(add("a")) == "ignored"
-    late = add("b")
-    future = two.begin(late)
-    time.sleep(0.2)  # it may wait or not
-    one.commit()
-    assert two.finish(future, late) == "inserted"
+    assert meet(sessions, add("a"), add("b"), waits=False) == ("ignored", "inserted")
     assert titles(admin) == ["b"]
     assert_consistent(admin)
 
@@ -542,14 +506,8 @@ def test_first_adds_of_a_deleted_ticket(admin, sessions, history):
 def test_same_add_of_a_deleted_ticket(admin, sessions, history):
     """The same add from two senders' tries: neither counts as new beside the other."""
     prepare(admin, history)
-    one, two = sessions
-    first, late = add("a"), add("a")
-    result = one.now(first)
-    future = two.begin(late)
-    time.sleep(0.2)
-    one.commit()
-    assert (result, two.finish(future, late)) == (("ignored", "ignored") if history is DELETED_UNSEEN
-                                                  else ("inserted", "unchanged"))  # fmt: skip
+    results = meet(sessions, add("a"), add("a"), waits=False)
+    assert results == (("ignored", "ignored") if history is DELETED_UNSEEN else ("inserted", "unchanged"))
     assert query(admin, "SELECT count(*) FROM vcc.ticket_adds") == [(1 if history is DELETED_UNSEEN else 2,)]
     assert_consistent(admin)
 
@@ -561,13 +519,8 @@ def test_new_add_then_delete(admin, sessions):
     """The ticket is deleted, a new add is bringing it back, and another delete comes: it must not be lost between the
     old deletion that it sees and the new row that it does not."""
     prepare(admin, DELETED)
-    one, two = sessions
-    assert one.now(add("b")) == "inserted"
-    late = delete()
-    future = two.begin(late)
-    time.sleep(0.2)
-    one.commit()
-    result = two.finish(future, late)
+    first_result, result = meet(sessions, add("b"), delete(), waits=False)
+    assert first_result == "inserted"
     assert_consistent(admin)
     # Both orders are right for two hosts, but not a mixture.
     assert (result, titles(admin)) in [("deleted", []), ("unchanged", ["b"])]
@@ -578,26 +531,14 @@ def test_new_add_then_delete(admin, sessions):
 def test_repeated_delete_then_new_add(admin, sessions):
     """The second delete found nothing and is still open while the new add comes."""
     prepare(admin, DELETED)
-    one, two = sessions
-    assert one.now(delete()) == "unchanged"
-    late = add("b")
-    future = two.begin(late)
-    time.sleep(0.2)
-    one.commit()
-    assert two.finish(future, late) == "inserted"
+    assert meet(sessions, delete(), add("b"), waits=False) == ("unchanged", "inserted")
     assert titles(admin) == ["b"]
     assert_consistent(admin)
 
 
 def test_new_add_rolled_back_then_delete(admin, sessions):
     prepare(admin, DELETED)
-    one, two = sessions
-    assert one.now(add("b")) == "inserted"
-    late = delete()
-    future = two.begin(late)
-    time.sleep(0.2)
-    one.rollback()
-    assert two.finish(future, late) == "unchanged"
+    assert meet(sessions, add("b"), delete(), end=Session.rollback, waits=False) == ("inserted", "unchanged")
     assert titles(admin) == []
     assert query(admin, "SELECT count(*) FROM vcc.deleted_tickets") == [(1,)]
 
@@ -777,26 +718,19 @@ def test_batches_of_the_same_tickets(sessions, admin):
     """They take their locks in the same order, whatever the order of the events: the second waits, then sees all that the
     first did."""
     prepare(admin, ADDED)
-    one, two = sessions
     first = [update("a", 3), add("b", 1), delete(2), update("c", 3)]
-    assert one.now(first) == ["inserted", "updated", "unchanged", "updated"]
     batch = [update("d", 2), delete(1), update("c", 3), update("e", 1)]
-    future = two.blocked(batch)
-    one.commit()
-    assert two.finish(future, batch) == ["ignored", "deleted", "unchanged", "ignored"]
+    assert meet(sessions, first, batch) == (["inserted", "updated", "unchanged", "updated"],
+                                            ["ignored", "deleted", "unchanged", "ignored"])  # fmt: skip
     assert (titles(admin, 1), titles(admin, 2), titles(admin, 3)) == ([], [], ["c"])
     assert_consistent(admin)
 
 
 def test_repeat_among_fresh_events_while_the_first_is_open(sessions, admin):
     """The answer to a commit was lost, and the next try has new events with it."""
-    one, two = sessions
     first = [update("a", 1), delete(2), add("c", 3)]
-    assert one.now(first) == ["inserted", "unchanged", "inserted"]
-    batch = first + [update("d", 4), update("e", 1)]
-    future = two.blocked(batch)
-    one.commit()
-    assert two.finish(future, batch) == ["inserted", "unchanged", "inserted", "inserted", "updated"]
+    results = ["inserted", "unchanged", "inserted"]
+    assert meet(sessions, first, first + [update("d", 4), update("e", 1)]) == (results, results + ["inserted", "updated"])
     assert query(admin, "SELECT count(*), count(DISTINCT event_id) FROM vcc.ticket_events") == [(5, 5)]
     assert_consistent(admin)
 
@@ -875,12 +809,8 @@ def test_same_event_while_the_first_fails(admin, sessions, case):
     """The first one is undone: the second applies the event."""
     history, make, result = REPEATS[case]
     prepare(admin, history)
-    one, two = sessions
     arrival = make("new")
-    assert one.now(arrival) == result
-    future = two.blocked(arrival)
-    one.rollback()
-    assert two.finish(future, arrival) == result
+    assert meet(sessions, arrival, arrival, end=Session.rollback) == (result, result)
     assert query(admin, "SELECT result FROM vcc.ticket_events WHERE event_id = %s", str(arrival.id)) == [(result,)]
     assert_consistent(admin)
 

@@ -3,7 +3,6 @@ nothing that was not sent as an event, and an honest request beside it is answer
 
 import collections
 import contextlib
-import json
 import os
 import pathlib
 import random
@@ -17,17 +16,13 @@ import time
 
 import fastcgi
 import pytest
-from conftest import LOCATION, TICKETD, Handler, Nginx, send, wait_until
+from conftest import LOCATION, TICKETD, Handler, Nginx, body, send, wait_until
 from fastcgi import ABORT, BEGIN, END, PARAMS, STDIN, STDOUT
 
 DATA, GET_VALUES, UNKNOWN_TYPE = 8, 9, 11
 SANITIZED = "asan" in TICKETD or "tsan" in TICKETD
 TOKEN = "T0ken-of-the-desk"
 LONG = 32768  # from here on a request is gathered in memory
-
-
-def body(ticket, title="x"):
-    return json.dumps({"action": "update", "ticket": {"projectId": 1, "ticketId": ticket, "title": title}}).encode()
 
 
 def event(*attributes, ticket=2):

@@ -14,18 +14,14 @@ from datetime import datetime, timedelta, timezone
 
 import model
 import pytest
-from conftest import ROOT, TICKETD, environment, wait_until
+from conftest import TICKETD, body, command, environment, kill_amid, sample, wait_until
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def line(ticket, title="x", action="update", **more):
-    return json.dumps({"action": action, "ticket": {"projectId": 1, "ticketId": ticket, "title": title, **more}}).encode()
-
-
-def sample(name):
+def sample_line(name):
     """One of the vendor's, on one line."""
-    return json.dumps(json.loads((ROOT / f"tests/data/sample-{name}.json").read_bytes())).encode()
+    return json.dumps(json.loads(sample(name))).encode()
 
 
 class Importer:
@@ -79,9 +75,9 @@ def random_file(importer, seed, n):
     """A file of random events, and the model after them."""
     expected = model.Model()
     keys = [(130, n) for n in range(40)] + [(131, n) for n in range(40)]
-    lines = [body.replace(b"\n", b" ") for body in model.random_events(random.Random(seed), n, keys)]
-    for body in lines:
-        expected.apply(model.decode(body))
+    lines = [each.replace(b"\n", b" ") for each in model.random_events(random.Random(seed), n, keys)]
+    for each in lines:
+        expected.apply(model.decode(each))
     importer.write(*lines)
     return expected
 
@@ -91,15 +87,15 @@ def random_file(importer, seed, n):
 def test_samples_line_ends_and_bad_lines(importer, database):
     importer.settings["TICKETD_MAX_BODY_KB"] = 1
     lines = [
-        b"\xef\xbb\xbf" + sample("add") + b"\r\n",
+        b"\xef\xbb\xbf" + sample_line("add") + b"\r\n",
         b"\r\n",
         b"\n",
-        sample("update") + b"\n",
+        sample_line("update") + b"\n",
         b"{\n",
         b" \t \r\n",
-        line(1, "y" * 1024) + b"\r\n",
+        body(1, "y" * 1024) + b"\r\n",
         b'{"action":"add","ticket":{"ticketId":"a","ticket":{}}}\r\n',
-        sample("delete"),
+        sample_line("delete"),
     ]
     importer.path.write_bytes(b"".join(lines))
     status, count, err = importer.run()
@@ -118,7 +114,7 @@ def test_samples_line_ends_and_bad_lines(importer, database):
 
 def test_a_line_as_long_as_may_be(importer, database):
     importer.settings["TICKETD_MAX_BODY_KB"] = 1
-    fits = line(1, "y" * (1024 - len(line(1, ""))))
+    fits = body(1, "y" * (1024 - len(body(1, ""))))
     importer.path.write_bytes(fits + b"\r\n" + fits + b"\n" + fits + b" \n" + fits + b" \r\n" + fits + b" \r")
     status, count, err = importer.run()
     assert (status, count["lines"], count["too long"]) == (1, 5, 3)
@@ -134,7 +130,7 @@ def test_nothing_to_import(importer, database, content):
 
 
 def test_time_and_identifier_follow_from_the_file(importer, database):
-    importer.write(*[line(n) for n in range(3)], b"", line(9))
+    importer.write(*[body(n) for n in range(3)], b"", body(9))
     before = datetime.now(timezone.utc)
     assert importer.run()[0] == 0
     digest = hashlib.sha256(importer.path.read_bytes()).digest()
@@ -153,7 +149,7 @@ def test_time_and_identifier_follow_from_the_file(importer, database):
 def test_large_bodies(importer, database):
     """Batches are bounded by bytes too."""
     importer.settings["ASAN_OPTIONS"] = "quarantine_size_mb=1"
-    importer.write(*[line(n % 7, "y" * (1_000_000 + n)) for n in range(150)])
+    importer.write(*[body(n % 7, "y" * (1_000_000 + n)) for n in range(150)])
     process = importer.start(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert peak_memory(process) < 250_000
     assert process.returncode == 0
@@ -163,7 +159,7 @@ def test_large_bodies(importer, database):
 
 def test_what_the_database_refuses_has_its_line(importer, database):
     database.query("ALTER TABLE vcc.tickets ADD CONSTRAINT short CHECK (length(title) < 5)")
-    importer.write(*[line(1000 - n, "too long" if n in (3, 200, 700) else "ok") for n in range(800)])
+    importer.write(*[body(1000 - n, "too long" if n in (3, 200, 700) else "ok") for n in range(800)])
     status, count, err = importer.run()
     assert (status, count["inserted"], count["set aside"]) == (1, 797, 3)
     assert re.findall(r"^line (\d+): .*constraint short$", err, re.M) == ["4", "201", "701"]
@@ -174,7 +170,7 @@ def test_a_constraint_of_any_name(importer, database):
     name = """a "b", {c}|\\ 'd' é"""
     database.query('ALTER TABLE vcc.tickets ADD CONSTRAINT "{}" CHECK (length(title) < 5)'.format(name.replace('"', '""')))
     database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'two')")
-    importer.write(*[line(n, {7: "too long", 9: "two"}.get(n, "ok")) for n in range(50)])
+    importer.write(*[body(n, {7: "too long", 9: "two"}.get(n, "ok")) for n in range(50)])
     status, count, err = importer.run()
     assert (status, count["inserted"], count["set aside"]) == (1, 48, 2)
     reasons = [row[0] for row in database.query("SELECT reason FROM vcc.rejected_events ORDER BY last_event_id")]
@@ -193,7 +189,7 @@ def test_complaints_end_somewhere_and_are_harmless(importer):
 
 def test_many_lines_that_are_too_long(importer, database):
     importer.settings["TICKETD_MAX_BODY_KB"] = 1
-    importer.write(*[line(n, "y" * 1024 if n % 2 else "ok") for n in range(240)])
+    importer.write(*[body(n, "y" * 1024 if n % 2 else "ok") for n in range(240)])
     status, count, err = importer.run()
     assert (status, count["inserted"], count["too long"], count["set aside"]) == (1, 120, 120, 0)
     assert [int(n) for n in re.findall(r"^line (\d+): is longer", err, re.M)] == list(range(2, 202, 2))
@@ -214,7 +210,7 @@ def test_random_events_equal_the_model(importer, database):
 
 
 def test_the_same_file_again(importer, database):
-    importer.write(sample("add"), b"{", line(1, "a"), line(1, "b"), line(1, "a"), sample("delete"), sample("add"))
+    importer.write(sample_line("add"), b"{", body(1, "a"), body(1, "b"), body(1, "a"), sample_line("delete"), sample_line("add"))
     first = importer.run()
     before = journal(database), database.query("SELECT * FROM vcc.tickets")
     assert first[0] == 1 and "begun before" not in first[2]
@@ -239,16 +235,9 @@ def test_killed_again_and_again(importer, database):
     expected = random_file(importer, seed, 6000)
     counts = [0]
     for _ in range(40):
-        process = importer.start(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # Repeating what is applied is faster than applying it: the moment comes behind where the last one was.
-        wait_until(lambda: process.poll() is not None or
-                   database.value("SELECT count(*) FROM vcc.ticket_events") > counts[-1], 60)
-        time.sleep(rng.random() * 0.02)
-        process.kill()
-        process.wait()
-        wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' "
-                                          "AND datname = current_database()") == 0)
-        counts.append(database.value("SELECT count(*) FROM vcc.ticket_events"))
+        counts.append(kill_amid(importer.start, lambda: database.value("SELECT count(*) FROM vcc.ticket_events"), database,
+                                rng.random() * 0.02))
         if counts[-1] > 4000:
             break
     assert len([c for c in counts if 0 < c < 6000]) >= 2, counts
@@ -270,7 +259,7 @@ def test_two_at_once(importer, database):
 
 def test_standard_input(importer, database, folder):
     """A pipe, a file and a part of one; the same lines are the same import."""
-    content = b"".join(line(n, "x" * 1000) + b"\n" for n in range(500))
+    content = b"".join(body(n, "x" * 1000) + b"\n" for n in range(500))
     importer.path.write_bytes(b"skipped\n" + content)
     temporary = folder / "tmp"
     temporary.mkdir()
@@ -295,14 +284,14 @@ def test_standard_input(importer, database, folder):
 
 def test_no_room_for_a_copy(importer, folder):
     importer.settings["TMPDIR"] = str(folder / "missing")
-    status, _, err = importer.run("-", data=line(1))
+    status, _, err = importer.run("-", data=body(1))
     assert status == 2 and "TMPDIR" in err
 
 
 # What can go wrong
 
 def test_could_not_run(importer, database, cluster, folder):
-    importer.write(line(1))
+    importer.write(body(1))
     assert importer.run(folder / "missing")[::2][0] == 2
     status, count, err = importer.run(folder)
     assert (status, count) == (2, {}) and "directory" in err
@@ -315,7 +304,7 @@ def test_could_not_run(importer, database, cluster, folder):
     importer.settings["TICKETD_BATCH"] = "many"
     assert importer.run()[0] == 2
     for arguments in ([], ["a", "b"]):
-        wrong = subprocess.run([TICKETD, "import", *arguments], env=environment(), capture_output=True, text=True)
+        wrong = command("import", *arguments)
         assert wrong.returncode == 2 and "import FILE|-" in wrong.stderr
     assert journal(database) == []
 
@@ -323,7 +312,7 @@ def test_could_not_run(importer, database, cluster, folder):
 def test_the_database_stops_taking(importer, database):
     """A transaction of somebody else's holds a ticket in the middle of the file."""
     importer.settings.update(TICKETD_DB_TIMEOUT_MS=400, TICKETD_BATCH=100)
-    importer.write(*[line(n) for n in range(1000)])
+    importer.write(*[body(n) for n in range(1000)])
     database.query("INSERT INTO vcc.tickets (project_id, ticket_id, first_event_at, last_event_at) VALUES (1, 555, now(), now())")
     database.query("BEGIN; SELECT FROM vcc.tickets FOR UPDATE")
     status, count, err = importer.run()
@@ -351,7 +340,7 @@ def test_the_database_is_restarted_under_it(importer, database, cluster):
 @pytest.mark.parametrize("change", ["grows", "shrinks"])
 def test_the_file_changes_meanwhile(importer, database, change):
     importer.settings["TICKETD_BATCH"] = 100
-    importer.write(*[line(n) for n in range(5000)])
+    importer.write(*[body(n) for n in range(5000)])
     size = importer.path.stat().st_size
     database.query("BEGIN; LOCK TABLE vcc.tickets")
     process = importer.start()
@@ -359,7 +348,7 @@ def test_the_file_changes_meanwhile(importer, database, change):
     os.truncate(importer.path, size if change == "grows" else size // 2)
     if change == "grows":
         with open(importer.path, "ab") as file:
-            file.write(line(6000) + b"\n")
+            file.write(body(6000) + b"\n")
     database.query("COMMIT")
     out, err = process.communicate(timeout=20)
     if change == "grows":
@@ -372,7 +361,7 @@ def test_the_file_changes_meanwhile(importer, database, change):
 
 def test_interrupted(importer, database):
     importer.settings["TICKETD_BATCH"] = 100
-    importer.write(*[line(n) for n in range(5000)])
+    importer.write(*[body(n) for n in range(5000)])
     database.query("BEGIN; LOCK TABLE vcc.tickets")
     process = importer.start()
     wait_until(database.handler_waits_for_a_lock)
@@ -389,7 +378,7 @@ def test_interrupted(importer, database):
 
 
 def test_interrupted_twice_is_killed(importer, database):
-    importer.write(line(1))
+    importer.write(body(1))
     database.query("BEGIN; LOCK TABLE vcc.tickets")
     process = importer.start()
     wait_until(database.handler_waits_for_a_lock)
@@ -444,7 +433,7 @@ def screen(output):
 
 
 def test_progress_on_a_terminal(importer, database):
-    importer.write(*[line(n % 100, str(n)) for n in range(8000)], b"{", *[line(n % 100, "b" + str(n)) for n in range(8000)])
+    importer.write(*[body(n % 100, str(n)) for n in range(8000)], b"{", *[body(n % 100, "b" + str(n)) for n in range(8000)])
     start = time.monotonic()
     seen = watch(importer, TERM="xterm", TICKETD_BATCH=100)
     seconds = time.monotonic() - start
@@ -459,6 +448,6 @@ def test_progress_on_a_terminal(importer, database):
 
 
 def test_no_bar_where_there_is_no_terminal(importer, database):
-    importer.write(*[line(n % 100, str(n)) for n in range(8000)])
+    importer.write(*[body(n % 100, str(n)) for n in range(8000)])
     assert "\r" not in importer.run()[2]
     assert "importing" not in watch(importer, TERM="dumb")

@@ -1,13 +1,11 @@
 """What the handler does for the journal and for its neighbours in the database: partitions, time-outs, its name."""
 
-import json
 import subprocess
 import time
 
 import conftest
 import pytest
-from conftest import ROOT, wait_until
-from test_path import event
+from conftest import ROOT, event, wait_until
 from test_spool import ask
 
 PARTITIONS = """
@@ -15,7 +13,7 @@ PARTITIONS = """
 
 
 def post(handler, body):
-    return ask(handler.socket, json.dumps(body).encode())[0]
+    return ask(handler.socket, body)[0]
 
 
 def places(database):

@@ -7,9 +7,8 @@ import signal
 import time
 
 import pytest
-from conftest import LOCATION, Nginx, send, wait_until
+from conftest import LOCATION, Nginx, event, send, wait_until
 from test_metrics import scrape, value
-from test_path import event
 from test_spool import ask
 
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -59,7 +58,7 @@ def test_one_id_leads_to_the_next(start, folder, database, content, status, mess
 
 def test_an_event_that_is_stored_is_no_news(start):
     handler = start()
-    assert ask(handler.socket, json.dumps(event("add")).encode())[0] == 200
+    assert ask(handler.socket, event("add"))[0] == 200
     assert not said(handler, "inserted")
 
 
@@ -92,7 +91,7 @@ def test_levels_change_while_it_runs(start):
         handler.process.send_signal(signal_number)
         time.sleep(0.3)
         number += 1
-        assert ask(handler.socket, json.dumps(event("add", number)).encode())[0] == 200
+        assert ask(handler.socket, event("add", number))[0] == 200
         expected.append(then_shows)
         shown = [line for line in map(json.loads, handler.log.read_text().splitlines()) if line["msg"] == "inserted"]
         assert len(shown) == sum(expected)
@@ -114,7 +113,7 @@ def test_priorities_for_the_journal(start, folder, is_its_stream):
     (folder / "ticketd.log").touch()
     status = os.stat(folder / "ticketd.log")
     handler = start(JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino + (not is_its_stream)}", TICKETD_LOG_LEVEL="debug")
-    assert ask(handler.socket, json.dumps(event("add")).encode())[0] == 200
+    assert ask(handler.socket, event("add"))[0] == 200
     assert ask(handler.socket, b"{")[0] == 400
     handler.stop()
     found = {(line[:3], re.search(r"level=(\w+)", line)[1]) for line in handler.log.read_text().splitlines()}

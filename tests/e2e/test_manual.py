@@ -1,14 +1,12 @@
 """What is installed beside the program: the manual page, the template of settings, the completion of bash."""
 
-import json
 import re
 import subprocess
 
 import pytest
-from conftest import ROOT, TICKETD, environment
+from conftest import ROOT, TICKETD, command, event
 from test_lists import output, settings
 from test_metrics import families
-from test_path import event
 from test_spool import ask
 
 
@@ -69,7 +67,7 @@ def test_the_template_has_the_defaults(start, database):
     values = {name: value for _, name, value in uncommented()}
     assert values["TICKETD_WORKERS"] == "2" and values["TICKETD_LOG_LEVEL"] == "info"
     handler = start(**{name: value for name, value in values.items() if value and name != "TICKETD_AUTH"})
-    assert ask(handler.socket, json.dumps(event("add")).encode())[0] == 200
+    assert ask(handler.socket, event("add"))[0] == 200
     # And a line with its default says no more than no line: the help is made of the same list.
     of_help = dict(re.findall(r"^  (TICKETD_\S+) .*; default (.*)$", output("--help"), re.MULTILINE))
     assert {name: value for name, value in values.items() if value} == of_help
@@ -78,8 +76,7 @@ def test_the_template_has_the_defaults(start, database):
 def test_an_empty_setting_is_none(database, folder):
     """As the template has those without a default."""
     empty = {name: "" for _, name, value in uncommented() if not value}
-    done = subprocess.run([TICKETD, "check"], capture_output=True, text=True, env=environment(**{
-        **empty, "TICKETD_DATABASE": database.handler, "TICKETD_AUTH": "none"}))  # fmt: skip
+    done = command("check", **{**empty, "TICKETD_DATABASE": database.handler, "TICKETD_AUTH": "none"})
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -8,9 +8,8 @@ import random
 import time
 
 import model
-from conftest import wait_until
+from conftest import event, wait_until
 from test_logs import lines
-from test_path import event
 from test_spool import ask
 
 CLIENTS = 24
@@ -85,7 +84,7 @@ def test_hosts_with_writers_that_lock_in_other_orders(start, folder, database):
     handlers = [start_in(start, folder, name, TICKETD_SPOOL_DIR=str(folder / name / "spool")) for name in ("one", "two")]
     tickets = list(range(30))
     for ticket in tickets:
-        assert ask(handlers[0].socket, json.dumps(event("add", ticket)).encode())[0] == 200
+        assert ask(handlers[0].socket, event("add", ticket))[0] == 200
 
     def neighbour():
         for _ in range(4):

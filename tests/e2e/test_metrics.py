@@ -11,19 +11,11 @@ from collections import Counter
 
 import fastcgi
 import pytest
-from conftest import LOCATION, ROOT, send, wait_until
-from test_path import event
-from test_spool import Spool, ask, body
+from conftest import LOCATION, ROOT, body, event, send, wait_until
+from test_spool import ask, spool  # noqa: F401, a fixture
 
 SAMPLE = re.compile(r'^([a-z_]+)(?:\{(.*)\})? (-?[0-9.e+]+)$')
 NAME = re.compile(r"\b(?:ticketd|process)_[a-z_]+")
-
-
-@pytest.fixture
-def spool(folder, database):
-    spool = Spool(folder, database)
-    yield spool
-    spool.close()
 
 
 def get(handler, place):

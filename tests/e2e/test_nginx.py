@@ -8,8 +8,7 @@ import ssl
 import subprocess
 
 import pytest
-from conftest import LOCATION, ROOT, Nginx, free_port, send, wait_until
-from test_path import event
+from conftest import LOCATION, ROOT, Nginx, event, free_port, send, wait_until
 
 
 def uncomment(location, directive):

@@ -2,24 +2,15 @@
 
 import contextlib
 import json
-import subprocess
 
 import fastcgi
 import psycopg2
 import pytest
 from cluster import Cluster
-from conftest import ROOT, TICKETD, Database, Handler, environment, temporary_folder, wait_until
+from conftest import ROOT, Database, Handler, event, temporary_folder, wait_until
 
 NOTIFY = ROOT / "sql/optional/notify.sql"
 PUBLICATION = ROOT / "sql/optional/publication.sql"
-
-
-def event(action, ticket, **attributes):
-    return {"action": action, "ticket": {"projectId": 130, "ticketId": ticket, **attributes}}
-
-
-def request(content):
-    return fastcgi.request(json.dumps(content).encode())
 
 
 def submit(handler, *events):
@@ -27,7 +18,7 @@ def submit(handler, *events):
     results = []
     with fastcgi.Connection(handler.socket) as c:
         for each in events:
-            c.send(request(each))
+            c.send(fastcgi.request(each))
             answer = c.answer()
             assert answer.startswith("Status: 200"), answer
             results.append(json.loads(answer.partition("\r\n\r\n")[2])["result"])
@@ -115,10 +106,10 @@ def test_a_ticket_is_notified_once_a_commit(handler, database, listener):
     database.query("SELECT FROM vcc.tickets FOR UPDATE")
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(fastcgi.Connection(handler.socket)) for _ in range(41)]
-        connections[0].send(request(event("update", 9, title="waits")))
+        connections[0].send(fastcgi.request(event("update", 9, title="waits")))
         wait_until(database.handler_waits_for_a_lock, what="the first batch")
         for n, c in enumerate(connections[1:]):
-            c.send(request(event("update", n % 2, title=str(n))))
+            c.send(fastcgi.request(event("update", n % 2, title=str(n))))
         database.query("COMMIT")
         for c in connections:
             assert c.answer().startswith("Status: 200")
@@ -131,15 +122,14 @@ def test_nothing_is_notified_of_what_is_undone(handler, database, listener):
     notify_on(database)
     database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'refused')")
     with fastcgi.Connection(handler.socket) as c:
-        c.send(request(event("update", 1, title="refused")))
+        c.send(fastcgi.request(event("update", 1, title="refused")))
         assert c.answer().startswith("Status: 422")
     assert listener.heard() == []
 
 
 def test_notifications_survive_a_migrate_and_can_be_taken_off(handler, database, listener):
     notify_on(database)
-    subprocess.run([TICKETD, "migrate"], check=True, capture_output=True,
-                   env=environment(TICKETD_DATABASE=database.owner))  # fmt: skip
+    database.migrate()
     assert submit(handler, event("add", 1)) == ["inserted"]
     assert listener.heard() == [1]
     off = [line.strip("- ") for line in NOTIFY.read_text().splitlines() if "DROP FUNCTION" in line]
@@ -220,7 +210,7 @@ def test_a_subscriber_has_the_same_rows(publisher, subscriber):
                          event("delete", 4), event("update", 1, title="b"))  # fmt: skip
         assert results == ["updated", "inserted", "inserted", "deleted", "unchanged"]
         with fastcgi.Connection(handler.socket) as c:
-            c.send(request({}))
+            c.send(fastcgi.request({}))
             assert c.answer().startswith("Status: 422")
         # The large text is not sent again with an update of another column.
         assert submit(handler, event("update", 3, cc="office@example.com")) == ["updated"]

@@ -38,6 +38,13 @@ def test_files(package):
     assert not [name for name in listed if "local/" in name or not re.match("(usr|lib|etc)/", name)]
 
 
+def test_the_copyright_is_the_licence():
+    head, terms = (ROOT / "LICENSE").read_text().split("\n\n", 2)[1:]
+    told = re.sub(r"^ \.$", "", (ROOT / "debian/copyright").read_text(), flags=re.MULTILINE).split()
+    assert terms.split() == told[-len(terms.split()):]
+    assert head == "Copyright (c) 2026 the ticketd authors" and head.split()[2:] == told[told.index("2026"):][:4]
+
+
 def test_conffiles_and_version(package, tmp_path):
     output("dpkg-deb", "-e", package, tmp_path)
     assert (tmp_path / "conffiles").read_text() == "/etc/ticketd/ticketd.env\n"

@@ -14,15 +14,7 @@ import uuid
 import fastcgi
 import model
 import pytest
-from conftest import LOCATION, ROOT, send, wait_until
-
-
-def event(action, ticket=21, **attributes):
-    return {"action": action, "ticket": {"projectId": 130, "ticketId": ticket, **attributes}}
-
-
-def sample(name):
-    return (ROOT / f"tests/data/sample-{name}.json").read_bytes()
+from conftest import LOCATION, ROOT, event, sample, send, wait_until
 
 
 def test_the_vendors_samples(nginx, database):
@@ -142,7 +134,7 @@ def at_once(handler, database, bodies):
     database.query("BEGIN; LOCK TABLE vcc.tickets")
     with contextlib.ExitStack() as stack:
         first, *connections = [stack.enter_context(fastcgi.Connection(handler.socket)) for _ in range(len(bodies) + 1)]
-        first.send(fastcgi.request(json.dumps(event("delete", 999)).encode()))
+        first.send(fastcgi.request(event("delete", 999)))
         wait_until(database.handler_waits_for_a_lock)
         for connection, body in zip(connections, bodies):
             connection.send(fastcgi.request(body))
@@ -387,7 +379,7 @@ def test_idle_connections_delay_nobody(nginx, handler):
         for i in range(256):
             idle.append(fastcgi.Connection(handler.socket))
             if i % 2:
-                idle[-1].send(fastcgi.request(json.dumps(event("update", i)).encode()))
+                idle[-1].send(fastcgi.request(event("update", i)))
                 assert "inserted" in idle[-1].answer()
         start = time.monotonic()
         for i in range(20):
@@ -404,12 +396,12 @@ def exactly(text):
 
 def test_the_bodies_of_the_unit_tests(nginx, database):
     """Each of tests/data through the whole path: the same status, and what is stored is what was sent."""
-    bodies = sorted((ROOT / "tests/data").glob("*.json"))
+    bodies = sorted((ROOT / "tests/data").rglob("*.json"))
     assert len(bodies) > 300
     for path in bodies:
         outcome = re.search(r"^outcome (\w+)", path.with_suffix(".expect").read_text(), re.MULTILINE)[1]
         answer = send(nginx.port, path.read_bytes())
-        assert answer.status == (200 if outcome == "decoded" else int(outcome)), (path.name, answer.body)
+        assert answer.status == (200 if outcome == "decoded" else int(outcome)), (path, answer.body)
         if outcome == "decoded":
             journal = database.value("SELECT payload::text FROM vcc.ticket_events WHERE event_id = %s", answer.json["event"])
-            assert exactly(journal) == exactly(path.read_bytes().decode("utf-8-sig")), path.name
+            assert exactly(journal) == exactly(path.read_bytes().decode("utf-8-sig")), path

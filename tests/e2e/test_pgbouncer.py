@@ -1,17 +1,14 @@
 """A pooler between: a transaction at a time has a session, and another one next time."""
 
 import concurrent.futures
-import json
 import os
-import pathlib
 import shutil
 import subprocess
 import time
 
 import psycopg2
 import pytest
-from conftest import environment, stop, wait_until
-from test_path import event
+from conftest import environment, event, stop, wait_until
 from test_spool import ask
 
 pytestmark = pytest.mark.skipif(not (shutil.which("pgbouncer") or os.path.exists("/usr/sbin/pgbouncer")),
@@ -62,10 +59,6 @@ def pooler(folder, database):
     pooler.stop()
 
 
-def post(handler, content):
-    return ask(handler.socket, json.dumps(content).encode())
-
-
 def test_load_through_a_pooler(start, database, pooler):
     """Four writers share two sessions with others; refused events among it; nothing of ours stays in a session."""
     database.query("ALTER TABLE vcc.tickets ADD CHECK (title <> 'poison')")
@@ -85,7 +78,7 @@ def test_load_through_a_pooler(start, database, pooler):
         seen = []
         for i in range(40):
             title = "poison" if i % 10 == 9 else f"{n}/{i}"
-            seen.append(post(handler, event("update", n, title=title))[0])
+            seen.append(ask(handler.socket, event("update", n, title=title))[0])
         return seen
 
     with concurrent.futures.ThreadPoolExecutor(17) as pool:
@@ -104,23 +97,23 @@ def test_load_through_a_pooler(start, database, pooler):
 def test_time_outs_hold_all_the_same(start, database, pooler):
     """They are said in each transaction: nothing waits in the database longer than the handler does."""
     handler = start(TICKETD_DATABASE=pooler.conninfo, TICKETD_POOLER="transaction", TICKETD_DB_TIMEOUT_MS="1000")
-    assert post(handler, event("add"))[0] == 200
+    assert ask(handler.socket, event("add"))[0] == 200
     database.query("BEGIN; LOCK TABLE vcc.tickets")
     begun = time.monotonic()
-    assert post(handler, event("update", title="a"))[0] == 503
+    assert ask(handler.socket, event("update", title="a"))[0] == 503
     assert time.monotonic() - begun < 5
     wait_until(lambda: database.handler_waits_for_a_lock() == 0, 3, "the end of all waiting")
     database.query("COMMIT")
-    assert post(handler, event("update", title="b"))[0] == 200
+    assert ask(handler.socket, event("update", title="b"))[0] == 200
     assert database.value("SELECT title FROM vcc.tickets") == "b"
 
 
 def test_the_pooler_restarts(start, folder, database, pooler):
     """Its clients are thrown out; events are spooled, or tried again, and none is lost."""
     handler = start(TICKETD_DATABASE=pooler.conninfo, TICKETD_POOLER="transaction", TICKETD_SPOOL_DIR=str(folder / "spool"))
-    results = [post(handler, event("update", 1))[1]["result"]]
+    results = [ask(handler.socket, event("update", 1))[1]["result"]]
     pooler.stop()
-    results += [post(handler, event("update", n))[1]["result"] for n in range(2, 5)]
+    results += [ask(handler.socket, event("update", n))[1]["result"] for n in range(2, 5)]
     assert results == ["inserted"] + ["spooled"] * 3
     shutil.rmtree(pooler.folder)
     again = Pooler(folder, database)
@@ -137,7 +130,7 @@ def test_why_the_setting_is_there(start, database, pooler):
         pytest.skip("this pgbouncer knows prepared statements")
     handler = start(TICKETD_DATABASE=pooler.conninfo, TICKETD_WRITERS="4", TICKETD_DB_TIMEOUT_MS="300")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda n: post(handler, event("update", n))[0], range(40)))
+        statuses = list(pool.map(lambda n: ask(handler.socket, event("update", n))[0], range(40)))
     assert set(statuses) <= {200, 503}
     assert database.value("SELECT count(*) FROM vcc.tickets") >= statuses.count(200)
     assert "prepared statement" in handler.log.read_text()

@@ -4,12 +4,11 @@ import json
 import random
 import re
 import subprocess
-import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from conftest import TICKETD, environment, send, wait_until
+from conftest import TICKETD, environment, kill_amid, send
 from test_import import peak_memory
 
 START = datetime(2024, 2, 15, 12, tzinfo=timezone.utc)
@@ -239,15 +238,9 @@ def test_retry_killed(rejected, database):
     rejected.settings["TICKETD_BATCH"] = 50
     left = [n]
     for _ in range(30):
-        process = rejected.start("retry")
-        wait_until(lambda: process.poll() is not None or
-                   database.value("SELECT count(*) FROM vcc.rejected_events") < left[-1], 30)
-        time.sleep(random.random() * 0.05)
-        process.kill()
-        process.communicate()
-        wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'handler' "
-                                          "AND datname = current_database()") == 0)
-        left.append(database.value("SELECT count(*) FROM vcc.rejected_events"))
+        left.append(kill_amid(lambda: rejected.start("retry"),
+                              lambda: database.value("SELECT count(*) FROM vcc.rejected_events"), database,
+                              random.random() * 0.05))
         assert database.value("SELECT count(*) FROM vcc.ticket_events") == n - left[-1]
         if left[-1] < 1500:
             break

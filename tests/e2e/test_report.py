@@ -11,8 +11,7 @@ from urllib.parse import quote
 
 import fastcgi
 import pytest
-from conftest import Nginx, fcgiwrap, send, wait_until
-from test_path import event
+from conftest import Nginx, event, fcgiwrap, send, wait_until
 from test_spool import ask
 from test_upgrade import APPLY
 
@@ -208,7 +207,7 @@ def test_the_writers_role_may_not(start, folder):
     status, answer, _ = ask(handler.socket, b"", method="GET", uri=PATH)
     assert (status, answer["report"]) == (200, None)
     assert "GRANT vcc_reader" in answer["problem"]
-    assert ask(handler.socket, json.dumps(event("add")).encode())[0] == 200
+    assert ask(handler.socket, event("add"))[0] == 200
 
 
 def test_a_connection_of_its_own_that_only_reads(site, database):

@@ -13,18 +13,9 @@ import time
 import fastcgi
 import psycopg2
 import pytest
-from conftest import TICKETD, environment, fcgiwrap, free_port, stop, wait_until
+from conftest import TICKETD, body, command, environment, fcgiwrap, free_port, stop, wait_until
 
 BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"x"}}'
-
-
-def body(ticket, title):
-    return json.dumps({"action": "update", "ticket": {"projectId": 1, "ticketId": ticket, "title": title}}).encode()
-
-
-def run(*arguments, **settings):
-    return subprocess.run([TICKETD, *arguments], env=environment(**settings), capture_output=True, text=True, timeout=20,
-                          stdin=subprocess.DEVNULL)
 
 
 # Configuration and commands
@@ -44,27 +35,27 @@ def run(*arguments, **settings):
     ({"TICKETD_LISTEN": "unix:/nowhere/x"}, ["/nowhere/x", "No such file"]),
 ])
 def test_a_bad_setting_stops_the_start(settings, words):
-    result = run(**{"TICKETD_AUTH": "none", "TICKETD_LISTEN": "unix:/nowhere/x", **settings})
+    result = command(**{"TICKETD_AUTH": "none", "TICKETD_LISTEN": "unix:/nowhere/x", **settings})
     assert result.returncode == 1
     for word in words:
         assert word in result.stderr
 
 
 def test_commands():
-    assert run("--version").stdout.startswith("ticketd ")
-    help_text = run("--help").stdout
+    assert command("--version").stdout.startswith("ticketd ")
+    help_text = command("--help").stdout
     assert "migrate" in help_text and "TICKETD_DATABASE" in help_text
-    assert run("nonsense").returncode == 2
-    assert "subStatus\tsub_status\ttext" in run("fields").stdout
+    assert command("nonsense").returncode == 2
+    assert "subStatus\tsub_status\ttext" in command("fields").stdout
 
 
 def test_migrate_twice_and_at_once(cluster):
     cluster.createdb("fresh")
     conninfo = cluster.conninfo("fresh")
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: run("migrate", TICKETD_DATABASE=conninfo), range(4)))
+        results = list(pool.map(lambda _: command("migrate", TICKETD_DATABASE=conninfo), range(4)))
     assert [r.returncode for r in results] == [0] * 4, [r.stderr for r in results]
-    assert run("migrate", TICKETD_DATABASE=conninfo).returncode == 0
+    assert command("migrate", TICKETD_DATABASE=conninfo).returncode == 0
 
 
 def test_a_migration_that_cannot_be_recorded(cluster):
@@ -73,7 +64,7 @@ def test_a_migration_that_cannot_be_recorded(cluster):
     with contextlib.closing(psycopg2.connect(conninfo)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA vcc")
         cursor.execute("CREATE TABLE vcc.migrations (version integer, name varchar(3), applied_at timestamptz)")
-    done = run("migrate", TICKETD_DATABASE=conninfo)
+    done = command("migrate", TICKETD_DATABASE=conninfo)
     assert done.returncode == 1
     assert "migration failed" in done.stderr and "001_tickets" in done.stderr and "value too long" in done.stderr
 
@@ -82,10 +73,9 @@ def test_a_migration_that_cannot_be_recorded(cluster):
 
 def test_socket_mode_and_no_stealing(folder, database, handler):
     assert os.stat(handler.socket).st_mode & 0o777 == 0o660
-    second = run(TICKETD_LISTEN=f"unix:{handler.socket}", TICKETD_AUTH="none", TICKETD_DATABASE=database.handler)
+    second = command(TICKETD_LISTEN=f"unix:{handler.socket}", TICKETD_AUTH="none", TICKETD_DATABASE=database.handler)
     assert second.returncode == 1 and "another process listens there" in second.stderr
-    handler.process.kill()
-    handler.process.wait()
+    handler.kill()
     assert os.path.exists(handler.socket)  # stale
     handler.start()
     with fastcgi.Connection(handler.socket) as c:
@@ -99,7 +89,7 @@ def test_socket_mode_and_no_stealing(folder, database, handler):
 def test_a_file_in_the_way_is_left_alone(folder, database):
     path = folder / "precious"
     path.write_text("data")
-    result = run(TICKETD_LISTEN=f"unix:{path}", TICKETD_AUTH="none", TICKETD_DATABASE=database.handler)
+    result = command(TICKETD_LISTEN=f"unix:{path}", TICKETD_AUTH="none", TICKETD_DATABASE=database.handler)
     assert result.returncode == 1 and path.read_text() == "data"
 
 
@@ -115,7 +105,7 @@ def test_tcp(database, host, address):
             for content in BODY, body(3, "y" * 300000), BODY:
                 c.send(fastcgi.request(content))
                 assert "Status: 200" in c.answer()
-        second = run(TICKETD_LISTEN=f"{host}:{port}", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
+        second = command(TICKETD_LISTEN=f"{host}:{port}", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
         assert second.returncode == 1 and "in use" in second.stderr
     finally:
         assert stop(process) == 0
@@ -193,7 +183,7 @@ def test_cgi_through_fcgiwrap(folder, database):
 
 
 def test_cgi_that_cannot_start_answers_503(folder):
-    result = run(GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="POST", TICKETD_NONSENSE="1")
+    result = command(GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="POST", TICKETD_NONSENSE="1")
     assert result.stdout.startswith("Status: 503") and "Retry-After" in result.stdout
     assert "TICKETD_NONSENSE" in result.stderr
 

@@ -12,22 +12,16 @@ import signal
 import socket
 import stat
 import struct
-import subprocess
 import threading
 import time
 
 import fastcgi
 import psycopg2
 import pytest
-from conftest import TICKETD, Handler, environment, fcgiwrap, wait_until
-from test_path import event
+from conftest import Handler, body, command, event, fcgiwrap, wait_until
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files to another user")
 NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="needs an ordinary user: root may write everywhere")
-
-
-def body(ticket, title):
-    return json.dumps({"action": "update", "ticket": {"projectId": 1, "ticketId": ticket, "title": title}}).encode()
 
 
 def ask(path, content, **more):
@@ -64,8 +58,7 @@ class Spool:
         return self.handlers[-1]
 
     def command(self, *arguments, **settings):
-        return subprocess.run([TICKETD, *arguments], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
-                              env=environment(**{"TICKETD_DATABASE": self.database.handler, **self.settings, **settings}))
+        return command(*arguments, **{"TICKETD_DATABASE": self.database.handler, **self.settings, **settings})
 
     def drain(self):
         done = self.command("spool", "drain", TICKETD_DB_TIMEOUT_MS=5000)
@@ -148,8 +141,7 @@ def test_new_events_join_the_tail(spool):
 def test_a_start_drains_what_is_there(spool):
     away = spool.handler(reachable=False)
     assert result(away, body(1, "1")) == "spooled"
-    away.process.kill()
-    away.process.wait()
+    away.kill()
     spool.handler(name="two")
     wait_until(lambda: spool.journal() == ["1"])
     wait_until(lambda: not spool.segments())
@@ -441,8 +433,7 @@ def test_a_server_that_shuts_down_in_a_batch(folder, database):
     try:
         for n in range(24):  # the moment is met by chance, in one of ten
             ender.armed, ender.moment = 1, 0.0001 + n * 0.000025
-            done = subprocess.run([TICKETD, "import", str(file)], env=environment(TICKETD_DATABASE=conninfo),
-                                  capture_output=True, timeout=20)  # fmt: skip
+            done = command("import", str(file), TICKETD_DATABASE=conninfo)
             assert (done.returncode, ender.armed) == (0, 0), done.stderr
             assert database.query("SELECT count(*), count(DISTINCT event_id) FROM vcc.ticket_events") == [(600, 600)]
             database.query("TRUNCATE vcc.tickets, vcc.ticket_events, vcc.ticket_adds, vcc.imports")
@@ -675,7 +666,7 @@ def test_what_was_set_aside_stays_so_when_a_drain_begins_again(start, folder, da
     handler = start(**settings, TICKETD_DATABASE="host=/nonexistent")
     for ticket, attributes in ((1, {"title": "first"}), (1, {"title": "second", "status": "park"}), (2, {"status": "park"}),
                                (3, {"status": "closed"})):  # fmt: skip
-        assert ask(handler.socket, json.dumps(event("update", ticket, **attributes)).encode())[1]["result"] == "spooled"
+        assert ask(handler.socket, event("update", ticket, **attributes))[1]["result"] == "spooled"
     assert handler.stop() == 0
 
     database.query("""INSERT INTO vcc.tickets (project_id, ticket_id, status, first_event_at, last_event_at)

@@ -18,9 +18,9 @@ from datetime import datetime, timedelta, timezone
 import fastcgi
 import pytest
 from cluster import Cluster
-from conftest import ROOT, TICKETD, Database, Handler, environment, wait_until
+from conftest import ROOT, TICKETD, Database, Handler, environment, event, wait_until
 from test_many_handlers import start_in
-from test_optional import event, request, stopping, submit
+from test_optional import stopping, submit
 from test_spool import ask
 
 FIRST, ALWAYS_LAST = 0, 999  # run at every migrate: see handler/store/store_migrate.c
@@ -186,7 +186,7 @@ def test_a_migration_while_a_handler_is_busy(start, database, next_program, sett
             with fastcgi.Connection(handler.socket) as c:
                 while not done.is_set():
                     ticket = n * 10 + len(sent) % 10  # its events are sent by this thread alone
-                    c.send(request(event("update", ticket, title=str(len(sent)), priority=n)))
+                    c.send(fastcgi.request(event("update", ticket, title=str(len(sent)), priority=n)))
                     answer = c.answer()
                     assert answer.startswith("Status: 200"), answer
                     sent.append(json.loads(answer.partition("\r\n\r\n")[2])["event"])

@@ -318,8 +318,7 @@ class Torture:
 
     def kill_daemons(self):
         for daemon in self.daemons.values():
-            daemon.process.kill()
-            daemon.process.wait()
+            daemon.kill()
 
     def end(self, daemon, how=None):
         """Ends a daemon, by chance one way or the other."""
@@ -329,8 +328,7 @@ class Torture:
             status = daemon.stop()
             self.check(status == 0, f"SIGTERM: status {status}: {daemon.log.read_text(errors='replace')[-300:]}")
         else:
-            daemon.process.kill()
-            daemon.process.wait()
+            daemon.kill()
 
     def nowhere(self):
         """What stands for a database and leads to none."""

@@ -112,13 +112,9 @@ static void test_tokens(void **state)
         {"", "Basic alpha", false},
         {"", "Beareralpha", false},
     };
-    const struct conf conf = {.token = "alpha\n\nbeta gamma\r\n",
-                              .token_file = "",
-                              .token_param = "secret-key",
-                              .cipher = "",
-                              .cipher_key = "",
-                              .cipher_key_file = "",
-                              .auth = AUTH_TOKEN};
+    struct conf conf = nothing;
+    conf.token = "alpha\n\nbeta gamma\r\n";
+    conf.auth = AUTH_TOKEN;
     struct auth *auth = auth_open(&conf);
 
     assert_non_null(auth);

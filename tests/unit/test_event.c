@@ -1,6 +1,6 @@
-/* Decoding. Each pair of files in TEST_DATA is a case: NAME.json, the body, and NAME.expect, what must come of it.
- * NAME.expect is the event as describe() writes it; a line that begins with # says what the case is for. The lines
- * `detail …` that explain a fault may be left out, all of them or none. A new case is two new files. */
+/* Decoding. Each pair of files in a folder of TEST_DATA is a case: NAME.json, the body, and NAME.expect, what must come
+ * of it. NAME.expect is the event as describe() writes it; a line that begins with # says what the case is for. The
+ * lines `detail …` that explain a fault may be left out, all of them or none. A new case is two new files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 #include "event/event.h"
 #include "event/timestamp.h"
 
-#include <dirent.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -383,7 +383,7 @@ static void test_truncated(void **state)
 {
     (void)state;
     size_t length;
-    char *body = read_file("sample-add", ".json", &length);
+    char *body = read_file("sample/add", ".json", &length);
     while (length > 0 && body[length - 1] == '\n')
         length--;
     for (size_t cut = 0; cut < length; cut++) {
@@ -405,28 +405,27 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Every NAME that has a body or an expectation: one without the other fails. */
+/* A NAME that has a body or an expectation: one without the other fails. */
+static int find_case(const char *path, const struct stat *status, int type, struct FTW *place)
+{
+    (void)status;
+    const char *name = path + strlen(TEST_DATA "/"), *dot = strrchr(path + place->base, '.');
+    if (type != FTW_F || !dot || (strcmp(dot, ".json") != 0 && strcmp(dot, ".expect") != 0))
+        return 0;
+    if (case_count == CASES_MAX) {
+        fprintf(stderr, "CASES_MAX is too small\n");
+        exit(1);
+    }
+    cases[case_count++] = strndup(name, (size_t)(dot - name));
+    return 0;
+}
+
 static void find_cases(void)
 {
-    DIR *directory = opendir(TEST_DATA);
-    if (!directory) {
+    if (nftw(TEST_DATA, find_case, 16, FTW_PHYS) != 0) {
         perror(TEST_DATA);
         exit(1);
     }
-    for (struct dirent *entry; (entry = readdir(directory));) {
-        char *name = strdup(entry->d_name), *dot = strrchr(name, '.');
-        if (!dot || dot == name || (strcmp(dot, ".json") != 0 && strcmp(dot, ".expect") != 0)) {
-            free(name);
-            continue;
-        }
-        if (case_count == CASES_MAX) {
-            fprintf(stderr, "CASES_MAX is too small\n");
-            exit(1);
-        }
-        *dot = '\0';
-        cases[case_count++] = name;
-    }
-    closedir(directory);
     qsort(cases, case_count, sizeof(cases[0]), compare_names);
     size_t kept = 0;
     for (size_t i = 0; i < case_count; i++) {

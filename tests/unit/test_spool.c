@@ -190,16 +190,16 @@ static void test_draining_without_memory(void **state)
         assert_int_equal(events[i].outcome, OUTCOME_SPOOLED);
         event_free(&events[i]);
     }
-    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC), before = dup(STDERR_FILENO);
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     for (long n = 0; failed; n++) {
         struct store *store = store_open(&conf, &stop_at);
         struct drain *drain = drain_open(&conf, store, NULL, NULL);
         struct spool_note note;
-        dup2(nowhere, STDERR_FILENO);
+        int before = redirect(nowhere);
         fail_allocations_after(n);
         enum drained result = drain_run(drain);
         failed = stop_failing_allocations();
-        dup2(before, STDERR_FILENO);
+        put_back(before);
         assert_true(result == DRAIN_STOPPED || (result == DRAIN_FAILED && failed));
         last_error(path, SPOOL_DRAIN, &note);
         assert_string_equal(note.error, result == DRAIN_FAILED
@@ -211,7 +211,6 @@ static void test_draining_without_memory(void **state)
         assert_true(n < 5000);
     }
     close(nowhere);
-    close(before);
     spool_close(spool);
     remove_spool(path);
 }
