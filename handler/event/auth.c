@@ -1,43 +1,37 @@
 /* On the path between the request and its body: tokens let in. */
 #include "event/auth.h"
 #include "base/log.h"
+#include "event/digest.h"
 #include "event/query.h"
 #include "event/secrets.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define TOKEN_DIGEST 32 /* bytes of SHA-256 */
-#define BEARER       "Bearer "
+#define BEARER "Bearer "
 
 struct auth {
     const struct conf *conf;
     pthread_rwlock_t lock; /* for what auth_reload changes */
-    uint8_t (*tokens)[TOKEN_DIGEST];
+    uint8_t (*tokens)[DIGEST_SIZE];
     size_t token_count;
 };
-
-static bool digest(const void *bytes, size_t length, uint8_t value[TOKEN_DIGEST])
-{
-    return EVP_Q_digest(NULL, "SHA256", NULL, bytes, length, value, NULL) == 1;
-}
 
 /* Looks at every token whatever comes of the first, and at digests, which all have one length: the time it takes tells
  * nothing of how near a guess is. */
 static bool is_token(struct auth *auth, const char *bytes, size_t length)
 {
-    uint8_t value[TOKEN_DIGEST];
+    uint8_t value[DIGEST_SIZE];
     int found = 0;
 
-    if (length == 0 || !digest(bytes, length, value))
+    if (length == 0 || !digest_of(bytes, length, value))
         return false;
     pthread_rwlock_rdlock(&auth->lock);
     for (size_t i = 0; i < auth->token_count; i++)
-        found |= CRYPTO_memcmp(auth->tokens[i], value, TOKEN_DIGEST) == 0;
+        found |= CRYPTO_memcmp(auth->tokens[i], value, DIGEST_SIZE) == 0;
     pthread_rwlock_unlock(&auth->lock);
     return found;
 }
@@ -72,11 +66,11 @@ bool auth_allows(struct auth *auth, const char *query, const char *authorization
 /* The digests of the tokens; the tokens themselves are not kept. */
 static bool keep(struct auth *auth, const struct secrets *tokens)
 {
-    uint8_t(*digests)[TOKEN_DIGEST] = calloc(tokens->count + 1, sizeof(*digests));
+    uint8_t(*digests)[DIGEST_SIZE] = calloc(tokens->count + 1, sizeof(*digests));
     bool good = digests;
 
     for (size_t i = 0; good && i < tokens->count; i++)
-        good = digest(tokens->all[i].bytes, tokens->all[i].length, digests[i]);
+        good = digest_of(tokens->all[i].bytes, tokens->all[i].length, digests[i]);
     if (!good) {
         free(digests);
         return false;

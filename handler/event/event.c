@@ -444,7 +444,7 @@ bool event_decode(struct event *event)
     if (root && notes.has_nul)
         refuse_nuls(event, root, NULL);
     if (root && notes.has_giant_numbers)
-        add_fault(event, NULL, "holds numbers with exponents of over a million digits in all");
+        add_fault(event, NULL, "holds a number of more than 1,000 digits, written out (or many, of a million in all)");
     if (root && decode_envelope(event, root, &ticket))
         decode_ticket(event, &ticket);
     good = event->refusal != OUTCOME_NONE || keep_texts(event, &ticket);

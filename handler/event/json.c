@@ -6,7 +6,8 @@
 
 /* cJSON's own limit (CJSON_NESTING_LIMIT): reached here first, it can be named in the answer. */
 #define DEPTH_MAX     1000
-#define EXPONENTS_MAX 1000000
+#define EXPONENTS_MAX 1000000 /* of all numbers of a body together */
+#define DIGITS_MAX    1000    /* of one number, written out */
 
 struct scan {
     const unsigned char *at; /* after a failure: the byte that is wrong */
@@ -97,14 +98,18 @@ static bool skip_digits(struct scan *s)
     return true;
 }
 
-/* numeric, which jsonb holds, has as many digits as the exponent says. */
-static void add_exponent(struct scan *s, const unsigned char *digits)
+/* numeric, which jsonb holds, is written out with as many digits as the exponent says; so it is by each SELECT and
+ * dump. */
+static void add_digits(struct scan *s, const unsigned char *digits, size_t written)
 {
-    long exponent = 0;
+    size_t exponent = 0;
+
     for (; digits < s->at && exponent <= EXPONENTS_MAX; digits++)
-        exponent = exponent * 10 + (*digits - '0');
+        exponent = exponent * 10 + (size_t)(*digits - '0');
     if (s->exponents <= EXPONENTS_MAX)
-        s->exponents += exponent;
+        s->exponents += (long)exponent;
+    if (written + exponent > DIGITS_MAX)
+        s->exponents = EXPONENTS_MAX + 1;
 }
 
 /* RFC 8259 section 6. */
@@ -114,6 +119,7 @@ static const char *check_number(struct scan *s)
 
     if (*s->at == '-')
         s->at++;
+    const unsigned char *first = s->at;
     bool zero = is_digit(s) && *s->at == '0';
     if (zero)
         s->at++;
@@ -121,20 +127,23 @@ static const char *check_number(struct scan *s)
         return malformed;
     while (is_digit(s))
         s->at++;
+    size_t written = (size_t)(s->at - first);
     if (s->at < s->end && *s->at == '.') {
         s->at++;
         if (!skip_digits(s))
             return malformed;
+        written = (size_t)(s->at - first) - 1;
     }
+    const unsigned char *digits = s->at; /* of the exponent */
     if (s->at < s->end && (*s->at | 0x20) == 'e') {
         s->at++;
         if (s->at < s->end && (*s->at == '+' || *s->at == '-'))
             s->at++;
-        const unsigned char *digits = s->at;
+        digits = s->at;
         if (!skip_digits(s))
             return malformed;
-        add_exponent(s, digits);
     }
+    add_digits(s, digits, written);
     return NULL;
 }
 

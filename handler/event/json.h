@@ -10,7 +10,7 @@
 /* What is good JSON and all the same cannot be stored. */
 struct json_notes {
     bool has_nul;           /* a string holds an escaped U+0000 */
-    bool has_giant_numbers; /* all exponents together come to more than a million digits, which jsonb would write out */
+    bool has_giant_numbers; /* one of more than 1,000 digits, written out, or of a million in all */
 };
 
 /* Looks for invalid UTF-8 (RFC 3629), control characters, malformed numbers and malformed or lone-surrogate escapes.
