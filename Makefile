@@ -27,10 +27,13 @@ OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(SOURCES)) $(BUILD)/sql.o
 MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
-EMBEDDED = $(filter-out sql/citus.sql,$(sort $(wildcard sql/*.sql)))
+# sql/ with its placeholders filled in; what is different where the database is distributed is in build/sql/citus.
+SQL      = $(patsubst sql/%,$(BUILD)/sql/%,$(sort $(wildcard sql/*.sql sql/*/*.sql)))
+CITUS    = $(patsubst sql/functions/%,$(BUILD)/sql/citus/%,$(shell grep -l '{project}' sql/functions/*.sql))
+EMBEDDED = $(filter-out $(BUILD)/sql/optional/% $(BUILD)/sql/citus/citus.sql,$(SQL)) $(CITUS)
 
 .PHONY: all run check unit screenshot docs bench scale torture coverage fuzz fuzzers deb deb-check install clean
-all: $(BUILD)/ticketd
+all: $(BUILD)/ticketd $(SQL)
 
 run:
 	@tools/install run
@@ -119,7 +122,18 @@ $(BUILD)/%.o: $(BUILD)/%.c
 	@echo '  CC $<'
 	@$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(BUILD)/sql.c: tools/embed $(EMBEDDED) | $(BUILD)
+$(BUILD)/sql/%.sql: sql/%.sql tools/expand handler/event/fields.def
+	@mkdir -p $(@D)
+	@tools/expand $< > $@.new
+	@mv $@.new $@
+
+$(CITUS): $(BUILD)/sql/citus/%.sql: sql/functions/%.sql tools/expand handler/event/fields.def
+	@mkdir -p $(@D)
+	@TARGET=citus tools/expand $< > $@.new
+	@mv $@.new $@
+
+# The folders tell that a file is gone.
+$(BUILD)/sql.c: tools/embed $(EMBEDDED) $(wildcard sql/*/) | $(BUILD)
 	@tools/embed $(EMBEDDED) > $@.new
 	@mv $@.new $@
 
@@ -153,13 +167,14 @@ SHARE    = $(DESTDIR)$(PREFIX)/share
 SETTINGS = $(DESTDIR)$(SYSCONFDIR)/ticketd/ticketd.env
 PLACES   = sed 's|/usr/local/s|$(PREFIX)/s|g; s|/etc/ticketd/|$(SYSCONFDIR)/ticketd/|g'
 
-install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env
+install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL) $(CITUS)
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
 	install -D -m 644 -t $(SHARE)/ticketd/nginx nginx/*.conf
 	install -D -m 644 -t $(SHARE)/ticketd/apache contrib/apache/*
 	$(PLACES) -i $(SHARE)/ticketd/nginx/* $(SHARE)/ticketd/apache/*
-	install -D -m 644 -t $(SHARE)/ticketd/sql sql/*.sql sql/README.md
-	install -D -m 644 -t $(SHARE)/ticketd/sql/optional sql/optional/*.sql
+	install -D -m 644 -t $(SHARE)/ticketd/sql sql/README.md $(BUILD)/sql/citus/citus.sql
+	install -D -m 644 -t $(SHARE)/ticketd/sql/optional $(filter $(BUILD)/sql/optional/%,$(SQL))
+	install -D -m 644 -t $(SHARE)/doc/ticketd/docs docs/*
 	install -D -m 644 -t $(SHARE)/doc/ticketd README.md SECURITY.md
 	install -D -m 644 -t $(SHARE)/ticketd/monitoring contrib/monitoring/*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard dashboard/*.*

@@ -71,11 +71,7 @@ struct event {
     size_t fault_count;
     char *reason;      /* the same in one text; see event_reason */
     bool was_rejected; /* it comes from vcc.rejected_events: applying it removes it there */
-    bool repeat;       /* it may have been applied before */
-
-    /* The store's own. */
-    unsigned turn; /* its place in the batch, then among the events of its ticket there */
-    bool alone;    /* not to be applied in one call with others */
+    bool waited; /* it was spooled, set aside, imported or tried before: it may be applied already, or later ones */
 };
 
 /* Makes an empty event that owns `body` (from malloc, `length` bytes and a NUL behind them; freed by

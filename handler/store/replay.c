@@ -50,7 +50,7 @@ static bool add_next(struct batch *batch)
 
     event_init(event, NULL, 0);
     batch->ended = !replay->next(replay->source, event);
-    event->repeat = true; /* who replayed it before may have been ended behind the commit */
+    event->waited = true;
     batch->failed = !batch->ended && event->refusal == OUTCOME_NONE && !event_decode(event);
     if (batch->failed)
         log_line(LOG_ERROR, "out of memory");

@@ -1,22 +1,34 @@
-/* The files of sql/, embedded at build by tools/embed. */
+/* The files of sql/, expanded by tools/expand and embedded by tools/embed at build. */
 #ifndef TICKETD_SQL_H
 #define TICKETD_SQL_H
 
+/* A numbered file of sql/schema/. */
 struct migration {
     int version;
     const char *name;
-    const char *sql;
+    const char *const *statements; /* up to NULL: one by one, for Citus takes no several at once */
 };
 
-/* The numbered files in their order: 0 runs before the others and 999 after them, at every migrate. */
+/* In their order. 0 runs before the others at every migrate. */
 extern const struct migration sql_migrations[];
 extern const int sql_migration_count;
 
-/* The version of the schema that this program works with: the highest number below 999. */
+/* The version of the schema that this program works with: the highest number. */
 extern const int sql_schema_version;
 
+/* A file of sql/functions/ or sql/views/, or comments.sql. */
+struct definition {
+    const char *name; /* with its folder */
+    const char *sql;
+    const char *distributed; /* what it is where the database is distributed; NULL: the same */
+};
+
+/* In the order in which they can be made. */
+extern const struct definition sql_definitions[];
+extern const int sql_definition_count;
+
+/* The files of sql/queries/. */
 extern const char sql_apply_events[];
-extern const char sql_apply_event[];
 extern const char sql_is_distributed[];
 extern const char sql_reject_event[];
 extern const char sql_forget_rejected[];
@@ -29,5 +41,21 @@ extern const char sql_set_timeouts[];
 extern const char sql_report[];
 extern const char sql_report_ticket[];
 extern const char sql_report_limits[];
+
+/* Of migrate alone. */
+extern const char sql_migrate_begin[];
+extern const char sql_foreign_object[];
+extern const char sql_migrated_version[];
+extern const char sql_record_migration[];
+extern const char sql_remember_grants[];
+extern const char sql_is_defined[];
+extern const char sql_set_definition[];
+extern const char sql_define[];
+extern const char sql_forgotten_definitions[];
+extern const char sql_record_definition[];
+extern const char sql_grant_roles[];
+extern const char sql_distribute[];
+extern const char sql_move_extra[];
+extern const char sql_user_triggers[];
 
 #endif

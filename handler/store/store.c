@@ -6,60 +6,22 @@
 #include "base/text.h"
 #include "store/store_pipeline.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The verdict on an event that PostgreSQL refuses: what it names, never what the event holds. `column` and `constraint`
- * may be NULL or empty. */
-static void refuse_by_sqlstate(struct event *event, const char *state, const char *column, const char *constraint)
-{
-    enum field field = column && *column ? event_field_by_column(column) : FIELD_COUNT;
-    struct text pointer = {0}, detail = {0};
+#define JOURNAL   "ticket_events"           /* so begin the names of its partitions */
+#define SMALL     16                        /* events of a pipeline after one was refused in a larger one */
+#define SET_ASIDE "it was set aside before" /* of vcc.apply_events */
+#define PAUSE_MS  10                        /* before a ticket that cannot be written is tried again */
 
-    text_append(&pointer, field < FIELD_COUNT ? "/ticket/" : "");
-    text_append(&pointer, field < FIELD_COUNT ? event_fields[field].name : "");
-    text_append_format(&detail, "PostgreSQL refuses it with SQLSTATE %.5s", state);
-    if (column && *column)
-        text_append_format(&detail, ", column %.63s", column);
-    if (constraint && *constraint)
-        text_append_format(&detail, ", constraint %.63s", constraint);
-    if (!pointer.failed && !detail.failed) {
-        event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.bytes, detail.bytes);
-        log_line(LOG_WARNING, "event refused by the database", LOG_TEXT("detail", detail.bytes));
-    }
-    event->refusal = OUTCOME_UNPROCESSABLE;
-    text_free(&pointer);
-    text_free(&detail);
-}
-
-static void refuse_by_error(struct event *event, const PGresult *error)
-{
-    refuse_by_sqlstate(event, PQresultErrorField(error, PG_DIAG_SQLSTATE),
-                       PQresultErrorField(error, PG_DIAG_COLUMN_NAME),
-                       PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME));
-}
-
-/* The same by what vcc.apply_events returned: "SQLSTATE|column|constraint". */
-static void refuse_by_verdict(struct event *event, struct verdict *verdict)
-{
-    char *rest = verdict->refusal, *state = strsep(&rest, "|"), *column = strsep(&rest, "|");
-    refuse_by_sqlstate(event, state, column, rest);
-}
-
-#define JOURNAL "ticket_events" /* so begin the names of its partitions */
-
-#define TOLERANT_MS 10000 /* how long a refused event makes others expected */
-
-#define FASTER 8 /* where several are refused, the next is tried by itself, then so many times as many, and so on */
-
-/* The part of a batch that is tried next. */
-struct range {
-    size_t from, to, count;
-    size_t bad;   /* the end of a part that begins at `from` and holds an event that is refused; 0: none known */
-    size_t most;  /* events of the next part */
-    bool careful; /* one was refused already */
+/* The jobs that have no verdict yet. */
+struct work {
+    struct job *jobs;     /* all, by ticket */
+    struct job **waiting; /* those without a verdict, in the order in which they are tried */
+    size_t count;         /* of waiting */
+    struct job **chosen;  /* those of the next pipeline */
+    size_t chosen_count;
+    size_t part; /* how many it may have */
 };
 
 static size_t least(size_t a, size_t b)
@@ -86,173 +48,203 @@ static void keep_pace(struct store *store, size_t count, int64_t microseconds)
     store->batch = least((size_t)store->conf->batch, store->batch < 2 ? 2 : store->batch);
 }
 
-/* The next part after one that was committed: what is left, but for a search the half of what is suspected. */
-static void advance(const struct store *store, struct range *range)
+/* -- what is tried next
+ * ------------------------------------------------------------------------------------------------ */
+
+static bool is_done(const struct job *job)
 {
-    range->from = range->to;
-    if (range->bad > range->from) {
-        range->to = range->from + (range->bad - range->from + 1) / 2;
-    } else {
-        range->bad = 0;
-        range->to = least(range->count, range->from + least(range->most, store->batch));
-        range->most = least(range->most * FASTER, range->count); /* it does not grow out of its type */
+    return job->event->outcome != OUTCOME_NONE;
+}
+
+/* The first jobs that may be tried: those whose ticket has none before them that is not tried with them. */
+static void choose(struct work *work, size_t most)
+{
+    work->chosen_count = 0;
+    for (size_t i = 0; i < work->count; i++)
+        work->waiting[i]->chosen = false;
+    for (size_t i = 0; i < work->count && work->chosen_count < most; i++) {
+        struct job *job = work->waiting[i];
+        if (job->held || (job->before && !is_done(job->before) && !job->before->chosen))
+            continue;
+        job->chosen = true;
+        work->chosen[work->chosen_count++] = job;
     }
 }
 
-/* Which of the suspected events PostgreSQL means, by the row that it names, or `to`. A guess, for a trigger of the
- * user's may have been at another row. "Failing row contains (101, 5, ...)": in every language the key comes first. */
-static size_t guess(struct event **events, size_t from, size_t to, const PGresult *error)
+/* What has its verdict goes. */
+static void forget_done(struct work *work)
 {
-    const char *detail = PQresultErrorField(error, PG_DIAG_MESSAGE_DETAIL);
-    int64_t project, ticket;
+    size_t count = 0;
 
-    if (!detail || sscanf(detail, "%*[^(](%" SCNd64 ", %" SCNd64, &project, &ticket) != 2)
-        return to;
-    while (from < to && (events[from]->values[FIELD_project_id].number != project ||
-                         events[from]->values[FIELD_ticket_id].number != ticket))
-        from++;
-    return from;
+    for (size_t i = 0; i < work->count; i++)
+        if (!is_done(work->waiting[i]))
+            work->waiting[count++] = work->waiting[i];
+    work->count = count;
 }
 
-/* Whether an event of the same ticket is applied before it in its part. */
-static bool follows_another(struct event **events, size_t from, size_t at)
+/* -- what became of it
+ * ------------------------------------------------------------------------------------------------- */
+
+/* A refusal by a constraint or a trigger: what it names, never what the event holds. */
+static void refuse_by_error(struct event *event, const PGresult *error)
 {
-    while (from < at && (events[from]->refusal != OUTCOME_NONE || !pipeline_same_ticket(events[from], events[at])))
-        from++;
-    return from < at;
+    const char *column = PQresultErrorField(error, PG_DIAG_COLUMN_NAME);
+    const char *constraint = PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME);
+    enum field field = column ? event_field_by_column(column) : FIELD_COUNT;
+    struct text pointer = {0}, detail = {0};
+
+    text_append(&pointer, field < FIELD_COUNT ? "/ticket/" : "");
+    text_append(&pointer, field < FIELD_COUNT ? event_fields[field].name : "");
+    text_append_format(&detail, "PostgreSQL refuses it with SQLSTATE %.5s",
+                       PQresultErrorField(error, PG_DIAG_SQLSTATE));
+    if (column)
+        text_append_format(&detail, ", column %.63s", column);
+    if (constraint)
+        text_append_format(&detail, ", constraint %.63s", constraint);
+    if (!pointer.failed && !detail.failed) {
+        event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.bytes, detail.bytes);
+        log_line(LOG_WARNING, "event refused by the database", LOG_TEXT("detail", detail.bytes));
+    }
+    event->refusal = OUTCOME_UNPROCESSABLE;
+    text_free(&pointer);
+    text_free(&detail);
 }
 
-/* From now on, and for a while, calls leave out what a constraint refuses. Not always: it takes a subtransaction. */
-static void be_tolerant(struct store *store)
+static void refuse_by_rule(struct event *event, const char *detail)
 {
-    store->tolerant_until = clock_monotonic_ms() + TOLERANT_MS;
+    event_refuse(event, OUTCOME_UNPROCESSABLE, "/ticket", detail);
+    event->refusal = OUTCOME_UNPROCESSABLE;
+    log_line(LOG_WARNING, "event refused by the rule", LOG_TEXT("detail", detail));
 }
 
-/* What the end of a run means for its events. */
-static enum sqlstate_class classify(const struct run *run)
+/* The pipeline is committed. What the rule refuses is set aside next. The next one may be larger, unless there are
+ * refused ones, which seldom come alone. */
+static void take_verdicts(struct work *work, int64_t microseconds)
 {
-    if (run->broken)
+    int64_t applied = 0, rejected = 0;
+
+    for (size_t i = 0; i < work->chosen_count; i++) {
+        struct job *job = work->chosen[i];
+        struct event *event = job->event;
+        event->outcome = job->verdict;
+        if (job->verdict == OUTCOME_NONE && *job->detail)
+            refuse_by_rule(event, job->detail);
+        if (strcmp(job->detail, SET_ASIDE) == 0) /* with its reason */
+            event->outcome = event->refusal;
+        if (job->held)
+            event->waited = true;
+        applied += is_done(job);
+        rejected += is_done(job) && event->refusal != OUTCOME_NONE;
+    }
+    if (rejected == 0)
+        work->part += work->part / 4 + 1;
+    metrics_observe(METRIC_BATCH_EVENTS, applied);
+    metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
+    metrics_add(METRIC_REJECTED, rejected);
+}
+
+static enum sqlstate_class classify(const struct attempt *attempt)
+{
+    if (attempt->broken)
         return SQLSTATE_RECONNECT;
-    const char *state = PQresultErrorField(run->error, PG_DIAG_SQLSTATE);
-    const char *table = PQresultErrorField(run->error, PG_DIAG_TABLE_NAME);
+    const char *state = PQresultErrorField(attempt->error, PG_DIAG_SQLSTATE);
+    const char *table = PQresultErrorField(attempt->error, PG_DIAG_TABLE_NAME);
     if (state && table && strcmp(state, "23505") == 0 && strncmp(table, JOURNAL, strlen(JOURNAL)) == 0)
         return SQLSTATE_TRY_AGAIN; /* the journal has one of them: another session was faster */
     return sqlstate_classify(state);
 }
 
-/* Draws the conclusion from a failed run: what to try next, and whether with the same connection. */
-static void draw_conclusion(struct store *store, struct event **events, struct range *range, const struct run *run)
+/* The pipeline was undone, or is in doubt. Of several the first are tried next: so the one at fault is found. */
+static void take_failure(struct store *store, struct work *work, const struct attempt *attempt)
 {
-    size_t length = range->to - range->from, from = range->from + run->from, to = range->from + run->to;
-    enum sqlstate_class class = classify(run);
+    enum sqlstate_class class = classify(attempt);
+    size_t count = work->chosen_count;
+    struct event *first = work->chosen[0]->event;
 
-    for (size_t i = range->from; class != SQLSTATE_EVENT && i < range->to; i++)
-        events[i]->repeat = true; /* it may be committed all the same, or by another session */
-    if (class == SQLSTATE_EVENT) {
-        if (!run->tolerant && store->apply == &statement_apply) {
-            be_tolerant(store); /* the same again may do without the one */
-            return;
-        }
-        size_t suspect = to - from > 1 ? guess(events, from, to, run->error) : to;
-        if (suspect < to && !events[suspect]->alone) {
-            events[suspect]->alone = true; /* the same again shows whether it is the one */
-        } else if (to - from > 1) {
-            range->bad = to;
-            range->to = from + (to - from) / 2;
-        } else if (follows_another(events, range->from, from)) {
-            range->bad = to; /* the one before it may be refused at the commit, and this one be good without it */
-            range->to = from;
-        } else if (events[from]->refusal == OUTCOME_NONE) {
-            refuse_by_error(events[from], run->error);
-            range->bad = 0;
-            if (range->careful) { /* all before it are good: it is set aside with them, then come those behind it */
-                range->to = to;
-                range->most = 1;
-            }
-            range->careful = true;
-        } else {
-            connection_failed_by(store, run->error); /* not even set aside: vcc.rejected_events is broken */
-        }
+    for (size_t i = 0; i < count; i++)
+        work->chosen[i]->event->waited = true; /* it may be applied all the same, or others be before it */
+    if (class != SQLSTATE_EVENT && class != SQLSTATE_TRY_AGAIN) {
+        store->batch = least((count + 1) / 2, store->batch);
+        connection_failed_by(store, attempt->error);
+    } else if (count > 1) {
+        work->part = count > SMALL && class == SQLSTATE_EVENT ? SMALL : (count + 1) / 2;
     } else if (class == SQLSTATE_TRY_AGAIN) {
-        log_line(LOG_DEBUG, "trying again", LOG_TEXT("sqlstate", PQresultErrorField(run->error, PG_DIAG_SQLSTATE)));
-        length = least((length + 1) / 2, store->batch); /* less at once meets fewer others, and takes less time */
-        range->to = range->from + length;
-        range->most = least(range->most, length);
-        store->next_try = clock_monotonic_ms() + 1 + clock_realtime_us() % 20;
+        work->chosen[0]->held = true;
+    } else if (first->refusal == OUTCOME_NONE) {
+        refuse_by_error(first, attempt->error);
     } else {
-        store->batch = least((length + 1) / 2, store->batch);
-        connection_failed_by(store, run->error);
+        connection_failed_by(store, attempt->error); /* not even set aside: vcc.rejected_events is broken */
     }
 }
 
-/* They are committed, but for those that a constraint refused: these come to the end, in their order, to be set aside
- * next. Returns how many have their verdicts. */
-static size_t take_verdicts(struct store *store, struct event **events, struct verdict *verdicts, size_t count,
-                            int64_t microseconds)
+/* Tries the next pipeline. False: nothing can be tried before something changes: the connection, or a lock of others.
+ */
+static bool step(struct store *store, struct work *work, int64_t deadline)
 {
-    size_t settled = 0;
-    int64_t rejected = 0;
+    int64_t now = clock_monotonic_ms();
 
-    for (size_t i = 0; i < count; i++) {
-        struct event *event = events[i];
-        if (*verdicts[i].refusal) {
-            refuse_by_verdict(event, &verdicts[i]);
-            be_tolerant(store);
-            continue;
-        }
-        event->outcome = verdicts[i].outcome;
-        rejected += event->refusal != OUTCOME_NONE;
-        if (event->outcome == OUTCOME_UNPROCESSABLE && event->refusal == OUTCOME_NONE)
-            event_refuse(event, OUTCOME_UNPROCESSABLE, "", "it was set aside before");
-        memmove(&events[settled + 1], &events[settled], (i - settled) * sizeof(*events));
-        events[settled++] = event;
+    if (!store->connection && now < store->next_try)
+        return false;
+    if (!store->connection && !connection_open(store, deadline > now ? deadline : now + 1))
+        return false;
+    choose(work, least(work->part, store->batch));
+    if (work->chosen_count == 0)
+        return false;
+    int64_t began = clock_monotonic_us();
+    struct attempt attempt = pipeline_run(store, work->chosen, work->chosen_count);
+    int64_t took = clock_monotonic_us() - began;
+    keep_pace(store, work->chosen_count, took);
+    if (attempt.broken || attempt.error) {
+        take_failure(store, work, &attempt);
+        PQclear(attempt.error);
+        return true;
     }
-    metrics_observe(METRIC_BATCH_EVENTS, (int64_t)settled);
-    metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
-    metrics_add(METRIC_REJECTED, rejected);
-    return settled;
+    connection_healthy(store);
+    take_verdicts(work, took);
+    forget_done(work);
+    return true;
+}
+
+/* Others hold locks: waits a moment. */
+static void wait_for_others(struct work *work)
+{
+    clock_sleep_ms(PAUSE_MS);
+    for (size_t i = 0; i < work->count; i++)
+        work->waiting[i]->held = false;
 }
 
 void store_apply(struct store *store, struct event **events, size_t count, int64_t deadline)
 {
-    struct range range = {.from = 0, .to = least(count, store->batch), .count = count, .most = count};
-    struct verdict *verdicts = calloc(count, sizeof(*verdicts));
-    bool tried = false;
+    struct work work = {
+        .jobs = calloc(count, sizeof(*work.jobs)),
+        .waiting = calloc(count, sizeof(*work.waiting)),
+        .chosen = calloc(count, sizeof(*work.chosen)),
+        .count = count,
+        .part = count,
+    };
 
-    pipeline_sort(events, count);
+    if (!work.jobs || !work.waiting || !work.chosen)
+        goto out;
+    pipeline_sort(events, count, work.jobs, work.waiting);
     if (store->connection && clock_monotonic_ms() >= store->journal_due)
         (void)!connection_prepare_journal(store, deadline);
-    while (verdicts && range.from < count) {
-        int64_t now = clock_monotonic_ms();
-        if (store_must_stop(store) || (tried && now >= deadline))
+    for (bool tried = false; work.count > 0 && !store_must_stop(store); tried = true) {
+        if (tried && clock_monotonic_ms() >= deadline)
             break;
-        if (now < store->next_try && (tried || !store->connection)) {
-            if (now >= deadline)
-                break;
+        if (step(store, &work, deadline))
+            continue;
+        if (clock_monotonic_ms() >= deadline)
+            break;
+        if (store->connection)
+            wait_for_others(&work);
+        else
             connection_back_off(store, deadline);
-            continue;
-        }
-        tried = true;
-        if (!store->connection && !connection_open(store, deadline > now ? deadline : now + 1))
-            continue;
-
-        if (now < store->tolerant_until)
-            range.to = pipeline_turn(events, range.from, range.to);
-        int64_t began = clock_monotonic_us();
-        struct run run = pipeline_run(store, events + range.from, range.to - range.from, verdicts);
-        int64_t took = clock_monotonic_us() - began;
-        keep_pace(store, range.to - range.from, took);
-        if (run.broken || run.error) {
-            draw_conclusion(store, events, &range, &run);
-            PQclear(run.error);
-            continue;
-        }
-        connection_healthy(store);
-        range.to = range.from + take_verdicts(store, events + range.from, verdicts, range.to - range.from, took);
-        advance(store, &range);
     }
     /* A primary that was left by its standby, which now is one, commits nothing any more and keeps its locks. */
-    if (range.from < count && store->connection && !store_must_stop(store) && connection_has_other_hosts(store))
+    if (work.count > 0 && store->connection && !store_must_stop(store) && connection_has_other_hosts(store))
         connection_failed(store, "what holds the locks does not end: another host may be the primary", "55P03");
-    free(verdicts);
+out:
+    free(work.jobs);
+    free(work.waiting);
+    free(work.chosen);
 }

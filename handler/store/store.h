@@ -23,9 +23,7 @@ void store_close(struct store *store);
  *
  * The results 200: committed. event->refusal: committed to vcc.rejected_events; an event that PostgreSQL refuses ends
  * there too, and does not touch the others. OUTCOME_NONE: out of time; the event may be committed all the same where
- * the connection broke during its commit.
- *
- * Sorts `events`, each ticket's in the order given. */
+ * the connection broke during its commit. Each ticket's events are applied in the order given. */
 void store_apply(struct store *store, struct event **events, size_t count, int64_t deadline);
 
 /* Bytes of bodies that one batch should hold at most: libpq keeps a copy of each until it is sent. */

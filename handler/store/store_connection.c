@@ -189,7 +189,6 @@ static bool succeeds(struct store *store, int sent, int64_t deadline, char *valu
 }
 
 const struct statement statement_apply = {"apply", sql_apply_events};
-const struct statement statement_apply_one = {"apply_one", sql_apply_event};
 const struct statement statement_reject = {"reject", sql_reject_event};
 const struct statement statement_forget = {"forget", sql_forget_rejected};
 
@@ -212,13 +211,13 @@ static bool schema_fits(struct store *store, int64_t deadline)
     return good;
 }
 
-static bool find_out_how_to_apply(struct store *store, int64_t deadline)
+static bool find_out_whether_distributed(struct store *store, int64_t deadline)
 {
     char distributed[2] = "f";
     bool good =
         succeeds(store, PQsendQuery(store->connection, sql_is_distributed), deadline, distributed, sizeof(distributed));
 
-    store->apply = *distributed == 't' ? &statement_apply_one : &statement_apply;
+    store->distributed = *distributed == 't';
     return good;
 }
 
@@ -245,7 +244,7 @@ static bool prepare_session(struct store *store, int64_t deadline)
         return true;
     connection_timeouts(store->conf, &timeouts);
     int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
-    return succeeds(store, sent, deadline, NULL, 0) && prepare(store, store->apply, deadline) &&
+    return succeeds(store, sent, deadline, NULL, 0) && prepare(store, &statement_apply, deadline) &&
            prepare(store, &statement_reject, deadline) && prepare(store, &statement_forget, deadline);
 }
 
@@ -326,8 +325,8 @@ bool connection_open(struct store *store, int64_t deadline)
         connection_failed(store, connection_problem(store), NULL);
         return false;
     }
-    if (!schema_fits(store, deadline) || !find_out_how_to_apply(store, deadline) || !prepare_session(store, deadline) ||
-        !connection_prepare_journal(store, deadline))
+    if (!schema_fits(store, deadline) || !find_out_whether_distributed(store, deadline) ||
+        !prepare_session(store, deadline) || !connection_prepare_journal(store, deadline))
         return false;
 
     store->counted = 1;

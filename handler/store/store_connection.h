@@ -17,12 +17,11 @@ struct store {
     int64_t next_try;    /* monotonic milliseconds: not to connect before this */
     int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;
-    unsigned failures;             /* in a row */
-    size_t batch;                  /* what the database keeps up with: see store_batch */
-    bool complained;               /* that it is away was logged already */
-    char complaint[6];             /* with this SQLSTATE */
-    int64_t tolerant_until;        /* monotonic milliseconds: till then a call leaves out what a constraint refuses */
-    const struct statement *apply; /* how this database applies events */
+    unsigned failures; /* in a row */
+    size_t batch;      /* what the database keeps up with: see store_batch */
+    bool complained;   /* that it is away was logged already */
+    char complaint[6]; /* with this SQLSTATE */
+    bool distributed;  /* the database is spread over many nodes: a call is of one project */
 };
 
 /* A statement that is sent for events: prepared once in a session, or, where a pooler changes the session, with its
@@ -31,7 +30,6 @@ struct statement {
     const char *name, *sql;
 };
 extern const struct statement statement_apply, statement_reject, statement_forget;
-extern const struct statement statement_apply_one; /* an event a call: the database is distributed (sql/citus.sql) */
 
 /* Parameters of sql_set_timeouts. */
 struct timeouts {

@@ -13,6 +13,7 @@ PostgreSQL that is durable (fsync, synchronous_commit, full_page_writes).
     BENCH_PHP_CHILDREN=16       processes of PHP-FPM
     BENCH_GROWTH=1              also with a grown database: BENCH_GROWTH_TICKETS=1000000, BENCH_GROWTH_EVENTS=5000000
     BENCH_SUSTAINED_S=600       also one run of so many seconds
+    BENCH_BODIES=1              nothing but what large bodies cost PostgreSQL: bodies.py
     BENCH_DIR=build/bench       where results.json, bench.svg and bench.md go; databases are made in TMPDIR
 
 Every run has a fresh copy of one database, a warm-up of a second, and a probe beside the load."""
@@ -34,6 +35,7 @@ sys.path.insert(0, str(HERE.parent / "e2e"))
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # nginx: an ordinary user on Debian has not got these
 os.environ.setdefault("BENCH_DIR", str(ROOT / "build/bench"))
 
+import bodies  # noqa: E402
 import contenders  # noqa: E402
 import load  # noqa: E402
 import measure  # noqa: E402
@@ -221,6 +223,8 @@ def facts(cluster):
 
 def main():
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all is ended and removed
+    if os.environ.get("BENCH_BODIES"):
+        return bodies.main()
     results = []
 
     def note(n, result):

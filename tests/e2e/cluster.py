@@ -14,6 +14,7 @@ As a command it runs another one beside a cluster, with PGHOST, PGUSER and PGDAT
 import atexit
 import glob
 import os
+import pathlib
 import pwd
 import re
 import shutil
@@ -25,7 +26,8 @@ import time
 
 SUPERUSER = "postgres"
 PORT = 5432  # no TCP port is opened: it is only a part of the socket's name
-SQL_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "sql")
+SOURCE = pathlib.Path(__file__).resolve().parents[2] / "sql"
+SQL_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "sql")  # expanded
 
 # libpq would take these from the caller's environment and connect to some other server.
 LIBPQ_VARIABLES = (
@@ -259,15 +261,41 @@ class Cluster:
         self.execute(f'CREATE DATABASE "{name}"')
 
     def install_schema(self, dbname, sql_dir=None):
-        """What `ticketd migrate` does to an empty database, for tests that go without the program."""
-        sql_dir = sql_dir or SQL_DIR
+        """What `ticketd migrate` does to an empty database, for tests that go without the program; numbered files beside
+        the folders come last."""
+        folder = pathlib.Path(sql_dir or SQL_DIR)
         connection = self.connect(dbname, autocommit=False)
         try:
             cursor = connection.cursor()
-            cursor.execute("SET LOCAL search_path = pg_catalog")
-            for path in sorted(glob.glob(os.path.join(sql_dir, "[0-9][0-9][0-9]_*.sql"))):
-                with open(path, encoding="utf-8") as file:
-                    cursor.execute(file.read())
+            cursor.execute("SET LOCAL search_path = pg_catalog; SET LOCAL check_function_bodies = off")
+
+            def run(path):
+                text = path.read_text(encoding="utf-8")
+                if re.search("^(?!--).", text, re.MULTILINE):  # not only comments
+                    cursor.execute(text)
+
+            def files(name):  # but for what an earlier build has left there
+                return [path for path in sorted((folder / name).glob("*.sql")) if (SOURCE / name / path.name).exists()]
+
+            for path in files("schema") + files("functions"):
+                run(path)
+            views = files("views")
+            while views:  # one may read another
+                path = views.pop(0)
+                cursor.execute("SAVEPOINT before")
+                try:
+                    run(path)
+                except Exception as error:
+                    if getattr(error, "pgcode", None) != "42P01":  # undefined_table
+                        raise
+                    cursor.execute("ROLLBACK TO before")
+                    views.append(path)
+            run(folder / "comments.sql")
+            run(folder / "queries/remember_grants.sql")
+            run(folder / "queries/grant_roles.sql")
+            run(folder / "queries/prepare_journal.sql")
+            for path in sorted(folder.glob("[0-9]*.sql")):
+                run(path)
             connection.commit()
         finally:
             connection.close()

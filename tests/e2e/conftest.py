@@ -109,6 +109,25 @@ def kill_amid(start, count, database, pause):
     return count()
 
 
+def copy_of_the_tree(folder):
+    """What the program is built of, with what was compiled before, for tests that change it: see build."""
+    for name in "handler", "sql", "tools", "Makefile":
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
+    for path in (ROOT / "build").glob("**/*.[od]"):
+        if path.relative_to(ROOT / "build").parts[0] not in ("asan", "tsan", "fuzz"):
+            copy = folder / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+
+
+def build(folder):
+    """Returns the program that is made of a copy of the tree."""
+    subprocess.run(["make", "-s", "-C", str(folder), "build/ticketd"], check=True, stdout=subprocess.DEVNULL,
+                   env={k: v for k, v in environment().items() if not k.startswith("MAKE")})  # fmt: skip
+    return folder / "build/ticketd"
+
+
 @contextlib.contextmanager
 def fcgiwrap(folder, processes=1, **settings):
     """A fcgiwrap, which starts ticketd as a CGI program for each request: the path of its socket, and what a request to it

@@ -10,7 +10,7 @@ It is written from the contract's text, not from the SQL, and knows nothing of P
 
 import copy
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -46,6 +46,8 @@ class Event:
     columns: dict = field(default_factory=dict)  # column → value, None: an explicit null; absent: not sent
     extra: dict = field(default_factory=dict)  # name → value, None: an explicit null
     body: bytes = b""
+    number: int = 0  # order of receipt, as its id tells it
+    waited: bool = False
 
 
 @dataclass
@@ -62,14 +64,49 @@ class Model:
         self.deleted = set()  # keys
         self.adds = {}  # key → the bodies of every add that the ticket ever had
         self.journal = {}  # key → [(action, result, body, effect), …]
+        self.taken = {}  # key → {number: (event, result)}, of what is in the journal
+        self.erased = set()  # keys
 
     def apply(self, event):
-        """Applies one event and returns its result."""
-        before = copy.deepcopy(self.tickets.get(event.key))
-        result = getattr(self, "_" + event.action)(event)
-        effect = self._effect(before, self.tickets.get(event.key)) if result in ("inserted", "updated", "deleted") else None
+        """Applies one event and returns its result. Of waited ones the numbers count."""
+        taken = self.taken.setdefault(event.key, {})
+        if event.waited and event.number in taken:
+            return taken[event.number][1]
+        if event.key in self.erased:
+            event, result, effect = replace(event, columns={}, extra={}, body=b"{}"), "ignored", None
+        else:
+            result, effect = self._take(event, taken)
+        taken[event.number or -len(taken)] = (event, result)
         self.journal.setdefault(event.key, []).append((event.action, result, event.body, effect))
         return result
+
+    def _take(self, event, taken):
+        if event.waited:
+            later = [(e, result) for number, (e, result) in taken.items() if number > event.number]
+            if event.action == "delete":
+                again = [e for e, result in later if e.action == "add" and result in ("inserted", "updated")]
+                if event.key in self.tickets and again and len(self.adds.get(event.key, ())) > 1:
+                    return "ignored", None
+            elif any(e.action == "delete" for e, _ in later):
+                if event.action == "add":
+                    self.adds.setdefault(event.key, set()).add(event.body)
+                return "ignored", None
+            event = replace(
+                event, columns={name: value for name, value in event.columns.items() if not any(name in e.columns for e, _ in later)},
+                extra={name: value for name, value in event.extra.items() if not any(name in e.extra for e, _ in later)})  # fmt: skip
+        before = copy.deepcopy(self.tickets.get(event.key))
+        result = getattr(self, "_" + event.action)(event)
+        if result not in ("inserted", "updated", "deleted"):
+            return result, None
+        return result, self._effect(before, self.tickets.get(event.key))
+
+    def erase(self, key):
+        """All that is known of a ticket goes, and nothing of it comes back. Nothing happens where nothing was."""
+        if key in self.tickets or key in self.deleted or self.adds.get(key) or self.journal.get(key):
+            self.erased.add(key)
+            self.deleted.add(key)
+        for known in (self.tickets, self.adds, self.journal, self.taken):
+            known.pop(key, None)
 
     @staticmethod
     def _effect(before, after):
@@ -269,9 +306,9 @@ def read_changes(changes):
 # -- comparison -----------------------------------------------------------------------------------------------------
 
 
-def compare(connection, model, journal=True):
+def compare(connection, model, journal=True, order="event_id"):
     """What differs between the database and the model, one readable line each. The journal's events are compared in
-    the order of their ids, so they must have been given in the order in which the model got the bodies."""
+    the order of their ids, so they must have been given in the order in which the model got the bodies; or in `order`."""
     differences = []
     cursor = connection.cursor()
 
@@ -301,8 +338,8 @@ def compare(connection, model, journal=True):
     differences += [f"ticket {key}: a deletion is remembered" for key in sorted(deleted - model.deleted)]
 
     if journal:
-        cursor.execute("""SELECT project_id, ticket_id, action, result, payload::text, was_open, is_open, changes::text
-                            FROM vcc.ticket_events ORDER BY event_id""")
+        cursor.execute(f"""SELECT project_id, ticket_id, action, result, payload::text, was_open, is_open, changes::text
+                             FROM vcc.ticket_events ORDER BY {order}""")
         histories = {}
         for project, ticket, *entry, was_open, is_open, changes in cursor:
             effect = (was_open, is_open, *read_changes(parse(changes))) if changes else None

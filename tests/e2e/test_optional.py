@@ -103,7 +103,7 @@ def test_a_ticket_is_notified_once_a_commit(handler, database, listener):
     submit(handler, event("add", 9))
     assert listener.heard() == [9]
     database.query("BEGIN")
-    database.query("SELECT FROM vcc.tickets FOR UPDATE")
+    database.query("LOCK TABLE vcc.tickets IN EXCLUSIVE MODE")
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(fastcgi.Connection(handler.socket)) for _ in range(41)]
         connections[0].send(fastcgi.request(event("update", 9, title="waits")))

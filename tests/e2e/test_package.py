@@ -31,10 +31,12 @@ def test_files(package):
     for name in ("usr/sbin/ticketd", "lib/systemd/system/ticketd.service", "lib/systemd/system/ticketd.socket",
                  "usr/lib/sysusers.d/ticketd.conf", "etc/ticketd/ticketd.env", "usr/share/doc/ticketd/copyright"):
         assert name in listed
-    for folder, source in (("nginx", "nginx"), ("apache", "contrib/apache"), ("sql", "sql"), ("sql/optional", "sql/optional"),
+    for folder, source in (("nginx", "nginx"), ("apache", "contrib/apache"), ("sql/optional", "sql/optional"),
                            ("patroni", "contrib/patroni")):
         ours = {f.name for f in (ROOT / source).iterdir() if f.is_file()}
         assert ours == {n.rpartition("/")[2] for n in listed if n.rpartition("/")[0] == f"usr/share/ticketd/{folder}"}
+    assert {n.rpartition("/")[2] for n in listed if n.rpartition("/")[0] == "usr/share/ticketd/sql"} == {"README.md", "citus.sql"}
+    assert any(re.match(r"usr/share/doc/ticketd/docs/install-database\.md(\.gz)?$", name) for name in listed)
     assert not [name for name in listed if "local/" in name or not re.match("(usr|lib|etc)/", name)]
 
 

@@ -211,26 +211,6 @@ def test_poisoned_events_of_a_batch(start, database, place, share):
     assert failed <= {0.03: 10, 0.5: 5, 1: 1.2}[share] * len(bad) * (poison == "x")
 
 
-def test_a_constraint_undoes_one_transaction(start, database):
-    """From then on calls leave out what it refuses, and say which column or constraint it was."""
-    database.query("""ALTER TABLE vcc.tickets ADD CONSTRAINT "a, {b}" CHECK (title <> 'x'), ALTER status SET NOT NULL""")
-    handler = start(TICKETD_WORKERS="1")
-    for first in (0, 1000):
-        bodies = [json.dumps(event("update", first + n, **{"title": "x" if n % 10 == 3 else "a",
-                                                           "status": None if n % 10 == 6 else "park"})).encode()
-                  for n in range(200)]  # fmt: skip
-        answers = at_once(handler, database, bodies)
-        told = {(status, *answer.get("errors", [{}])[0].values()) for status, answer in answers}
-        assert told == {(200,), (422, "/ticket/status", REFUSED + "23502, column status"),
-                        (422, "", REFUSED + "23514, constraint a, {b}")}  # fmt: skip
-        assert [n % 10 for n, (status, _) in enumerate(answers) if status == 422] == [3, 6] * 20
-    assert database.value("SELECT count(*) FROM vcc.tickets") == 320
-    assert database.value("SELECT count(*) FROM vcc.ticket_events WHERE action <> 'delete'") == 320
-    assert database.value("SELECT count(*) FROM vcc.rejected_events") == 80
-    handler.stop()
-    assert database.value("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()") == 1
-
-
 def test_refused_because_of_the_one_before(start, database):
     """What is refused at the commit must not make another event of its ticket refused."""
     database.query("""

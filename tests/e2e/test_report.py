@@ -13,7 +13,6 @@ import fastcgi
 import pytest
 from conftest import Nginx, event, fcgiwrap, send, wait_until
 from test_spool import ask
-from test_upgrade import APPLY
 
 PATH = "/vcc/tickets/report.json"
 DAYS = 45
@@ -63,7 +62,12 @@ def history(database, seed=1, tickets=60):
             "first_open_time": [str(at - timedelta(days=3)), None], "title": [str(n)]}.items() if rng.random() < 0.6}
         identifier = uuid.UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | n)
         body = json.dumps({"action": action, "ticket": {"projectId": project, "ticketId": ticket, "n": n}})
-        database.query(APPLY, [str(identifier)], [at], [action], [body], [project], [ticket], [json.dumps(attributes)], [None])
+        columns = "".join(f", {name} => %s::{'timestamptz' if name in ('soft_deadline', 'first_open_time') else 'text'}[]"
+                          for name in attributes)  # fmt: skip
+        cleared = ",".join(name for name, value in attributes.items() if value is None)
+        database.query("SELECT vcc.apply_events(project => %s, ticket_id => %s::bigint[], event_id => %s::uuid[], received_at => %s, "
+                       f"action => %s, payload => %s, cleared => %s{columns})", project, [ticket], [str(identifier)], [at],
+                       [action], [body], ["{" + cleared + "}"], *[[value] for value in attributes.values()])  # fmt: skip
 
 
 def moment(text):

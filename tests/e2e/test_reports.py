@@ -15,15 +15,14 @@ import uuid
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import SQL_DIR, Cluster  # noqa: E402
-from model import COLUMNS  # noqa: E402
-from test_functions import EMPTY, Arrival, apply_events, execute, query  # noqa: E402
+from cluster import SOURCE, SQL_DIR, Cluster  # noqa: E402
+from model import COLUMNS, Event  # noqa: E402
+from test_rule import APPLY, EMPTY, arrays, query, received  # noqa: E402
 
 # A failing run prints its seed; SEED=… repeats it.
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else [1, 2, 3]
@@ -65,7 +64,8 @@ def random_body(rng, key):
 class Step:
     """An event with what it found and what it left: rows of vcc.tickets, None where there is none."""
 
-    arrival: Arrival
+    event: Event
+    id: uuid.UUID
     at: datetime  # of receipt
     result: str
     before: dict
@@ -105,16 +105,16 @@ class History:
             at = clock - rng.uniform(0, 3) * DAY if rng.random() < late else clock
             if rng.random() < 0.1:
                 body = rng.choice(bodies[:n + 1])  # sent again
-            self.apply(Arrival(body), at)
+            self.apply(received(body), at)
         for project in (0, 1, 1):
             self.reject(project, clock - rng.random() * DAY, str(rng.random()))
 
-    def apply(self, arrival, at):
-        arrival.received_at = at.isoformat()
-        arrival.id = uuid.UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | arrival.id.int >> 80)
-        before = self.row(arrival.key)
-        result, = apply_events(self.connection, [arrival])
-        self.steps[arrival.key].append(Step(arrival, at, result, before, self.row(arrival.key)))
+    def apply(self, event, at):
+        identifier = uuid.UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | event.number)
+        before = self.row(event.key)
+        values = {**arrays([event]), "event_id": [str(identifier)], "received_at": [at.isoformat()]}
+        result = self.rows(APPLY, values)[0]["result"]
+        self.steps[event.key].append(Step(event, identifier, at, result, before, self.row(event.key)))
 
     def reject(self, project, at, body):
         event = str(uuid.uuid4())
@@ -123,10 +123,10 @@ class History:
         self.rejected.append((at, "rejected", None, project or None, None, "no action", 1, event))
 
     def row(self, key):
-        rows = self.rows("SELECT * FROM vcc.tickets WHERE project_id = %s AND ticket_id = %s", *key)
+        rows = self.rows("SELECT * FROM vcc.tickets WHERE project_id = %s AND ticket_id = %s", key)
         return rows[0] if rows else None
 
-    def rows(self, sql, *parameters):
+    def rows(self, sql, parameters=()):
         with self.connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return [dict(zip([column.name for column in cursor.description], row)) for row in cursor]
@@ -174,7 +174,7 @@ class History:
             for name in {**before, **after}:
                 old, new = before.get(name), after.get(name)
                 if old != new:
-                    yield (*key, step.at, step.arrival.event.action, name, text(old), text(new), str(step.arrival.id),
+                    yield (*key, step.at, step.event.action, name, text(old), text(new), str(step.id),
                            step.result)  # fmt: skip
 
     def kept(self):
@@ -260,7 +260,7 @@ class History:
 
     def deliveries(self):
         for key, step in self.kept():
-            yield (step.at, step.result, step.arrival.event.action, *key, None, 1, str(step.arrival.id))
+            yield (step.at, step.result, step.event.action, *key, None, 1, str(step.id))
         yield from self.rejected
 
 
@@ -311,7 +311,7 @@ def database():
 @pytest.fixture
 def connection(database):
     """To a database without tickets, in whose sessions it is UTC."""
-    database.execute(EMPTY + ", vcc.rejected_events", dbname="tickets")
+    database.execute(EMPTY, dbname="tickets")
     with contextlib.closing(database.connect("tickets", autocommit=False)) as connection:
         query(connection, "SELECT set_config('timezone', 'UTC', false)")
         yield connection
@@ -355,18 +355,18 @@ def test_the_present_survives_any_loss(connection, seed):
 
 def test_kept_answers_follow(connection):
     """The materialized forms of sql/README.md, refreshed as it says: without locking readers out."""
-    text = (Path(SQL_DIR) / "README.md").read_text()
+    text = (SOURCE / "README.md").read_text()
     statements = re.search(r"```\n(CREATE MATERIALIZED VIEW.*?)```", text, re.DOTALL).group(1)
     history = History(connection, SEEDS[0])
-    execute(connection, statements)
+    query(connection, statements)
     names = re.findall(r"CREATE MATERIALIZED VIEW (\w+)", statements)
     before = [query(connection, f"SELECT count(*) FROM {name}") for name in names]
     for n in range(100, 120):
         for action, status in ("add", "park"), ("update", "closed"):
             body = {"action": action, "ticket": {"projectId": 3, "ticketId": n, "status": status}}
-            history.apply(Arrival(json.dumps(body).encode()), NOW)
+            history.apply(received(json.dumps(body).encode()), NOW)
     for name in names:
-        execute(connection, re.search(r"REFRESH[^;]*CONCURRENTLY (?=daily_flow;)", statements).group() + name)
+        query(connection, re.search(r"REFRESH[^;]*CONCURRENTLY (?=daily_flow;)", statements).group() + name)
         for one, other in (name, f"vcc.{name}"), (f"vcc.{name}", name):
             assert query(connection, f"SELECT * FROM {one} EXCEPT ALL SELECT * FROM {other}") == []
     assert all(before < query(connection, f"SELECT count(*) FROM {name}") for before, name in zip(before, names))

@@ -7,7 +7,10 @@ SELECT plan(62);
 -- No row: inserts, every column.
 \set whole '{"entityId": 1814, "contactId": 1220, "createdUserId": 6, "userId": 8, "ticketNo": "130-1", "title": "bug", "type": "complaint", "description": "a", "cc": "x@example.com", "status": "park", "subStatus": "waiting4agent", "createdUserName": "John Smith", "projectName": "Manual", "agentName": "Ann Smith", "agentUserName": "ann_smith", "firstOpenTime": "2024-02-15T15:46:46+01:00", "lastOpenTime": "2024-02-15T15:46:47+01:00", "softDeadline": "2024-02-15T15:46:48+01:00"}'
 SELECT is(pg_temp.add(1, :'whole'), 'inserted', 'add without a row inserts');
-SELECT is((SELECT row(t.*)::text FROM (SELECT * FROM vcc.tickets WHERE project_id = 1 AND ticket_id = 1) t),
+SELECT is((SELECT row(project_id, ticket_id, entity_id, contact_id, created_user_id, user_id, ticket_no, title, type, description, cc,
+                      status, sub_status, created_user_name, project_name, agent_name, agent_user_name, first_open_time,
+                      last_open_time, soft_deadline, extra, first_event_at, last_event_at)::text
+             FROM vcc.tickets WHERE project_id = 1 AND ticket_id = 1),
     (SELECT row(1::bigint, 1::bigint, 1814::bigint, 1220::bigint, 6::bigint, 8::bigint, '130-1'::text, 'bug'::text,
                 'complaint'::text, 'a'::text, 'x@example.com'::text, 'park'::text, 'waiting4agent'::text,
                 'John Smith'::text, 'Manual'::text, 'Ann Smith'::text, 'ann_smith'::text,

@@ -1,7 +1,7 @@
 -- Bodies set aside: once each, with a count, until they are applied after all; and files imported.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(16);
+SELECT plan(17);
 
 -- The n-th receipt, a minute after the one before.
 CREATE FUNCTION pg_temp.id(n integer) RETURNS uuid LANGUAGE sql AS $$
@@ -49,10 +49,14 @@ SELECT is(pg_temp.page(0, 9, 0, 2), '2 3', 'the first page');
 SELECT is(pg_temp.page(0, 9, 3, 2), '4 5', 'the next');
 SELECT is(pg_temp.page(3, 5, 0, 9), '3 4', 'from a time on, and before another');
 
--- Applied after all.
-SELECT vcc.forget_rejected(event_id => pg_temp.id(1));
+-- Applied after all: forgotten with its last receipt, and only where the journal has it.
+SELECT vcc.apply_events(event_id => ARRAY[pg_temp.id(1), pg_temp.id(2)]::uuid[], received_at => '{2024-01-01, 2024-01-01}', action => '{update, update}',
+    project_id => '{130, 130}', ticket_id => '{1, 2}', payload => ARRAY['{}', '{}']);
+SELECT vcc.forget_rejected(event_id => pg_temp.id(1), project_id => 130, ticket_id => 1);
 SELECT is((SELECT count(*) FROM vcc.rejected_events), 4::bigint, 'a body that came again is not forgotten with its older receipt');
-SELECT vcc.forget_rejected(event_id => pg_temp.id(2));
+SELECT vcc.forget_rejected(event_id => pg_temp.id(2), project_id => 130, ticket_id => 1);
+SELECT is((SELECT count(*) FROM vcc.rejected_events), 4::bigint, 'one that is not applied is not forgotten');
+SELECT vcc.forget_rejected(event_id => pg_temp.id(2), project_id => 130, ticket_id => 2);
 SELECT is((SELECT count(*) FROM vcc.rejected_events), 3::bigint, 'with its last one it is');
 
 -- Imports.

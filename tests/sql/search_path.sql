@@ -51,20 +51,20 @@ BEGIN
 END
 $$;
 CREATE FUNCTION pg_temp.call(action text, title text, clears text, n int) RETURNS text LANGUAGE sql AS $$
-    SELECT format('SELECT vcc.upsert_ticket(%L, %L, %L, %L, %L, %L, 1, 1, NULL, NULL, NULL, NULL, NULL, %L, NULL, NULL,'
-                  'NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)',
-                  format('00000000-0000-7000-8000-%s', lpad(n::text, 12, '0')), '2024-02-15 12:00Z', action,
+    SELECT format($f$ SELECT result FROM vcc.apply_events(
+                      event_id => ARRAY[%L::uuid], received_at => '{2024-02-15 12:00Z}', action => ARRAY[%L], project_id => '{1}',
+                      ticket_id => '{1}', payload => ARRAY[%L], cleared => ARRAY[%L], extra_names => '{"{colour}"}',
+                      title => ARRAY[%L], waited => '{t}') $f$,
+                  format('00000000-0000-7000-8000-%s', lpad(n::text, 12, '0')), action,
                   jsonb_build_object('action', action, 'ticket', jsonb_build_object('title', title, 'colour', 'red')),
-                  clears, '{colour}', title)
+                  clears, title)
 $$;
 
 SELECT is(pg_temp.with_decoys(pg_temp.call('update', 'a', '{type}', 1)), 'inserted', 'update inserts');
 SELECT is(pg_temp.with_decoys(pg_temp.call('add', 'b', '{type}', 2)), 'unchanged', 'first add fills');
 SELECT is(pg_temp.with_decoys(pg_temp.call('add', 'c', '{type}', 3)), 'updated', 'add overwrites');
-SELECT is(pg_temp.with_decoys($$ SELECT vcc.delete_ticket('00000000-0000-7000-8000-000000000004', '2024-02-15 12:00Z',
-    '{}', 1, 1) $$), 'deleted', 'delete');
-SELECT is(pg_temp.with_decoys($$ SELECT vcc.delete_ticket('00000000-0000-7000-8000-000000000005', '2024-02-15 12:00Z',
-    '{}', 1, 2) $$), 'unchanged', 'delete without a row');
+SELECT is(pg_temp.with_decoys(pg_temp.call('delete', NULL, NULL, 4)), 'deleted', 'delete');
+SELECT is(pg_temp.with_decoys(pg_temp.call('delete', NULL, NULL, 5)), 'unchanged', 'delete without a row');
 SELECT is(pg_temp.with_decoys('SELECT vcc.schema_version()') IS NOT NULL, true, 'schema_version');
 
 SELECT is((SELECT array_agg(n) FROM (VALUES ((SELECT count(*) FROM decoy.tickets)),

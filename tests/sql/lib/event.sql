@@ -27,55 +27,63 @@ CREATE FUNCTION pg_temp.body(action text, ticket bigint, a jsonb, project bigint
                               'ticket', jsonb_build_object('projectId', project, 'ticketId', ticket) || a)::text
 $$;
 
-CREATE FUNCTION pg_temp.upsert(action text, ticket bigint, a jsonb, id uuid, project bigint, body text,
-                               at timestamptz)
-RETURNS text LANGUAGE sql AS $$
-    SELECT vcc.upsert_ticket(
-        event_id => coalesce(id, gen_random_uuid()),
-        received_at => coalesce(at, pg_temp.minute(nextval('pg_temp.minutes'))),
+-- One call for events whose attributes are given; one with an id of its own may have been here before. Returns the rows.
+CREATE FUNCTION pg_temp.call(action text[], ticket bigint[], attributes jsonb[], id uuid[], project bigint[], body text[],
+                             at timestamptz[], waited boolean[])
+RETURNS TABLE (n integer, result text, detail text) LANGUAGE sql AS $$
+    SELECT n, result, detail FROM vcc.apply_events(
+        event_id => ARRAY(SELECT coalesce(i, gen_random_uuid()) FROM unnest(id) i),
+        received_at => at,
         action => action,
-        payload => coalesce(body, pg_temp.body(action, ticket, a, project)),
-        clears => (SELECT array_agg(n.col) FROM pg_temp.attributes n WHERE a -> n.name = 'null'),
-        extra_names => (SELECT array_agg(k) FROM jsonb_object_keys(a) k
-                         WHERE k NOT IN (SELECT n.name FROM pg_temp.attributes n)),
         project_id => project,
         ticket_id => ticket,
-        entity_id => (a ->> 'entityId')::bigint,
-        contact_id => (a ->> 'contactId')::bigint,
-        created_user_id => (a ->> 'createdUserId')::bigint,
-        user_id => (a ->> 'userId')::bigint,
-        ticket_no => a ->> 'ticketNo',
-        title => a ->> 'title',
-        type => a ->> 'type',
-        description => a ->> 'description',
-        cc => a ->> 'cc',
-        status => a ->> 'status',
-        sub_status => a ->> 'subStatus',
-        created_user_name => a ->> 'createdUserName',
-        project_name => a ->> 'projectName',
-        agent_name => a ->> 'agentName',
-        agent_user_name => a ->> 'agentUserName',
-        first_open_time => (a ->> 'firstOpenTime')::timestamptz,
-        last_open_time => (a ->> 'lastOpenTime')::timestamptz,
-        soft_deadline => (a ->> 'softDeadline')::timestamptz)
+        payload => body,
+        waited => waited,
+        cleared => ARRAY(SELECT (SELECT array_agg(c.col) FROM pg_temp.attributes c WHERE a -> c.name = 'null')::text
+                           FROM unnest(attributes) a),
+        extra_names => ARRAY(SELECT (SELECT array_agg(k) FROM jsonb_object_keys(a) k
+                                      WHERE k NOT IN (SELECT c.name FROM pg_temp.attributes c))::text
+                               FROM unnest(attributes) a),
+        entity_id => ARRAY(SELECT (a ->> 'entityId')::bigint FROM unnest(attributes) a),
+        contact_id => ARRAY(SELECT (a ->> 'contactId')::bigint FROM unnest(attributes) a),
+        created_user_id => ARRAY(SELECT (a ->> 'createdUserId')::bigint FROM unnest(attributes) a),
+        user_id => ARRAY(SELECT (a ->> 'userId')::bigint FROM unnest(attributes) a),
+        ticket_no => ARRAY(SELECT a ->> 'ticketNo' FROM unnest(attributes) a),
+        title => ARRAY(SELECT a ->> 'title' FROM unnest(attributes) a),
+        type => ARRAY(SELECT a ->> 'type' FROM unnest(attributes) a),
+        description => ARRAY(SELECT a ->> 'description' FROM unnest(attributes) a),
+        cc => ARRAY(SELECT a ->> 'cc' FROM unnest(attributes) a),
+        status => ARRAY(SELECT a ->> 'status' FROM unnest(attributes) a),
+        sub_status => ARRAY(SELECT a ->> 'subStatus' FROM unnest(attributes) a),
+        created_user_name => ARRAY(SELECT a ->> 'createdUserName' FROM unnest(attributes) a),
+        project_name => ARRAY(SELECT a ->> 'projectName' FROM unnest(attributes) a),
+        agent_name => ARRAY(SELECT a ->> 'agentName' FROM unnest(attributes) a),
+        agent_user_name => ARRAY(SELECT a ->> 'agentUserName' FROM unnest(attributes) a),
+        first_open_time => ARRAY(SELECT (a ->> 'firstOpenTime')::timestamptz FROM unnest(attributes) a),
+        last_open_time => ARRAY(SELECT (a ->> 'lastOpenTime')::timestamptz FROM unnest(attributes) a),
+        soft_deadline => ARRAY(SELECT (a ->> 'softDeadline')::timestamptz FROM unnest(attributes) a))
+     ORDER BY n
+$$;
+
+CREATE FUNCTION pg_temp.one(action text, ticket bigint, a jsonb, id uuid, project bigint, body text, at timestamptz)
+RETURNS text LANGUAGE sql AS $$
+    SELECT result FROM pg_temp.call(
+        ARRAY[action], ARRAY[ticket], ARRAY[a], ARRAY[id], ARRAY[project],
+        ARRAY[coalesce(body, pg_temp.body(action, ticket, a, project))],
+        ARRAY[coalesce(at, pg_temp.minute(nextval('pg_temp.minutes')))], ARRAY[id IS NOT NULL])
 $$;
 
 CREATE FUNCTION pg_temp.add(ticket bigint, a jsonb, id uuid = NULL, project bigint = 1, body text = NULL,
                             at timestamptz = NULL)
-RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.upsert('add', ticket, a, id, project, body, at) $$;
+RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.one('add', ticket, a, id, project, body, at) $$;
 
 CREATE FUNCTION pg_temp.update(ticket bigint, a jsonb, id uuid = NULL, project bigint = 1, body text = NULL,
                             at timestamptz = NULL)
-RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.upsert('update', ticket, a, id, project, body, at) $$;
+RETURNS text LANGUAGE sql AS $$ SELECT pg_temp.one('update', ticket, a, id, project, body, at) $$;
 
 CREATE FUNCTION pg_temp.delete(ticket bigint, a jsonb = '{}', id uuid = NULL, project bigint = 1, at timestamptz = NULL)
 RETURNS text LANGUAGE sql AS $$
-    SELECT vcc.delete_ticket(
-        event_id => coalesce(id, gen_random_uuid()),
-        received_at => coalesce(at, pg_temp.minute(nextval('pg_temp.minutes'))),
-        payload => pg_temp.body('delete', ticket, a, project),
-        project_id => project,
-        ticket_id => ticket)
+    SELECT pg_temp.one('delete', ticket, a, id, project, NULL, at)
 $$;
 
 -- What is known of a ticket: its columns that are not NULL, without the key and the times of events. NULL: no row.
@@ -92,28 +100,19 @@ $$;
 
 -- pg_temp.apply('{"add": 1, "title": "a"}', '{"delete": 2}') → the results; the action's value is the ticket, `event`
 -- the event's id where that matters.
-CREATE FUNCTION pg_temp.batch(events jsonb[], tolerant boolean) RETURNS text[] LANGUAGE sql AS $$
+CREATE FUNCTION pg_temp.rows(VARIADIC events jsonb[]) RETURNS TABLE (n integer, result text, detail text) LANGUAGE sql AS $$
     WITH e AS MATERIALIZED (
-        SELECT n, w.action, (v ->> w.action)::bigint AS ticket, v - w.action - 'event' AS a,
-               coalesce((v ->> 'event')::uuid, gen_random_uuid()) AS id,
+        SELECT n, w.action, (v ->> w.action)::bigint AS ticket, v - w.action - 'event' AS a, (v ->> 'event')::uuid AS id,
                pg_temp.minute(nextval('pg_temp.minutes')) AS received_at
           FROM unnest(events) WITH ORDINALITY u (v, n), unnest('{add,update,delete}'::text[]) w (action)
          WHERE v ? w.action
          ORDER BY n)
-    SELECT vcc.apply_events(
-        event_id => array_agg(id ORDER BY n),
-        received_at => array_agg(received_at ORDER BY n),
-        action => array_agg(action ORDER BY n),
-        payload => array_agg(pg_temp.body(action, ticket, a, 1) ORDER BY n),
-        project_id => array_agg(1::bigint),
-        ticket_id => array_agg(ticket ORDER BY n),
-        attributes => array_agg(coalesce((SELECT jsonb_object_agg(t.col, a -> t.name) FROM pg_temp.attributes t
-                                           WHERE a ? t.name)::text, '{}') ORDER BY n),
-        extra_names => array_agg((SELECT jsonb_object_agg(k, NULL)::text FROM jsonb_object_keys(a) k
-                                   WHERE k NOT IN (SELECT t.name FROM pg_temp.attributes t)) ORDER BY n),
-        repeats => true, tolerant => tolerant)
-      FROM e
+    SELECT c.* FROM (SELECT array_agg(action ORDER BY n), array_agg(ticket ORDER BY n), array_agg(a ORDER BY n),
+                            array_agg(id ORDER BY n), array_agg(1::bigint),
+                            array_agg(pg_temp.body(action, ticket, a, 1) ORDER BY n), array_agg(received_at ORDER BY n),
+                            array_agg(id IS NOT NULL ORDER BY n) FROM e) x (action, ticket, a, id, project, body, at, waited),
+                    pg_temp.call(x.action, x.ticket, x.a, x.id, x.project, x.body, x.at, x.waited) c
 $$;
 CREATE FUNCTION pg_temp.apply(VARIADIC events jsonb[]) RETURNS text[] LANGUAGE sql AS $$
-    SELECT pg_temp.batch(events, false)
+    SELECT array_agg(result ORDER BY n) FROM pg_temp.rows(VARIADIC events)
 $$;

@@ -138,9 +138,28 @@ BEGIN
     LOOP
         PERFORM vcc.apply_events(
             event_id => ARRAY[s.event_id], received_at => ARRAY[s.at], action => ARRAY[s.action],
+            project_id => ARRAY[s.project], ticket_id => ARRAY[s.ticket],
             payload => ARRAY[jsonb_build_object('action', s.action, 'ticket', s.ticket_sent)::text],
-            project_id => ARRAY[s.project], ticket_id => ARRAY[s.ticket], attributes => ARRAY[s.attributes::text],
-            extra_names => ARRAY[CASE WHEN s.ticket_sent ? 'priority' THEN '{"priority": true}' END], repeats => false);
+            extra_names => ARRAY[CASE WHEN s.ticket_sent ? 'priority' THEN '{"priority"}' END],
+            cleared => ARRAY[(SELECT array_agg(a.key) FROM jsonb_each(s.attributes) a WHERE a.value = 'null')::text],
+            entity_id => ARRAY[(s.attributes ->> 'entity_id')::bigint],
+            contact_id => ARRAY[(s.attributes ->> 'contact_id')::bigint],
+            created_user_id => ARRAY[(s.attributes ->> 'created_user_id')::bigint],
+            user_id => ARRAY[(s.attributes ->> 'user_id')::bigint],
+            ticket_no => ARRAY[(s.attributes ->> 'ticket_no')],
+            title => ARRAY[(s.attributes ->> 'title')],
+            type => ARRAY[(s.attributes ->> 'type')],
+            description => ARRAY[(s.attributes ->> 'description')],
+            cc => ARRAY[(s.attributes ->> 'cc')],
+            status => ARRAY[(s.attributes ->> 'status')],
+            sub_status => ARRAY[(s.attributes ->> 'sub_status')],
+            created_user_name => ARRAY[(s.attributes ->> 'created_user_name')],
+            project_name => ARRAY[(s.attributes ->> 'project_name')],
+            agent_name => ARRAY[(s.attributes ->> 'agent_name')],
+            agent_user_name => ARRAY[(s.attributes ->> 'agent_user_name')],
+            first_open_time => ARRAY[(s.attributes ->> 'first_open_time')::timestamptz],
+            last_open_time => ARRAY[(s.attributes ->> 'last_open_time')::timestamptz],
+            soft_deadline => ARRAY[(s.attributes ->> 'soft_deadline')::timestamptz]);
     END LOOP;
 END
 $$;

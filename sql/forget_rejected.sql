@@ -1,1 +1,0 @@
-SELECT vcc.forget_rejected(event_id => $1)

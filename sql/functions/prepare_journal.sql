@@ -1,0 +1,57 @@
+-- Makes the journal's partitions of this month (UTC) and of the twelve that follow, where they are missing; returns how
+-- many it made. Every handler calls it when it connects and once a day.
+--
+-- It waits for nobody: what cannot be locked at once is left for another day. Until then the default partition takes
+-- what comes; what it has of a month moves to that month's partition when there is one. Others wait where they use the
+-- default partition, which is read once for each new month: it holds next to nothing, unless another application gives
+-- its events identifiers without a time.
+CREATE OR REPLACE FUNCTION vcc.prepare_journal() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC' SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    month  timestamptz := date_trunc('month', now());
+    name   text;
+    first  uuid;
+    next   uuid;
+    made   integer := 0;
+BEGIN
+    FOR n IN 0..12 LOOP
+        name := to_char(month, '"ticket_events_"YYYY_MM');
+        IF to_regclass('vcc.' || name) IS NULL THEN
+            IF NOT pg_try_advisory_xact_lock(8243910058) THEN
+                RETURN made;  -- another session is at it
+            END IF;
+            first := vcc.first_event_id(month);
+            next := vcc.first_event_id(month + interval '1 month');
+            BEGIN
+                -- A new table is attached, for to create it as a partition would lock out everyone.
+                -- Nothing but rows to come is there to vacuum: that is what index-only scans need.
+                EXECUTE format(
+                    'CREATE TABLE vcc.%I (LIKE vcc.ticket_events INCLUDING DEFAULTS)
+                       WITH (autovacuum_vacuum_insert_scale_factor = 0.02)', name);
+                EXECUTE format('COMMENT ON TABLE vcc.%I IS %L', name,
+                    'Journal rows of ' || to_char(month, 'FMMonth YYYY'));
+                LOCK TABLE vcc.ticket_events_default;
+                EXECUTE format(
+                    'INSERT INTO vcc.%I SELECT * FROM vcc.ticket_events_default
+                      WHERE event_id >= $1 AND event_id < $2', name) USING first, next;
+                DELETE FROM vcc.ticket_events_default WHERE event_id >= first AND event_id < next;
+                EXECUTE format('ALTER TABLE vcc.ticket_events ATTACH PARTITION vcc.%I FOR VALUES FROM (%L) TO (%L)',
+                    name, first, next);
+                -- Asked for the journal they are not looked at; pg_dump names each.
+                IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'vcc_reader') THEN
+                    EXECUTE format('GRANT SELECT ON vcc.%I TO vcc_reader', name);
+                END IF;
+                made := made + 1;
+            EXCEPTION WHEN lock_not_available THEN
+                RAISE WARNING 'partition % of the journal is not made now: %', name, SQLERRM;
+            END;
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION vcc.prepare_journal IS 'Makes the journal''s partitions of this month and of a year ahead; returns how many were missing';

@@ -1,0 +1,151 @@
+-- What the dashboard shows, in one answer.
+--
+-- Plans are made for the parameters given (plan_cache_mode), so that a project reaches the indexes. Days are those of the
+-- session's time zone. Identifiers are strings, for JavaScript's numbers end at 2^53. What is read is the tickets once,
+-- and of the journal the last hour, what came and went in the period, and one ticket's events; a statement_timeout is for
+-- the caller to set.
+--
+-- days: the period, today included. project: of one project; NULL: of all.
+CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET jit = off
+AS $$
+DECLARE
+    first       date := current_date - (days - 1);
+    since       timestamptz := first;
+    hour        timestamptz := date_trunc('minute', now()) - interval '59 minutes';
+    projects    json;
+    minutes     json;
+    newest      vcc.ticket_events;
+    last_event  json;
+    rejected    json;
+    open        json;
+    open_now    bigint;
+    flow        json;
+    agents      json;
+    resolution  json;
+BEGIN
+    -- From one project to the next by the primary key, however many tickets each has.
+    WITH RECURSIVE p AS (
+        (SELECT t.project_id AS id FROM vcc.tickets t ORDER BY t.project_id LIMIT 1)
+         UNION ALL
+        SELECT (SELECT t.project_id FROM vcc.tickets t WHERE t.project_id > p.id ORDER BY t.project_id LIMIT 1)
+          FROM p WHERE p.id IS NOT NULL)
+    SELECT json_agg(json_build_object('id', q.id::text, 'name', (
+               SELECT t.project_name FROM vcc.tickets t WHERE t.project_id = q.id AND t.project_name IS NOT NULL
+                ORDER BY t.ticket_id DESC LIMIT 1)) ORDER BY q.id)
+      INTO projects
+      FROM (SELECT p.id FROM p WHERE p.id IS NOT NULL LIMIT 200) q;
+
+    SELECT json_agg(json_build_object('at', m.at, 'events', coalesce(c.events, 0)) ORDER BY m.at) INTO minutes
+      FROM generate_series(hour, now(), '1 minute') m (at)
+      LEFT JOIN (SELECT date_trunc('minute', e.received_at) AS at, count(*) AS events
+                   FROM vcc.ticket_events e
+                  WHERE e.received_at >= hour AND (project IS NULL OR e.project_id = project)
+                  GROUP BY 1) c ON c.at = m.at;
+
+    -- The last event: of the last hour by its time, else that of the ticket that was changed last.
+    SELECT e.* INTO newest FROM vcc.ticket_events e
+     WHERE e.received_at >= hour AND (project IS NULL OR e.project_id = project)
+     ORDER BY e.received_at DESC LIMIT 1;
+    IF NOT FOUND THEN
+        SELECT e.* INTO newest
+          FROM (SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE project IS NULL OR t.project_id = project
+                 ORDER BY t.last_event_at DESC LIMIT 1) t
+          JOIN vcc.ticket_events e ON e.project_id = t.project_id AND e.ticket_id = t.ticket_id
+         ORDER BY e.received_at DESC LIMIT 1;
+    END IF;
+    IF FOUND THEN
+        last_event := json_build_object('received_at', newest.received_at, 'action', newest.action, 'result', newest.result,
+                                        'project_id', newest.project_id::text, 'ticket_id', newest.ticket_id::text);
+    END IF;
+
+    SELECT json_build_object(
+               'bodies', coalesce(sum(r.bodies), 0), 'attempts', coalesce(sum(r.attempts), 0),
+               'reasons', coalesce(json_agg(json_build_object('reason', left(r.reason, 1000), 'bodies', r.bodies,
+                                                              'attempts', r.attempts, 'last_at', r.last_at)
+                                            ORDER BY r.last_at DESC) FILTER (WHERE r.n <= 10), '[]'))
+      INTO rejected
+      FROM (SELECT e.reason, count(*) AS bodies, sum(e.attempts) AS attempts, max(e.last_received_at) AS last_at,
+                   row_number() OVER (ORDER BY max(e.last_received_at) DESC) AS n
+              FROM vcc.rejected_events e
+             WHERE e.last_received_at >= since AND (project IS NULL OR e.project_id = project)
+             GROUP BY e.reason) r;
+
+    SELECT json_build_object(
+               'tickets', coalesce(sum(s.tickets), 0), 'overdue', coalesce(sum(s.overdue), 0),
+               'by_status', coalesce(json_agg(json_build_object('status', s.status, 'sub_status', s.sub_status,
+                                                                'tickets', s.tickets, 'overdue', s.overdue)
+                                              ORDER BY s.n) FILTER (WHERE s.n <= 30), '[]')),
+           coalesce(sum(s.tickets), 0)
+      INTO open, open_now
+      FROM (SELECT o.status, o.sub_status, count(*) AS tickets, count(*) FILTER (WHERE o.overdue) AS overdue,
+                   row_number() OVER (ORDER BY count(*) DESC, o.status, o.sub_status) AS n
+              FROM vcc.open_tickets o
+             WHERE project IS NULL OR o.project_id = project
+             GROUP BY o.status, o.sub_status) s;
+
+    -- The backlog is counted back from what is open now, as in vcc.daily_flow.
+    SELECT json_agg(json_build_object('day', f.day, 'opened', f.opened, 'closed', f.closed, 'backlog', open_now - f.later)
+                    ORDER BY f.day)
+      INTO flow
+      FROM (SELECT d.day, coalesce(c.opened, 0) AS opened, coalesce(c.closed, 0) AS closed,
+                   coalesce(sum(c.more) OVER (ORDER BY d.day DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS later
+              FROM (SELECT first + n AS day FROM generate_series(0, days - 1) n) d
+              LEFT JOIN (SELECT least(e.received_at::date, current_date) AS day,
+                                count(*) FILTER (WHERE e.was_open IS NULL) AS opened,
+                                count(*) FILTER (WHERE NOT e.is_open) AS closed,
+                                count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
+                           FROM vcc.ticket_events e
+                          WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since
+                            AND (project IS NULL OR e.project_id = project)
+                          GROUP BY 1) c ON c.day = d.day) f;
+
+    -- Tickets that became closed in the period and still are, from their opening as in vcc.resolution_times. A bucket ends
+    -- below its bound; the last one has none.
+    WITH closed AS (
+        SELECT t.agent_user_name, t.agent_name, extract(epoch FROM c.at - CASE
+                   WHEN t.first_open_time <= c.at THEN t.first_open_time ELSE t.first_event_at END) AS seconds
+          FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) AS at
+                  FROM vcc.ticket_events e
+                 WHERE e.was_open IS DISTINCT FROM e.is_open AND NOT e.is_open AND e.received_at >= since
+                   AND (project IS NULL OR e.project_id = project)
+                 GROUP BY e.project_id, e.ticket_id) c
+          JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
+    ), agent AS (
+        SELECT a.agent_user_name AS login, max(a.agent_name) AS name, sum(a.open) AS open, sum(a.overdue) AS overdue,
+               sum(a.closed) AS closed, percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds) AS median
+          FROM (SELECT o.agent_user_name, max(o.agent_name) AS agent_name, count(*) AS open,
+                       count(*) FILTER (WHERE o.overdue) AS overdue, 0 AS closed, NULL AS seconds
+                  FROM vcc.open_tickets o
+                 WHERE project IS NULL OR o.project_id = project
+                 GROUP BY 1
+                 UNION ALL
+                SELECT c.agent_user_name, c.agent_name, 0, 0, 1, c.seconds FROM closed c) a
+         GROUP BY 1
+    )
+    SELECT (SELECT json_agg(json_build_object('agent', a.name, 'login', a.login, 'open', a.open, 'overdue', a.overdue,
+                                              'closed', a.closed, 'median_s', round(a.median)) ORDER BY a.open DESC, a.login)
+              FROM (SELECT * FROM agent ORDER BY open DESC, login LIMIT 20) a),
+           (SELECT json_build_object(
+                       'tickets', count(*),
+                       'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY c.seconds)),
+                       'buckets', (SELECT json_agg(json_build_object('below_s', b.below, 'tickets', (
+                                              SELECT count(*) FROM closed c
+                                               WHERE (b.below IS NULL OR c.seconds < b.below)
+                                                 AND (b.from_ IS NULL OR c.seconds >= b.from_)))
+                                              ORDER BY b.n)
+                                     FROM (SELECT u.below, u.n, lag(u.below) OVER (ORDER BY u.n) AS from_
+                                             FROM unnest(ARRAY[3600, 14400, 86400, 259200, 604800, 2592000, NULL])
+                                                  WITH ORDINALITY u (below, n)) b))
+              FROM closed c)
+      INTO agents, resolution;
+
+    RETURN json_build_object(
+        'at', now(), 'period', days || 'd', 'project', project::text, 'time_zone', current_setting('TimeZone'),
+        'projects', coalesce(projects, '[]'), 'last_event', last_event, 'minutes', minutes, 'rejected', rejected,
+        'open', open, 'flow', flow, 'agents', coalesce(agents, '[]'), 'resolution', resolution);
+END
+$$;
+COMMENT ON FUNCTION vcc.report IS 'What the dashboard shows of a number of days, today included, and of one project or all, as JSON';

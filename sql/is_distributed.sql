@@ -1,1 +1,0 @@
-SELECT to_regproc('vcc.apply_event') IS NOT NULL

@@ -1,0 +1,1 @@
+INSERT INTO vcc.migrations (version, name) VALUES ($1::integer, $2)

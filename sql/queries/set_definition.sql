@@ -1,0 +1,1 @@
+SELECT set_config('ticketd.name', $1, true), set_config('ticketd.text', $2, true)

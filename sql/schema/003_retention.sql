@@ -1,0 +1,1 @@
+-- 003: nothing but functions, which are definitions now: sql/functions/.

@@ -1,0 +1,1 @@
+-- 004: nothing but views, which are definitions now: sql/views/.

@@ -1,0 +1,1 @@
+-- 005: nothing but functions, which are definitions now: sql/functions/.

@@ -1,0 +1,42 @@
+-- Each period is made from what ended it: a change, a deletion, or the present. That knows the old values, so the last
+-- period is right also where the journal's oldest rows were dropped. A change of one of the two says nothing of the
+-- other, which is then as the next one found it.
+CREATE OR REPLACE VIEW vcc.status_periods AS
+SELECT p.project_id, p.ticket_id, p.status, p.sub_status, p.started_at, p.ended_at,
+       coalesce(p.ended_at, now()) - p.started_at AS duration, p.applied_no
+  FROM (SELECT n.project_id, n.ticket_id, n.result, n.started_at, n.ended_at, n.applied_no,
+               max(n.status) OVER (PARTITION BY n.project_id, n.ticket_id, n.status_told) AS status,
+               max(n.sub_status) OVER (PARTITION BY n.project_id, n.ticket_id, n.sub_status_told) AS sub_status
+          FROM (SELECT m.project_id, m.ticket_id, m.result, m.status, m.sub_status, m.applied_no,
+                       max(m.received_at) OVER (before ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS started_at,
+                       CASE WHEN m.result <> 'present' THEN max(m.received_at) OVER before END AS ended_at,
+                       count(*) FILTER (WHERE m.tells_status) OVER after AS status_told,
+                       count(*) FILTER (WHERE m.tells_sub_status) OVER after AS sub_status_told
+                  FROM (SELECT e.project_id, e.ticket_id, e.applied_no, e.received_at, e.result,
+                               e.result <> 'updated' OR e.changes ? 'status' AS tells_status,
+                               e.changes -> 'status' ->> 0 AS status,
+                               e.result <> 'updated' OR e.changes ? 'sub_status' AS tells_sub_status,
+                               e.changes -> 'sub_status' ->> 0 AS sub_status
+                          FROM vcc.ticket_events e
+                         WHERE e.result IN ('inserted', 'deleted') OR e.changes ?| '{status, sub_status}'
+                         UNION ALL
+                        SELECT t.project_id, t.ticket_id, NULL, NULL, 'present', true, t.status, true, t.sub_status
+                          FROM vcc.tickets t) m
+                WINDOW before AS (PARTITION BY m.project_id, m.ticket_id ORDER BY m.applied_no NULLS LAST),
+                       after AS (PARTITION BY m.project_id, m.ticket_id ORDER BY m.applied_no DESC NULLS FIRST)) n) p
+ WHERE p.result <> 'inserted';  -- before which there is nothing
+
+COMMENT ON VIEW   vcc.status_periods IS
+    'How long tickets were in which status: one row for each time that status and sub-status stayed as they were. '
+    'Ask for one ticket; over all it reads the whole journal, and a materialized view is quicker (sql/README.md)';
+COMMENT ON COLUMN vcc.status_periods.project_id IS 'Project of the ticket';
+COMMENT ON COLUMN vcc.status_periods.ticket_id IS 'Ticket within the project';
+COMMENT ON COLUMN vcc.status_periods.status IS 'Status; NULL: not known, hence open';
+COMMENT ON COLUMN vcc.status_periods.sub_status IS 'Sub-status; NULL: not known';
+COMMENT ON COLUMN vcc.status_periods.started_at IS
+    'When it began; NULL: before the oldest row that the journal has of the ticket';
+COMMENT ON COLUMN vcc.status_periods.ended_at IS
+    'When it ended, by a change or the deletion of the ticket; NULL: it lasts';
+COMMENT ON COLUMN vcc.status_periods.duration IS 'From started_at to ended_at, or until now';
+COMMENT ON COLUMN vcc.status_periods.applied_no IS
+    'Of the event that ended it: gives a ticket''s periods their order; NULL: it lasts, the last';
