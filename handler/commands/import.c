@@ -305,7 +305,7 @@ static void line_settled(void *source, const struct event *event)
 }
 
 /* Tells the database that the file is imported, and the user if it knew that already. */
-static bool begin(struct import *import, struct store *store)
+static bool begin_import(struct import *import, struct store *store)
 {
     int64_t now = clock_realtime_us();
     char when[CLOCK_TEXT];
@@ -356,7 +356,7 @@ int command_import(const struct conf *conf, int argc, char **argv)
     }
     import->conf = conf;
     import->name = argv[0];
-    if (!open_file(import) || !begin(import, store))
+    if (!open_file(import) || !begin_import(import, store))
         goto out;
     catch_signals();
     const struct replay replay = {

@@ -167,7 +167,7 @@ static bool append_retried(struct text *array, const struct job *job)
     return job->event->was_rejected;
 }
 
-static bool append_value(struct text *array, const struct value *value, enum field_type type)
+static bool append_attribute(struct text *array, const struct value *value, enum field_type type)
 {
     if (value->presence != PRESENT)
         return append_null(array);
@@ -263,7 +263,7 @@ bool calls_send_apply(const struct store *store, struct job **jobs, size_t count
         int at = p.count;
         struct text *array = begin_array(&p, attribute_types[event_fields[f].type], count);
         for (size_t e = 0; e < count; e++)
-            p.given[at] |= append_value(array, &jobs[e]->event->values[f], event_fields[f].type);
+            p.given[at] |= append_attribute(array, &jobs[e]->event->values[f], event_fields[f].type);
     }
     return send_statement(store, &statement_apply, &p);
 }

@@ -15,7 +15,7 @@ struct check {
 };
 
 /* The one result of a statement, to be cleared by the caller. */
-static PGresult *ask(const struct check *check, int sent)
+static PGresult *check_ask(const struct check *check, int sent)
 {
     PGresult *kept = NULL, *result;
     bool broken = !sent;
@@ -50,7 +50,7 @@ static void say_unreachable(const struct check *check)
 
 static void look_at_version(const struct check *check)
 {
-    PGresult *result = ask(check, PQsendQuery(check->store->connection, sql_schema_version_query));
+    PGresult *result = check_ask(check, PQsendQuery(check->store->connection, sql_schema_version_query));
     bool known = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
     int version = known ? atoi(PQgetvalue(result, 0, 0)) : 0;
     struct text words = {0};
@@ -79,7 +79,8 @@ static void look_at_catalogs(const struct check *check)
     const char *const values[] = {now};
 
     clock_text(clock_realtime_us(), now);
-    PGresult *result = ask(check, PQsendQueryParams(connection, sql_check_database, 1, NULL, values, NULL, NULL, 0));
+    PGresult *result =
+        check_ask(check, PQsendQueryParams(connection, sql_check_database, 1, NULL, values, NULL, NULL, 0));
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
         check->say(check->context, "database", "wrong", connection_error(check->store, result));
     for (int row = 0; row < PQntuples(result); row++)
