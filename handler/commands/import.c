@@ -108,8 +108,7 @@ static bool lines_next(struct lines *lines, struct line *line)
     return good;
 }
 
-/* -- the import -------------------------------------------------------------------------------------------------------
- */
+/* -- the import ---------------------------------------------------------------------------------------------------- */
 
 struct import {
     const struct conf *conf;

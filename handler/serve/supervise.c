@@ -19,8 +19,7 @@
 #define LAST_MS        1000 /* of the former, for requests on connections that the web server keeps */
 #define QUIET_MS       100  /* when none came for so long, none is on its way */
 
-/* -- what the service manager is told: the datagrams of sd_notify(3), without libsystemd -----------------------------
- */
+/* -- what the service manager is told: the datagrams of sd_notify(3), without libsystemd --------------------------- */
 
 struct notify {
     int fd; /* -1: NOTIFY_SOCKET is not set, there is nobody to tell */
@@ -93,8 +92,7 @@ static void notify_reloading(const struct notify *notify)
     notify_say(notify, state);
 }
 
-/* -- signals ---------------------------------------------------------------------------------------------------------
- */
+/* -- signals ------------------------------------------------------------------------------------------------------- */
 
 bool supervise_init(sigset_t *signals)
 {

@@ -16,8 +16,7 @@
 #define TIMESTAMPTZ 1184
 #define UUID        2950
 
-/* -- elements of arrays, in the binary form of their types ----------------------------------------------------------
- */
+/* -- elements of arrays, in the binary form of their types --------------------------------------------------------- */
 
 static void append_int32(struct text *bytes, size_t number)
 {

@@ -55,8 +55,7 @@ static bool send_call(const struct store *store, const struct call *call)
     return calls_send_apply(store, call->jobs, call->count);
 }
 
-/* -- answers -------------------------------------------------------------------------------------------------------
- */
+/* -- answers ------------------------------------------------------------------------------------------------------- */
 
 /* The rows of vcc.apply_events: n, result, detail. */
 static void read_rows(const PGresult *result, const struct call *call)
@@ -120,8 +119,7 @@ struct attempt pipeline_run(struct store *store, struct job **jobs, size_t count
     return attempt;
 }
 
-/* -- order ---------------------------------------------------------------------------------------------------------
- */
+/* -- order --------------------------------------------------------------------------------------------------------- */
 
 static int compare(int64_t a, int64_t b)
 {
