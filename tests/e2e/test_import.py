@@ -248,6 +248,7 @@ def test_killed_again_and_again(importer, database):
 
 
 def test_two_at_once(importer, database):
+    importer.settings["TICKETD_DB_TIMEOUT_MS"] = 20000  # each waits for the other's rows, on a loaded machine too
     expected = random_file(importer, 21, 3000)
     processes = [importer.start() for _ in range(2)]
     outputs = [p.communicate(timeout=60) for p in processes]
