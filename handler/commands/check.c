@@ -58,9 +58,10 @@ static void say_text(struct checklist *list, const char *name, const char *grade
     text_free(words);
 }
 
-/* -- the socket, with the web server's eyes
- * ------------------------------------------------------------------------------ Its users, as far as this host has
- * them, and each directory on the way. Access control lists (acl(5)) are not looked at. */
+/* -- the socket, with the web server's eyes ------------------------------------------------------------------------ */
+
+/* Its users, as far as this host has them, and each directory on the way. Access control lists (acl(5)) are not looked
+ * at. */
 
 #define GROUPS 128 /* of one user */
 

@@ -23,8 +23,7 @@
 #define COMPLAINTS 100
 #define GRACE_MS   5000 /* after Ctrl-C: for the batch that is under way */
 
-/* -- lines, never more of one in memory than may be a body
- * ------------------------------------------------------------- */
+/* -- lines, never more of one in memory than may be a body --------------------------------------------------------- */
 
 /* Where the reading is. Set fd, left and most, the rest to 0. Used by one thread at a time. */
 struct lines {

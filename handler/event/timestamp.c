@@ -1,4 +1,4 @@
-/* Times of the body, read for event.c; conf.c sets the zone of those that carry no offset. */
+/* Times of the body, read for event.c; main.c sets the zone of those that carry no offset. */
 #include "event/timestamp.h"
 
 #include <limits.h>

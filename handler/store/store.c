@@ -48,8 +48,7 @@ static void keep_pace(struct store *store, size_t count, int64_t microseconds)
     store->batch = least((size_t)store->conf->batch, store->batch < 2 ? 2 : store->batch);
 }
 
-/* -- what is tried next
- * ------------------------------------------------------------------------------------------------ */
+/* -- what is tried next -------------------------------------------------------------------------------------------- */
 
 static bool is_done(const struct job *job)
 {
@@ -82,8 +81,7 @@ static void forget_done(struct work *work)
     work->count = count;
 }
 
-/* -- what became of it
- * ------------------------------------------------------------------------------------------------- */
+/* -- what became of it --------------------------------------------------------------------------------------------- */
 
 /* A refusal by a constraint or a trigger: what it names, never what the event holds. */
 static void refuse_by_error(struct event *event, const PGresult *error)

@@ -81,8 +81,7 @@ static bool append_names(struct text *array, struct text *names)
     return any;
 }
 
-/* -- columns of a call: each has an element for each event
- * ------------------------------------------------------------- */
+/* -- columns of a call: each has an element for each event --------------------------------------------------------- */
 
 static bool append_id(struct text *array, const struct job *job)
 {
@@ -193,8 +192,7 @@ static const size_t attribute_types[] = {[TYPE_INTEGER] = INT8, [TYPE_TEXT] = TE
 #define COLUMNS    (int)(sizeof(columns) / sizeof(columns[0]))
 #define PARAMETERS (COLUMNS + 1 + FIELD_COUNT) /* of the function that has most: two fields are keys */
 
-/* -- calls
- * ------------------------------------------------------------------------------------------------------------- */
+/* -- calls --------------------------------------------------------------------------------------------------------- */
 
 struct parameters {
     struct text bytes[PARAMETERS];

@@ -1,4 +1,5 @@
-/* `ticketd check`'s look at the database: what the catalogs say (sql/check_database.sql), then the schema's version. */
+/* `ticketd check`'s look at the database: what the catalogs say (sql/queries/check_database.sql), then the
+ * schema's version. */
 #include "base/clock.h"
 #include "base/text.h"
 #include "store/sql.h"

@@ -121,7 +121,7 @@ class Figures:
         return self.use * self.speed(cores, cores) * 1e6 / self.postgres
 
     def of_citus_node(self):
-        """The same where each event is a call and a commit of its own (sql/citus.sql)."""
+        """The least: the same if each event were a call and a commit of its own (a call is of one project, sql/citus/citus.sql)."""
         return self.use * self.speed(self.node_cores, self.node_cores) * 1e6 / self.cpu(1)
 
     def kept(self):
@@ -306,7 +306,7 @@ def many_hosts(f, seed):
 
 
 def many_nodes(f, seed):
-    yield "## Many nodes: events are spread by project (sql/citus.sql), each a call and a commit of its own\n"
+    yield "## Many nodes: events are spread by project (sql/citus/citus.sql); reckoned as if each were a call and a commit of its own\n"
     rows, coordinated = [], []
     for name, times in LOADS[1:]:
         rate = f.rate_256 * times
