@@ -53,6 +53,13 @@ static bool append_integer(struct text *array, int64_t number)
     return true;
 }
 
+/* Returns the flag, for one that is not set says nothing: a column of none is sent as NULL. */
+static bool append_flag(struct text *array, bool flag)
+{
+    append_element(array, flag ? "\1" : "\0", 1);
+    return flag;
+}
+
 /* The next element of the text form of an array (PostgreSQL manual, section 8.15.2), which is begun with the first. */
 static void append_name(struct text *names, const char *name)
 {
@@ -126,8 +133,7 @@ static bool append_digest(struct text *array, const struct job *job)
 
 static bool append_waited(struct text *array, const struct job *job)
 {
-    append_element(array, job->event->waited ? "\1" : "\0", 1);
-    return job->event->waited;
+    return append_flag(array, job->event->waited);
 }
 
 static bool append_cleared(struct text *array, const struct job *job)
@@ -161,8 +167,7 @@ static bool append_after(struct text *array, const struct job *job)
 
 static bool append_retried(struct text *array, const struct job *job)
 {
-    append_element(array, job->event->was_rejected ? "\1" : "\0", 1);
-    return job->event->was_rejected;
+    return append_flag(array, job->event->was_rejected);
 }
 
 static bool append_attribute(struct text *array, const struct value *value, enum field_type type)
