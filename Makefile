@@ -13,7 +13,7 @@ PYTHON   ?= /usr/bin/python3
 PORT     ?= 8080
 export PORT
 
-PACKAGES = fcgi libcjson libcrypto libpq zlib
+PACKAGES = fcgi libcjson libcrypto libpq sqlite3 zlib
 WARN     = -Wall -Wextra -Wshadow -Wconversion $(if $(CI),-Werror)
 HARDEN   = -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 SAN      = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)

@@ -482,7 +482,9 @@ function judge() {
   switch (handler.takes_events) {
     case 'database':
       return problem ? { mood: 'warn', words: 'Events are stored, but no report can be made' }
-        : { mood: 'good', words: 'Events are stored' };
+        : handler.spool.held_tickets
+          ? { mood: 'warn', words: 'Some tickets cannot be written: ticketd spool list', counts: ` (${decimal.format(handler.spool.held_tickets)})` }
+          : { mood: 'good', words: 'Events are stored' };
     case 'spool':
       return { mood: 'warn', words: (problem ? 'The database is away: events' : 'Events') + ' wait in the spool', counts };
     default:

@@ -35,10 +35,11 @@ static const struct command {
      "look at configuration, database with its schema and rights; exit 0 if all is well, else 1"},
     {"import", command_import, NULL, "FILE|-", 1, 1, EXIT_CANNOT_RUN,
      "apply a file with one event a line (-: standard input); the same file again applies nothing twice"},
-    {"rejected", command_rejected, "list|retry", "[SINCE [UNTIL]]", 1, 3, EXIT_CANNOT_RUN,
-     "list the bodies that were refused, or try them again: those last received from SINCE on and before UNTIL"},
-    {"spool", command_spool, "status|drain", "", 1, 1, EXIT_CANNOT_RUN,
-     "look at the events that wait for the database, or apply them now"},
+    {"rejected", command_rejected, "list|retry|show|drop", "[SINCE [UNTIL]|ID]", 1, 3, EXIT_CANNOT_RUN,
+     "list the bodies that were refused, or try them again: those last received from SINCE on and before UNTIL; write "
+     "the body ID to standard output; remove it"},
+    {"spool", command_spool, "status|list|drop|drain|add", "[ID|FILE]", 1, 2, EXIT_CANNOT_RUN,
+     "look at the events that wait; set the event ID aside; apply them now; add those of a recovered FILE"},
     {"fields", command_fields, NULL, "", 0, 0, 1, "list the attributes of a ticket, their columns and types"},
 };
 

@@ -1,6 +1,7 @@
 /* Clocks and UUIDv7. */
 #include "base/clock.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,4 +83,24 @@ void clock_uuid_text(const uint8_t uuid[16], char text[37])
         *text++ = digits[uuid[i] & 15];
     }
     *text = '\0';
+}
+
+bool clock_uuid_parse(const char *text, uint8_t uuid[16])
+{
+    static const char pattern[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    size_t digits = 0;
+
+    memset(uuid, 0, 16);
+    if (strlen(text) != strlen(pattern))
+        return false;
+    for (size_t i = 0; pattern[i]; i++) {
+        if (pattern[i] == '-' ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+            return false;
+        if (pattern[i] == '-')
+            continue;
+        int value = text[i] <= '9' ? text[i] - '0' : (text[i] | 0x20) - 'a' + 10;
+        uuid[digits / 2] = (uint8_t)(uuid[digits / 2] << 4 | value);
+        digits++;
+    }
+    return true;
 }

@@ -2,6 +2,7 @@
 #ifndef TICKETD_CLOCK_H
 #define TICKETD_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Milliseconds and microseconds of the monotonic clock: for deadlines and durations. */
@@ -25,6 +26,9 @@ void clock_uuid(uint8_t uuid[16], int64_t microseconds);
 
 /* The same with bits that are given (two of the 64 are not used): the same input makes the same UUID again. */
 void clock_uuid_from(uint8_t uuid[16], int64_t microseconds, const uint8_t random[8]);
+
+/* Reads the canonical text of a UUID. False: it is none. */
+bool clock_uuid_parse(const char *text, uint8_t uuid[16]) __attribute__((warn_unused_result));
 
 /* Writes the canonical text of a UUID: 36 characters and a NUL. */
 void clock_uuid_text(const uint8_t uuid[16], char text[37]);

@@ -6,7 +6,6 @@
 #include "event/auth.h"
 #include "event/decrypt.h"
 #include "spool/spool.h"
-#include "spool/spool_survey.h"
 #include "store/store.h"
 #include "store/store_report.h"
 #include "web/listener.h"
@@ -271,7 +270,6 @@ static int64_t room_on_disk(const char *path)
 static void check_spool(struct checklist *list)
 {
     const char *path = list->conf->spool_dir;
-    struct spool_survey survey = {0};
     struct text words = {0};
 
     if (!*path) {
@@ -279,23 +277,30 @@ static void check_spool(struct checklist *list)
         return;
     }
     struct spool *spool = spool_open(list->conf);
-    const char *problem = spool ? spool_problem(spool) : "out of memory", *grade = problem ? "wrong" : "ok";
-    spool_survey_measure(&survey, path);
+    const char *problem = spool ? spool_problem(spool) : "out of memory", *grade = "ok";
+    struct spool_status status = {0};
+    const char *unread = spool ? spool_look(spool, &status) : NULL;
     int64_t most = (int64_t)list->conf->spool_max_mb * 1048576, room = room_on_disk(path);
 
-    text_append_format(&words, "%" PRIu64 " event%s wait%s in ", survey.events, survey.events == 1 ? "" : "s",
-                       survey.events == 1 ? "s" : "");
     text_append(&words, path);
-    if (problem) {
-        text_append(&words, ", which can take no more: ");
-        text_append(&words, problem);
-    } else if (room >= 0 && room < most - survey.bytes) {
-        grade = "note";
-        text_append_format(&words, "; the disk has room for %" PRId64 " MB, less than TICKETD_SPOOL_MAX_MB=%d",
-                           room / 1048576, list->conf->spool_max_mb);
+    if (problem || unread) {
+        grade = "wrong";
+        text_append(&words, problem ? ": it can take no more: " : ": it cannot be read: ");
+        text_append(&words, problem ? problem : unread);
+    } else {
+        bool scarce = room >= 0 && room < most - status.bytes;
+        grade = status.events > 0 || scarce ? "note" : "ok";
+        if (status.events > 0)
+            text_append_format(&words, ": %" PRId64 " event%s of %" PRId64 " ticket%s wait%s: see ticketd spool status",
+                               status.events, status.events == 1 ? "" : "s", status.tickets,
+                               status.tickets == 1 ? "" : "s", status.events == 1 ? "s" : "");
+        else
+            text_append(&words, ": nothing waits");
+        if (scarce)
+            text_append_format(&words, "; the disk has room for %" PRId64 " MB, less than TICKETD_SPOOL_MAX_MB=%d",
+                               room / 1048576, list->conf->spool_max_mb);
     }
     say_text(list, "spool", grade, &words);
-    spool_survey_free(&survey);
     spool_close(spool);
 }
 

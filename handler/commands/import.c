@@ -302,14 +302,21 @@ static void line_settled(void *source, const struct event *event)
     progress_update(&import->tally.progress, import->done, import->tally.events);
 }
 
-/* Tells the database that the file is imported, and the user if it knew that already. */
-static bool begin_import(struct import *import, struct store *store)
+/* Tells the database that the file is imported, and the user if it knew that already. False: *status is that of the
+ * process. */
+static bool begin_import(struct import *import, struct store *store, int *status)
 {
-    int64_t now = clock_realtime_us();
+    int64_t now = clock_realtime_us(), ended;
     char when[CLOCK_TEXT];
 
-    if (!store_begin_import(store, import->file_digest, now, &import->began)) {
+    if (!store_begin_import(store, import->file_digest, now, &import->began, &ended)) {
         fprintf(stderr, "ticketd: nothing was imported: the database did not take it\n");
+        return false;
+    }
+    if (ended) {
+        clock_text(ended, when);
+        fprintf(stderr, "ticketd: these very lines were imported to their end before, at %s: nothing to do\n", when);
+        *status = EXIT_SUCCESS;
         return false;
     }
     clock_text(import->began, when);
@@ -321,10 +328,13 @@ static bool begin_import(struct import *import, struct store *store)
     return true;
 }
 
-static int end_import(struct import *import, bool replayed)
+/* Remembers an import that is complete. One that left lines out may go on with a larger TICKETD_MAX_BODY_KB. */
+static int end_import(struct import *import, struct store *store, bool replayed)
 {
     struct tally *tally = &import->tally;
     bool complete = replayed && import->ended;
+    bool noted =
+        complete && import->too_long_count == 0 && store_end_import(store, import->file_digest, clock_realtime_us());
     uint64_t last = complete ? import->lines.number : import->settled;
 
     tell_too_long(import, last + 1);
@@ -333,7 +343,7 @@ static int end_import(struct import *import, bool replayed)
     tally_numbers(tally, "set aside");
     if (import->too_long_told)
         tally_number("too long", import->too_long_told);
-    if (complete)
+    if (complete && (noted || import->too_long_count > 0))
         return tally->complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
     fprintf(stderr,
             "ticketd: stopped after line %llu. Give the same command again to go on: nothing is applied twice\n",
@@ -354,14 +364,14 @@ int command_import(const struct conf *conf, int argc, char **argv)
     }
     import->conf = conf;
     import->name = argv[0];
-    if (!open_file(import) || !begin_import(import, store))
+    if (!open_file(import) || !begin_import(import, store, &status))
         goto out;
     catch_signals();
     const struct replay replay = {
         .conf = conf, .store = store, .next = next_line, .settled = line_settled, .source = import};
     tally_start(&import->tally, import->size, "importing", COMPLAINTS);
     bool replayed = replay_run(&replay);
-    status = end_import(import, replayed);
+    status = end_import(import, store, replayed);
 out:
     if (import) {
         digest_free(import->digest);

@@ -1,5 +1,5 @@
 /* `ticketd rejected list|retry [SINCE [UNTIL]]`: vcc.rejected_events for people, and once more through the decoding and
- * the store of every event. */
+ * the store of every event. `ticketd rejected show|drop ID`: one of them. */
 #include "base/clock.h"
 #include "base/text.h"
 #include "commands/commands.h"
@@ -63,6 +63,12 @@ static int stopped(void)
     return EXIT_CANNOT_RUN;
 }
 
+static int cannot(const char *why)
+{
+    fprintf(stderr, "ticketd: %s\n", why);
+    return EXIT_CANNOT_RUN;
+}
+
 /* "2024-02-15T14:46:46.000Z project 130" */
 static void describe(struct text *line, int64_t received_at, int64_t project_id)
 {
@@ -84,28 +90,45 @@ static size_t cut(const char *bytes, size_t length)
     return at;
 }
 
-static void show(const struct rejected *row)
+/* "018dacc6-5580-7000-8000-000000000001 2024-02-15T14:46:46.000Z project 130 16 bytes, 2 times since …" */
+static void describe_row(struct text *text, const struct rejected *row)
+{
+    char id[37], first[CLOCK_TEXT];
+
+    clock_uuid_text(row->last_event_id, id);
+    text_append_format(text, "%s ", id);
+    describe(text, row->last_received_at, row->project_id);
+    text_append_format(text, " %zu bytes, %d time%s", row->length, row->attempts, row->attempts == 1 ? "" : "s");
+    if (row->attempts > 1) {
+        clock_text(row->first_received_at, first);
+        text_append_format(text, " since %s", first);
+    }
+    text_append(text, "\n    ");
+    text_append_visible(text, row->reason, strlen(row->reason));
+    text_append(text, "\n");
+}
+
+static bool print(struct text *text, FILE *file)
+{
+    bool good = !text->failed && fputs(text->bytes, file) >= 0;
+
+    if (!good)
+        fprintf(stderr, "ticketd: %s\n", text->failed ? "out of memory" : "cannot write");
+    text_free(text);
+    return good;
+}
+
+static bool list_row(const struct rejected *row, bool first)
 {
     struct text text = {0};
     size_t shown = cut(row->body, row->length);
 
-    describe(&text, row->last_received_at, row->project_id);
-    text_append_format(&text, " %zu bytes", row->length);
-    if (row->attempts > 1) {
-        char first[CLOCK_TEXT];
-        clock_text(row->first_received_at, first);
-        text_append_format(&text, ", %d times since %s", row->attempts, first);
-    }
-    text_append(&text, "\n    ");
-    text_append_visible(&text, row->reason, strlen(row->reason));
-    text_append(&text, shown ? "\n    " : "");
+    text_append(&text, first ? "" : "\n");
+    describe_row(&text, row);
+    text_append(&text, shown ? "    " : "");
     text_append_visible(&text, row->body, shown);
-    text_append(&text, shown < row->length ? " …\n" : "\n");
-    if (text.failed)
-        fprintf(stderr, "ticketd: out of memory\n");
-    else
-        fputs(text.bytes, stdout);
-    text_free(&text);
+    text_append(&text, shown < row->length ? " …\n" : shown ? "\n" : "");
+    return print(&text, stdout);
 }
 
 static int list(const struct conf *conf, int argc, char **argv)
@@ -113,16 +136,73 @@ static int list(const struct conf *conf, int argc, char **argv)
     struct selection selection;
     struct rejected row;
     unsigned long long count = 0;
+    bool written = true;
 
     if (!selection_open(&selection, conf, argc, argv))
         return EXIT_CANNOT_RUN;
-    while (store_list_next(selection.list, &row)) {
-        fputs(count++ ? "\n" : "", stdout);
-        show(&row);
+    while (written && store_list_next(selection.list, &row))
+        written = list_row(&row, count++ == 0);
+    if (written && fflush(stdout) != 0) {
+        fprintf(stderr, "ticketd: cannot write\n");
+        written = false;
     }
-    fflush(stdout);
+    bool whole = selection_close(&selection);
+    if (written && !whole && count == 0)
+        return cannot("the database does not say what was set aside. Give the same command again");
+    if (written && !whole)
+        return cannot("the database did not tell all that was set aside. Give the same command again");
+    if (!written)
+        return EXIT_CANNOT_RUN;
     fprintf(stderr, count == 1 ? "%llu body\n" : "%llu bodies\n", count);
-    return selection_close(&selection) ? EXIT_SUCCESS : stopped();
+    return EXIT_SUCCESS;
+}
+
+static const char no_such_body[] =
+    "there is no such body: see ticketd rejected list. A body that came once more has another identifier";
+static const char no_word[] = "the database does not say. Give the same command again";
+
+/* What a body was sent with may be a part of what opens it: of the iv no more is told than that it is there. */
+static bool show_row(const struct rejected *row)
+{
+    struct text text = {0};
+
+    describe_row(&text, row);
+    text_append_format(&text, "    iv %s, content coding ", *row->iv ? "kept" : "none");
+    text_append_visible(&text, *row->coding ? row->coding : "none", strlen(*row->coding ? row->coding : "none"));
+    text_append(&text, "\n");
+    if (!print(&text, stderr))
+        return false;
+    bool good = fwrite(row->body, 1, row->length, stdout) == row->length && fflush(stdout) == 0;
+    if (!good)
+        fprintf(stderr, "ticketd: cannot write\n");
+    return good;
+}
+
+static int show_body(struct store *store, const uint8_t id[16])
+{
+    struct store_list *rows = store_find_rejected(store, id);
+    struct rejected row;
+    bool found = rows && store_list_next(rows, &row);
+    bool written = found && show_row(&row);
+    bool told = store_list_close(rows);
+
+    if (found)
+        return written ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
+    return cannot(told ? no_such_body : no_word);
+}
+
+static int drop_body(struct store *store, const uint8_t id[16])
+{
+    bool found;
+    char text[37];
+
+    if (!store_drop_rejected(store, id, &found))
+        return cannot(no_word);
+    if (!found)
+        return cannot(no_such_body);
+    clock_uuid_text(id, text);
+    printf("%s is removed\n", text);
+    return EXIT_SUCCESS;
 }
 
 struct retry {
@@ -150,6 +230,8 @@ static bool next_body(void *source, struct event *event)
     memcpy(body, row.body, row.length);
     body[row.length] = '\0';
     event_init(event, body, row.length);
+    event_keep(event->iv, row.iv);
+    event_keep(event->coding, row.coding);
     if (!decrypt_again(retry->decrypt, row.reason, event)) {
         event_free(event);
         retry->failed = true;
@@ -195,7 +277,27 @@ static int retry(const struct conf *conf, int argc, char **argv)
     return retry.tally.complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
 }
 
+static int with_id(const struct conf *conf, int argc, char **argv,
+                   int (*run)(struct store *store, const uint8_t id[16]))
+{
+    _Atomic int64_t stop_at = INT64_MAX;
+    uint8_t id[16];
+
+    if (argc != 2 || !clock_uuid_parse(argv[1], id)) {
+        fprintf(stderr, "ticketd: rejected %s takes the identifier of a body: see ticketd rejected list\n", argv[0]);
+        return EXIT_CANNOT_RUN;
+    }
+    struct store *store = store_open(conf, &stop_at);
+    int status = store ? run(store, id) : cannot("out of memory");
+    store_close(store);
+    return status;
+}
+
 int command_rejected(const struct conf *conf, int argc, char **argv)
 {
+    if (strcmp(argv[0], "show") == 0)
+        return with_id(conf, argc, argv, show_body);
+    if (strcmp(argv[0], "drop") == 0)
+        return with_id(conf, argc, argv, drop_body);
     return (strcmp(argv[0], "list") == 0 ? list : retry)(conf, argc, argv);
 }

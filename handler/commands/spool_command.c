@@ -1,149 +1,200 @@
-/* `ticketd spool status|drain`: what waits in the spool, and bringing it back by hand, for installations without a
- * daemon: CGI processes append, none of them stays to drain. */
+/* `ticketd spool status|list|drop|drain|add|adopt`: what waits in the spool, an operator's ways out, and bringing it
+ * back by hand, for installations without a daemon: CGI processes append, none of them stays to drain. */
 #include "base/clock.h"
+#include "base/text.h"
 #include "commands/commands.h"
 #include "commands/progress.h"
 #include "spool/spool.h"
-#include "spool/spool_files.h"
-#include "spool/spool_survey.h"
 #include "store/drain.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
-static void print_time(const char *what, int64_t time, const char *text)
+#define PAGE 100 /* tickets that are read at once */
+
+static int failed(const char *why)
+{
+    fprintf(stderr, "ticketd: %s\n", why);
+    return EXIT_CANNOT_RUN;
+}
+
+static void print_time(const char *name, int64_t time)
 {
     char when[CLOCK_TEXT];
+
+    if (!time)
+        return;
     clock_text(time, when);
-    printf("%-11s %s  %s\n", what, when, text);
+    printf("%-11s %s  %" PRId64 " s ago\n", name, when, (clock_realtime_us() - time) / 1000000);
 }
 
-/* The later of what appending and what draining met. */
-static void print_last_error(int directory)
+static const char *look_at_spool(const struct conf *conf, struct spool *spool, struct spool_status *status)
 {
-    struct spool_note append, drain;
-    int append_lock = spool_note(directory, SPOOL_APPEND), drain_lock = spool_note(directory, SPOOL_DRAIN);
+    struct stat file;
+    const char *why = spool_look(spool, status);
 
-    spool_read_note(append_lock, &append);
-    spool_read_note(drain_lock, &drain);
-    const struct spool_note *last = append.error_at > drain.error_at ? &append : &drain;
-    if (last->error_at)
-        print_time("last error", last->error_at, last->error);
-    else
-        printf("%-11s none\n", "last error");
-    spool_close_file(append_lock);
-    spool_close_file(drain_lock);
+    return !why && stat(conf->spool_dir, &file) == 0 && !S_ISDIR(file.st_mode) ? "Not a directory" : why;
 }
 
-static bool is_being_drained(int directory)
+static int show_status(const struct conf *conf, struct spool *spool, const char *ignored)
 {
-    int lock = spool_lock(directory, SPOOL_DRAIN);
-    spool_close_file(lock);
-    return lock < 0;
-}
+    struct spool_status status;
+    const char *unread = look_at_spool(conf, spool, &status), *problem = spool_problem(spool);
 
-static int status(const struct conf *conf, struct spool *spool)
-{
-    struct spool_survey survey = {0};
-    struct spool_contents contents;
-    const char *why;
-    int directory = spool_directory(conf->spool_dir, &why);
-
-    if (directory < 0 || !spool_list(directory, &contents)) {
-        fprintf(stderr, "ticketd: %s cannot be read: %s\n", conf->spool_dir, directory < 0 ? why : spool_reason());
-        spool_close_file(directory);
-        return EXIT_CANNOT_RUN;
-    }
-    spool_survey_look(&survey, directory, &contents);
-    const char *problem = spool_problem(spool);
-    printf("%-11s %s\n%-11s %zu\n%-11s %" PRIu64 "\n%-11s %" PRId64 " of %d MiB\n", "directory", conf->spool_dir,
-           "segments", contents.count, "events", survey.events, "bytes", contents.bytes, conf->spool_max_mb);
-    if (survey.oldest) {
-        char age[40];
-        snprintf(age, sizeof(age), "%" PRId64 " s ago", (clock_realtime_us() - survey.oldest) / 1000000);
-        print_time("oldest", survey.oldest, age);
-    }
-    printf("%-11s %zu segments (*.bad)\n", "kept aside", contents.bad);
+    (void)ignored;
+    if (unread)
+        return failed(unread);
+    printf("%-11s %s\n%-11s %" PRId64 "\n%-11s %" PRId64 "\n", "directory", conf->spool_dir, "events", status.events,
+           "tickets", status.tickets);
+    print_time("oldest", status.oldest);
+    printf("%-11s %" PRId64 " tickets: ticketd spool list names them\n", "held", status.held);
+    print_time("held since", status.held_since);
+    printf("%-11s %" PRId64 " of %d MiB\n", "bytes", status.bytes, conf->spool_max_mb);
+    printf("%-11s %" PRId64 " files (*.bad)\n", "kept aside", status.aside);
     printf("%-11s %s\n", "takes more", problem ? problem : "yes");
-    printf("%-11s %s\n", "drained by", is_being_drained(directory) ? "another process, now" : "nobody now");
-    print_last_error(directory);
-    spool_survey_free(&survey);
-    spool_contents_free(&contents);
-    close(directory);
+    bool nobody = spool_begin_drain(spool);
+    printf("%-11s %s\n", "drained by", nobody ? "nobody now" : "another process, now");
     return EXIT_SUCCESS;
 }
 
-/* A drain that can be watched. */
-struct watched {
-    struct progress progress;
-    uint64_t events;
-    int64_t bytes;
-};
-
-static void show_progress(void *context, int64_t bytes_left)
+/* A line for each ticket that waits, tab-separated. */
+static int list_tickets(const struct conf *conf, struct spool *spool, const char *ignored)
 {
-    struct watched *watched = context;
-    int64_t done = watched->bytes - bytes_left;
-    progress_update(&watched->progress, done > 0 ? (uint64_t)done : 0, ++watched->events);
+    struct spool_ticket tickets[PAGE], after = {.project = INT64_MIN, .ticket = INT64_MIN, .lone = INT64_MIN};
+    struct spool_status status;
+    const char *unread = look_at_spool(conf, spool, &status);
+    size_t count;
+
+    (void)ignored;
+    if (unread)
+        return failed(unread);
+    puts("project\tticket\tevents\tsince\ttries\tnext try\toldest event\twhy");
+    while ((count = spool_tickets(spool, &after, tickets, PAGE)) > 0) {
+        for (size_t i = 0; i < count; i++) {
+            char since[CLOCK_TEXT], next[CLOCK_TEXT] = "now", id[37];
+            const struct spool_ticket *t = &tickets[i];
+            struct text why = {0};
+            clock_text(t->since, since);
+            if (t->next_try > clock_realtime_us())
+                clock_text(t->next_try, next);
+            clock_uuid_text(t->oldest, id);
+            text_append_visible(&why, t->why, strlen(t->why));
+            printf("%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\t%u\t%s\t%s\t%s\n", t->project, t->ticket, t->events,
+                   since, t->tries, next, id, why.bytes && !why.failed ? why.bytes : "");
+            text_free(&why);
+        }
+        after = tickets[count - 1];
+    }
+    return EXIT_SUCCESS;
 }
 
-static const char *const endings[] = {
-    [DRAINED] = "the spool is empty",
-    [DRAIN_BUSY] = "another process drains it",
-    [DRAIN_STOPPED] = "the database does not take its events now: what is left stays, in order",
-    [DRAIN_FAILED] = "it cannot be drained: see the message above",
-};
-
-static int drain(const struct conf *conf)
+/* To vcc.rejected_events, by the same store as all. */
+static int drop(const struct conf *conf, struct spool *spool, const char *argument)
 {
     _Atomic int64_t stop_at = INT64_MAX;
-    struct watched watched = {0};
-    struct spool_contents contents;
-    const char *why, *ending = "out of memory";
-    enum drained result = DRAIN_FAILED;
-    struct store *store = store_open(conf, &stop_at);
-    struct drain *drain = store ? drain_open(conf, store, show_progress, &watched) : NULL;
-    int directory = spool_directory(conf->spool_dir, &why);
+    uint8_t id[16];
+    struct event event, *events[] = {&event};
 
-    if (directory >= 0 && spool_list(directory, &contents)) {
-        watched.bytes = contents.bytes;
-        spool_contents_free(&contents);
+    if (!clock_uuid_parse(argument, id))
+        return failed("spool drop takes the identifier of an event: see ticketd spool list");
+    if (!spool_find(spool, id, &event))
+        return failed("no such event waits in the spool");
+    struct store *store = store_open(conf, &stop_at);
+    event_refuse(&event, OUTCOME_UNPROCESSABLE, "", "dropped from the spool by hand");
+    event.refusal = OUTCOME_UNPROCESSABLE;
+    if (store)
+        store_apply(store, events, 1, clock_monotonic_ms() + conf->db_timeout_ms);
+    bool done = event.outcome != OUTCOME_NONE && spool_forget(spool, events, 1);
+    if (done)
+        printf("%s is set aside: ticketd rejected list shows it\n", argument);
+    event_free(&event);
+    store_close(store);
+    return done ? EXIT_SUCCESS : failed("the database does not take it now: it stays in the spool");
+}
+
+static int drain_all(const struct conf *conf, struct spool *spool, const char *ignored)
+{
+    _Atomic int64_t stop_at = INT64_MAX;
+    struct store *store = store_open(conf, &stop_at);
+    struct drain *drain = store ? drain_open(conf, store, spool, 0, 1) : NULL;
+    struct spool_status status;
+    const char *problem = look_at_spool(conf, spool, &status);
+    struct progress progress;
+    uint64_t total = 0;
+    size_t left = 0;
+
+    (void)ignored;
+    if (!problem && status.events > 0 && !spool_begin_drain(spool))
+        problem = "another process drains it";
+    if (problem) {
+        drain_close(drain);
+        store_close(store);
+        return failed(problem);
     }
-    spool_close_file(directory);
-    if (drain) {
-        progress_start(&watched.progress, (uint64_t)watched.bytes, "draining");
-        result = drain_run(drain);
-        double seconds = progress_end(&watched.progress);
-        printf("%" PRIu64 " events drained in %.1f s\n", watched.events, seconds);
-        ending = endings[result];
+    (void)!spool_hurry(spool); /* whoever asks for it does not wait for what was put off */
+    progress_start(&progress, (uint64_t)status.events, "draining");
+    while (drain && (left = drain_step(drain, clock_monotonic_ms() + conf->db_timeout_ms)) > 0) {
+        total += left;
+        progress_update(&progress, total, total);
     }
-    fprintf(stderr, "ticketd: %s\n", ending);
+    double seconds = progress_end(&progress);
+    printf("%" PRIu64 " events drained in %.1f s\n", total, seconds);
+    problem = look_at_spool(conf, spool, &status);
     drain_close(drain);
     store_close(store);
-    return result == DRAINED ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
+    if (problem)
+        return failed(problem);
+    if (status.events > 0) {
+        fprintf(stderr, "ticketd: %" PRId64 " events of %" PRId64 " tickets stay: see ticketd spool list\n",
+                status.events, status.tickets);
+        return EXIT_CANNOT_RUN;
+    }
+    fprintf(stderr, "ticketd: the spool is empty\n");
+    return EXIT_SUCCESS;
 }
+
+static int add(const struct conf *conf, struct spool *spool, const char *file)
+{
+    uint64_t added = 0;
+
+    (void)conf;
+    bool good = spool_add(spool, file, &added);
+    printf("%" PRIu64 " events are in the spool now\n", added);
+    return good ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
+}
+
+static const struct {
+    const char *word;
+    int (*run)(const struct conf *conf, struct spool *spool, const char *argument);
+    bool needs_argument;
+} words[] = {
+    {"status", show_status, false},
+    {"list", list_tickets, false},
+    {"drop", drop, true},
+    {"drain", drain_all, false},
+    {"add", add, true},
+};
 
 int command_spool(const struct conf *conf, int argc, char **argv)
 {
-    (void)argc;
-    if (!*conf->spool_dir) {
-        fprintf(stderr, "ticketd: TICKETD_SPOOL_DIR is not set: there is no spool\n");
+    size_t word = 0;
+
+    if (!*conf->spool_dir)
+        return failed("TICKETD_SPOOL_DIR is not set: there is no spool");
+    while (strcmp(words[word].word, argv[0]) != 0)
+        word++;
+    if (words[word].needs_argument != (argc > 1)) {
+        fprintf(stderr, "ticketd: spool %s %s\n", argv[0],
+                argc > 1 ? "takes no argument" : "takes an argument: see ticketd --help");
         return EXIT_CANNOT_RUN;
-    }
-    if (access(conf->spool_dir, F_OK) != 0 && errno == ENOENT) {
-        printf("%s does not exist yet: nothing was ever spooled\n", conf->spool_dir);
-        return EXIT_SUCCESS;
     }
     struct spool *spool = spool_open(conf);
-    if (!spool) {
-        fprintf(stderr, "ticketd: out of memory\n");
-        return EXIT_CANNOT_RUN;
-    }
-    int result = strcmp(argv[0], "status") == 0 ? status(conf, spool) : drain(conf);
+    if (!spool)
+        return failed("out of memory");
+    int result = words[word].run(conf, spool, argc > 1 ? argv[1] : NULL);
     spool_close(spool);
     return result;
 }

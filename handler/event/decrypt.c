@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IV_SHOWN 64 /* digits: more than any cipher takes */
-
 struct decrypt {
     const struct conf *conf;
     EVP_CIPHER *cipher;    /* NULL: bodies are not encrypted */
@@ -264,31 +262,31 @@ static enum decrypted open_body(struct decrypt *decrypt, const char *query, cons
     }
 }
 
-/* Whether it was the padding that did not fit or the JSON, nobody is told: that would open one body after the other to
- * whoever may ask often enough. False: out of memory, and the body would be set aside without its iv. */
-static bool refuse_unreadable(struct event *event, const char *query)
-{
-    char *iv = malloc(strlen(query) + 1), detail[64 + IV_SHOWN];
-    size_t length = 0;
-
-    if (!iv)
-        return false;
-    bool given = query_find(query, "iv", iv, &length) == QUERY_ONE && length > 0;
-    snprintf(detail, sizeof(detail), "cannot be decrypted, or is not JSON%s%.*s", given ? "; iv=" : "", IV_SHOWN,
-             given ? iv : "");
-    event_refuse(event, OUTCOME_BAD_REQUEST, "", detail);
-    free(iv);
-    event_reason(event); /* now: the store could not say that there was no memory for it */
-    return event->reason;
-}
-
 /* The receipt stays the same. */
 static void replace(struct event *event, struct event *plain)
 {
     memcpy(plain->id, event->id, sizeof(plain->id));
     plain->received_at = event->received_at;
+    plain->waited = event->waited;
+    memcpy(plain->iv, event->iv, sizeof(plain->iv));
+    memcpy(plain->coding, event->coding, sizeof(plain->coding));
     event_free(event);
     *event = *plain;
+}
+
+bool decrypt_keep(struct event *event, const char *query, const char *coding)
+{
+    char *iv = malloc(strlen(query) + 1);
+    size_t length = 0;
+
+    if (!iv)
+        return false;
+    /* A NUL in it would make another iv of it. */
+    if (query_find(query, "iv", iv, &length) == QUERY_ONE && strlen(iv) == length)
+        event_keep(event->iv, iv);
+    event_keep(event->coding, coding);
+    free(iv);
+    return true;
 }
 
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event)
@@ -308,19 +306,34 @@ bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *ev
     case DECRYPT_UNAVAILABLE:
         return false;
     default:
-        return refuse_unreadable(event, query);
+        /* Whether it was the padding that did not fit or the JSON, nobody is told: that would open one body after the
+         * other to whoever may ask often enough. */
+        event_refuse(event, OUTCOME_BAD_REQUEST, "", "cannot be decrypted, or is not JSON");
+        event_reason(event); /* now: the store could not say that there was no memory for it */
+        return event->reason;
     }
+}
+
+/* ticketd 0.1.0 put the iv behind the reason. */
+static void read_reason(struct event *event, const char *reason)
+{
+    static const char before[] = "cannot be decrypted, or is not JSON; iv=";
+
+    if (!*event->iv && strncmp(reason, before, strlen(before)) == 0)
+        event_keep(event->iv, reason + strlen(before));
 }
 
 bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *event)
 {
-    const char *iv = strstr(reason, "iv=");
+    char query[sizeof("iv=") + EVENT_SENT_WITH];
     struct event decoded, plain;
     size_t length;
 
+    read_reason(event, reason);
     if (!decrypt->cipher)
         return true;
-    enum decrypted result = open_body(decrypt, iv ? iv : "", event, &decoded);
+    snprintf(query, sizeof(query), "iv=%s", event->iv);
+    enum decrypted result = open_body(decrypt, query, event, &decoded);
     if (result == DECRYPTED && decoded.refusal == OUTCOME_NONE) {
         char *text = decoded.allocation;
         event_received(&decoded, &length);

@@ -23,13 +23,18 @@ bool decrypt_reload(struct decrypt *decrypt) MUST_USE;
 /* How many keys there are; none where bodies are not encrypted. */
 size_t decrypt_key_count(const struct decrypt *decrypt);
 
+/* Keeps with the event what its body was sent with, whether bodies are encrypted or not: the iv in `query`
+ * (QUERY_STRING), where it is given once, and the content coding. False: out of memory. */
+bool decrypt_keep(struct event *event, const char *query, const char *coding) MUST_USE;
+
 /* Decodes event->body as event_decode does. Where bodies are encrypted, with the first key that makes JSON of it, and
- * the iv in `query` (QUERY_STRING); the event then has the plain text in place of the body. A body that no key opens
- * stays as it came, and its refusal names the iv. False: out of memory. */
+ * the iv in `query`; the event then has the plain text in place of the body. A body that no key opens stays as it came.
+ * False: out of memory. */
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event) MUST_USE;
 
-/* For a body that was refused with `reason`: where bodies are encrypted and a key makes an event of it now, the plain
- * text takes its place, to be decoded; all other bodies stay as they are. False: out of memory. */
+/* For a body that was refused with `reason`, whose iv event->iv is: where bodies are encrypted and a key makes an event
+ * of it now, the plain text takes its place, to be decoded; all other bodies stay as they are. Where event->iv is empty
+ * it is set from the reason, where ticketd 0.1.0 put it. False: out of memory. */
 bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *event) MUST_USE;
 
 enum decrypted {

@@ -64,6 +64,15 @@ void event_init(struct event *event, char *body, size_t length)
     *event = (struct event){.body = body, .length = length, .allocation = body};
 }
 
+void event_keep(char kept[EVENT_SENT_WITH + 1], const char *text)
+{
+    size_t length = 0;
+
+    while (text[length] >= ' ' && text[length] <= '~')
+        length++;
+    snprintf(kept, EVENT_SENT_WITH + 1, "%s", text[length] ? "" : text);
+}
+
 void event_free(struct event *event)
 {
     for (size_t i = 0; i < event->fault_count; i++) {
@@ -90,6 +99,19 @@ int64_t event_project(const struct event *event)
 {
     const struct value *project = &event->values[FIELD_project_id];
     return project->presence == PRESENT ? project->number : 0;
+}
+
+/* Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators (2014), the finaliser of SplitMix64. */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    return x ^ (x >> 31);
+}
+
+unsigned event_lane(int64_t project, int64_t ticket, unsigned lanes)
+{
+    return (unsigned)(mix(mix((uint64_t)project) + (uint64_t)ticket) % lanes);
 }
 
 /* Copies at most ECHO_MAX bytes, and never a part of a character. */

@@ -49,6 +49,8 @@ struct fault {
     char *detail;
 };
 
+#define EVENT_SENT_WITH 64 /* characters of what a body was sent with */
+
 /* A body with everything known about it. The event owns all that it points to. */
 struct event {
     uint8_t id[16];      /* UUIDv7 (RFC 9562), made when the request had arrived */
@@ -57,6 +59,10 @@ struct event {
     char *body;       /* the received JSON text, byte for byte (a BOM is skipped), NUL-terminated */
     size_t length;    /* bytes of body, without the NUL */
     char *allocation; /* what free(3) gets for body: it may start before it */
+
+    /* What the body was sent with, "" where it was not: kept beside it, to read it again. */
+    char iv[EVENT_SENT_WITH + 1];     /* of the URL, as it stood there */
+    char coding[EVENT_SENT_WITH + 1]; /* Content-Encoding */
 
     enum action action;
     struct value values[FIELD_COUNT];
@@ -71,12 +77,22 @@ struct event {
     size_t fault_count;
     char *reason;      /* the same in one text; see event_reason */
     bool was_rejected; /* it comes from vcc.rejected_events: applying it removes it there */
-    bool waited; /* it was spooled, set aside, imported or tried before: it may be applied already, or later ones */
+    bool waited;  /* it was spooled, set aside, imported or tried before: it may be applied already, or later ones */
+    bool held;    /* the store's word where it has no verdict: its ticket cannot be written now, others can */
+    char why[96]; /* why it is held; "": it was not tried, for want of time */
+
+    /* The spool's own. */
+    int64_t spooled_no; /* its row there; 0: it is in none */
+    unsigned tries;     /* how often it was tried and failed */
 };
 
 /* Makes an empty event that owns `body` (from malloc, `length` bytes and a NUL behind them; freed by
  * event_free, also when decoding fails). */
 void event_init(struct event *event, char *body, size_t length);
+
+/* Keeps `text` in event->iv or event->coding: printable ASCII, cut to the room that there is. Anything else is nothing
+ * that could be read, and is left out. */
+void event_keep(char kept[EVENT_SENT_WITH + 1], const char *text);
 
 /* Decodes event->body and sets action, values and extra. False: out of memory.
  *
@@ -96,6 +112,9 @@ const char *event_received(const struct event *event, size_t *length);
 
 /* Frees all that the event owns and leaves it empty; an empty event is fine. */
 void event_free(struct event *event);
+
+/* Which of `lanes` the ticket belongs to, from 0. Neighbouring tickets go to different ones. */
+unsigned event_lane(int64_t project, int64_t ticket, unsigned lanes);
 
 /* The field stored in `column`; FIELD_COUNT if there is none. */
 enum field event_field_by_column(const char *column) MUST_USE;

@@ -170,11 +170,12 @@ static void append_handler(struct text *text, const struct dashboard *dashboard)
     text_append(text, "{\"version\":\"" VERSION "\"");
     append_time(text, "now", clock_realtime_us());
     append_time(text, "started_at", metrics_value(METRIC_START));
-    text_append_format(
-        text, ",\"takes_events\":\"%s\",\"spool\":{\"events\":%" PRId64 ",\"bytes\":%" PRId64 ",\"max_bytes\":%" PRId64,
-        takers[shared_readiness(dashboard->shared)], metrics_value(METRIC_SPOOL_EVENTS),
-        metrics_value(METRIC_SPOOL_BYTES),
-        *dashboard->conf.spool_dir ? (int64_t)dashboard->conf.spool_max_mb * 1048576 : 0);
+    text_append_format(text,
+                       ",\"takes_events\":\"%s\",\"spool\":{\"events\":%" PRId64 ",\"held_tickets\":%" PRId64
+                       ",\"bytes\":%" PRId64 ",\"max_bytes\":%" PRId64,
+                       takers[shared_readiness(dashboard->shared)], metrics_value(METRIC_SPOOL_EVENTS),
+                       metrics_value(METRIC_SPOOL_HELD), metrics_value(METRIC_SPOOL_BYTES),
+                       *dashboard->conf.spool_dir ? (int64_t)dashboard->conf.spool_max_mb * 1048576 : 0);
     append_time(text, "oldest_at", metrics_value(METRIC_SPOOL_OLDEST));
     text_append(text, "}");
     append_time(text, "last_event_at", metrics_value(METRIC_LAST_EVENT));

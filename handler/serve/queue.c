@@ -81,7 +81,10 @@ void queue_arrive(struct queue *queue, int slot, struct waiter *waiter)
     if (now <= queue->last_received_at)
         now = queue->last_received_at + 1;
     queue->last_received_at = now;
-    queue->arrived[slot] = now;
+    if (waiter->event.length <= QUEUE_LARGE)
+        queue->arrived[slot] = now;
+    else
+        waiter->event.waited = true; /* others may overtake it */
     pthread_mutex_unlock(&queue->lock);
 
     waiter->event.received_at = now;
@@ -97,20 +100,10 @@ static void wake_writers(struct queue *queue)
             pthread_cond_signal(&queue->lanes[i].more);
 }
 
-/* Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators (2014), the finaliser of SplitMix64: neighbouring
- * ids go to different lanes. */
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-}
-
 static struct lane *lane_of(struct queue *queue, const struct event *event)
 {
-    uint64_t project = (uint64_t)event->values[FIELD_project_id].number;
-    uint64_t ticket = (uint64_t)event->values[FIELD_ticket_id].number;
-    return &queue->lanes[mix(mix(project) + ticket) % (uint64_t)queue->lane_count];
+    return &queue->lanes[event_lane(event->values[FIELD_project_id].number, event->values[FIELD_ticket_id].number,
+                                    (unsigned)queue->lane_count)];
 }
 
 enum outcome queue_submit(struct queue *queue, int slot, struct waiter *waiter)

@@ -31,9 +31,12 @@ struct queue;
 struct queue *queue_new(int lanes, int slots, int timeout_ms, size_t max_bytes) MUST_USE;
 void queue_free(struct queue *queue);
 
+#define QUEUE_LARGE 262144 /* bytes of a body whose decoding may take longer than a commit */
+
 /* The request has arrived: gives its event the time and the identifier, greater than all before, and holds back all
  * that arrive later until this one is submitted or withdrawn. So decoding, which can take longer for one event than for
- * the next, never changes the order of a ticket's events. */
+ * the next, never changes the order of a ticket's events. A large body holds back nobody: what overtakes it is told
+ * from it by the identifier, as with all events that waited. */
 void queue_arrive(struct queue *queue, int slot, struct waiter *waiter);
 
 /* Passes an arrived event on to its lane. OUTCOME_UNAVAILABLE: there is no room; it is withdrawn. */

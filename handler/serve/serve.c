@@ -74,12 +74,13 @@ static enum outcome submit(struct server *server, int slot, struct request *requ
     struct event *event = &waiter->event;
     size_t length = 0;
     char *body = request_take_body(request, &length);
-    bool good = true;
+    const struct request_head *head = request_head(request);
 
     event_init(event, body, length);
     queue_arrive(server->queue, slot, waiter);
-    if (whole)
-        good = decrypt_decode(server->decrypt, request_head(request)->query, event);
+    bool good = decrypt_keep(event, head->query, head->content_encoding);
+    if (good && whole)
+        good = decrypt_decode(server->decrypt, head->query, event);
     else
         event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
     if (good)
@@ -284,8 +285,6 @@ static int serve_fastcgi(struct server *server, const sigset_t *signals)
     const struct thread *workers = &threads[count];
     for (int i = 0; i < conf->workers; i++)
         start_thread(&threads[count++], server, work, i);
-    if (*conf->spool_dir)
-        start_thread(&threads[count++], &writers, writers_drain, 0);
     if (server->dashboard)
         start_thread(&threads[count++], server->dashboard, dashboard_run, 0);
     log_line(LOG_INFO, "serving FastCGI", LOG_TEXT("listen", conf->listen), LOG_NUMBER("workers", conf->workers),
@@ -297,6 +296,7 @@ static int serve_fastcgi(struct server *server, const sigset_t *signals)
 out:
     while (count > 0)
         pthread_join(threads[--count].id, NULL);
+    spool_remove_empty(server->spool);
     log_tick(true);
     for (int i = 0; server->waiters && i < conf->connections; i++)
         event_free(&server->waiters[i].event);
@@ -321,8 +321,11 @@ static int serve_cgi(struct server *server)
     if (method && strcmp(method, "GET") == 0)
         writer_look(writer);
     enum next next = receive(server, 0, request, &waiter, &answer);
-    if (next == CLOSE || (next == WAIT && writer_write(writer, 0) != 1))
+    if (next == CLOSE)
         goto out;
+    while (next == WAIT && writer_write(writer, 0) == 0)
+        if (writer_held(writer) == 0)
+            goto out;
     if (next == WAIT)
         answer_event(&answer, &waiter.event);
     note(request, &waiter);
@@ -363,8 +366,6 @@ int command_serve(const struct conf *conf, int argc, char **argv)
     (void)argc;
     (void)argv;
     atomic_store(&server.shared.stop_at, INT64_MAX);
-    atomic_store(&server.shared.stop_drain_at, INT64_MAX);
-    sem_init(&server.shared.stop_drain, 0, 0);
     if (!supervise_init(&signals))
         return EXIT_FAILURE;
     metrics_set(METRIC_START, clock_realtime_us());

@@ -5,19 +5,16 @@
 #include "web/endpoints.h"
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
 /* Times are monotonic milliseconds. */
 struct shared {
-    _Atomic bool stopping;         /* connections close after their answer */
-    _Atomic bool stopped;          /* nothing is in flight any more: writers end */
-    _Atomic int64_t asked_at;      /* when the last request came */
-    _Atomic int readiness;         /* enum readiness, as of the last batch or idle second */
-    _Atomic int64_t stop_at;       /* no wait for the database goes beyond this */
-    _Atomic int64_t stop_drain_at; /* the same for the drain, which may stop at once: what it leaves is kept */
-    sem_t stop_drain;              /* posted: the drain's thread ends */
+    _Atomic bool stopping;    /* connections close after their answer */
+    _Atomic bool stopped;     /* nothing is in flight any more: writers end */
+    _Atomic int64_t asked_at; /* when the last request came */
+    _Atomic int readiness;    /* enum readiness, as of the last batch or idle second */
+    _Atomic int64_t stop_at;  /* no wait for the database goes beyond this */
 };
 
 static inline enum readiness shared_readiness(struct shared *shared)

@@ -182,8 +182,6 @@ static void stop(const struct supervised *all)
     atomic_store(&all->shared->stopping, true);
     connections_stop_listening(all->connections);
     listener_close(all->listener);
-    atomic_store(&all->shared->stop_drain_at, clock_monotonic_ms());
-    sem_post(&all->shared->stop_drain);
     wait_for_last_requests(all);
     wait_for_answers(all, STOP_MS - LAST_MS);
     atomic_store(&all->shared->stop_at, clock_monotonic_ms());

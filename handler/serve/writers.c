@@ -2,38 +2,54 @@
 #include "serve/writers.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "spool/spool_survey.h"
+#include "base/metrics.h"
 #include "store/drain.h"
 #include "store/store.h"
 
 #include <stdlib.h>
-#include <time.h>
+#include <string.h>
 
-#define IDLE_MS 1000 /* how often an idle writer looks at its connection, and the drain into the spool */
+#define IDLE_MS  1000 /* how often an idle writer looks at its connection and the spool */
+#define HELD_MS  20   /* how often what is held is tried */
+#define EMPTY_MS 200  /* how often it is looked whether there is something to drain */
 
 struct writer {
     const struct writers *all;
     int lane;
     struct store *store;
-    struct waiter **batch; /* both have room for conf->batch */
-    struct event **events;
-    size_t most;        /* events of the next batch */
+    struct drain *drain;    /* NULL: there is no spool */
+    struct waiter **batch;  /* what is held, then what was taken: room for conf->batch of these, and all that wait */
+    struct waiter **done;   /* … with a verdict */
+    struct event **events;  /* … for the store */
+    struct event **spooled; /* … for the spool */
+    size_t held;            /* of batch */
+    size_t most;            /* events of the next batch */
+    size_t joined;          /* how many of the last went into the spool */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
+    int64_t looked_at;  /* monotonic milliseconds: when it last looked at the spool, and */
+    int64_t drain_at;   /* … when it drains again */
 };
 
 struct writer *writer_open(const struct writers *writers, int lane)
 {
+    const struct conf *conf = writers->conf;
+    size_t room = (size_t)conf->batch + (size_t)conf->connections;
     struct writer *writer = calloc(1, sizeof(*writer));
     if (!writer)
         return NULL;
 
     writer->all = writers;
     writer->lane = lane;
-    writer->most = (size_t)writers->conf->batch;
-    writer->store = store_open(writers->conf, &writers->shared->stop_at);
-    writer->batch = calloc((size_t)writers->conf->batch, sizeof(*writer->batch));
-    writer->events = calloc((size_t)writers->conf->batch, sizeof(*writer->events));
-    if (!writer->store || !writer->batch || !writer->events) {
+    writer->most = (size_t)conf->batch;
+    writer->store = store_open(conf, &writers->shared->stop_at);
+    writer->batch = calloc(room, sizeof(*writer->batch));
+    writer->done = calloc(room, sizeof(*writer->done));
+    writer->events = calloc(room, sizeof(*writer->events));
+    writer->spooled = calloc(room, sizeof(*writer->spooled));
+    if (writer->store && *conf->spool_dir)
+        writer->drain = drain_open(conf, writer->store, writers->spool, lane, conf->writers);
+    if (!writer->store || !writer->batch || !writer->done || !writer->events || !writer->spooled ||
+        (*conf->spool_dir && !writer->drain)) {
         writer_close(writer);
         return NULL;
     }
@@ -44,10 +60,18 @@ void writer_close(struct writer *writer)
 {
     if (!writer)
         return;
+    drain_close(writer->drain);
     store_close(writer->store);
     free(writer->batch);
+    free(writer->done);
     free(writer->events);
+    free(writer->spooled);
     free(writer);
+}
+
+size_t writer_held(const struct writer *writer)
+{
+    return writer->held;
 }
 
 /* More comes than the database takes: what still waits at its deadline is tried for a moment, to catch up, and then
@@ -56,7 +80,7 @@ static bool is_too_late(struct writer *writer, size_t count)
 {
     int64_t now = clock_monotonic_ms();
 
-    if (now < writer->batch[count - 1]->deadline) {
+    if (count == writer->held || now < writer->batch[count - 1]->deadline) {
         writer->late_since = 0;
         return false;
     }
@@ -68,59 +92,137 @@ static bool is_too_late(struct writer *writer, size_t count)
     return true;
 }
 
-/* To the database or, where that does not take them, to the spool. While events wait there the others join them: none
- * overtakes one of its own ticket. */
-static enum readiness write_batch(struct writer *writer, size_t count)
+/* How long the store may try: the oldest event sets the limit, and even that gets a try. While the database is known to
+ * be away nobody waits for it. */
+static int64_t batch_deadline(const struct writer *writer)
 {
-    const struct conf *conf = writer->all->conf;
-    struct spool *spool = writer->all->spool;
-    struct event **events = writer->events;
-    enum readiness readiness = READY_BY_SPOOL;
-    bool too_late = is_too_late(writer, count), holds = spool_holds(spool);
+    int64_t now = clock_monotonic_ms(), soon = now + writer->all->conf->db_timeout_ms / 5;
+    int64_t oldest = writer->batch[0]->deadline;
 
-    for (size_t i = 0; i < count; i++)
-        events[i] = &writer->batch[i]->event;
-    if (!too_late && !holds) {
-        readiness = READY_BY_DATABASE;
-        /* The oldest event sets the limit, and even that gets one try. */
-        int64_t deadline = clock_monotonic_ms() + conf->db_timeout_ms / 5;
-        if (writer->batch[0]->deadline > deadline)
-            deadline = writer->batch[0]->deadline;
-        store_apply(writer->store, events, count, deadline);
-    }
-    writer->most = holds ? (size_t)conf->batch : store_batch(writer->store);
-    spool_append(spool, events, count);
-    for (size_t i = 0; i < count; i++) {
-        if (events[i]->outcome == OUTCOME_UNAVAILABLE)
-            return NOT_READY;
-        if (events[i]->outcome == OUTCOME_SPOOLED)
-            readiness = READY_BY_SPOOL;
-    }
-    return readiness;
+    if (store_is_away(writer->store))
+        return soon;
+    return oldest > soon ? oldest : soon;
 }
 
-void writer_look(struct writer *writer)
+/* Gives up those of the first `count` that have no verdict, but for what is held and has time left. What waits for a
+ * ticket of which something is in the spool goes there too. */
+static void spool_rest(struct writer *writer, size_t count)
 {
-    struct spool *spool = writer->all->spool;
-    enum readiness readiness = READY_BY_DATABASE;
+    int64_t now = clock_monotonic_ms();
 
-    if (spool_holds(spool) || !store_idle(writer->store))
-        readiness = spool_problem(spool) ? NOT_READY : READY_BY_SPOOL;
-    atomic_store(&writer->all->shared->readiness, readiness);
+    writer->joined = 0;
+    for (int round = 0; round < 2; round++) {
+        size_t spooled = 0;
+        for (size_t i = 0; i < count; i++) {
+            struct waiter *waiter = writer->batch[i];
+            struct event *event = &waiter->event;
+            bool may_wait = event->held && now < waiter->deadline && !store_is_away(writer->store) &&
+                            !store_must_stop(writer->store);
+            if (event->outcome == OUTCOME_NONE && (!may_wait || spool_waits(writer->all->spool, event)))
+                writer->spooled[spooled++] = event;
+        }
+        if (spooled == 0)
+            return;
+        spool_append(writer->all->spool, writer->spooled, spooled);
+        writer->joined += spooled;
+    }
+}
+
+/* Hands the events with a verdict back, and keeps the others. Returns how many those are. */
+static size_t finish_batch(struct writer *writer, size_t count)
+{
+    enum readiness readiness = READY_BY_SPOOL;
+    size_t done = 0;
+
+    writer->held = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct waiter *waiter = writer->batch[i];
+        enum outcome outcome = waiter->event.outcome;
+        if (outcome == OUTCOME_NONE)
+            writer->batch[writer->held++] = waiter;
+        else
+            writer->done[done++] = waiter;
+        if (outcome == OUTCOME_UNAVAILABLE && readiness != READY_BY_DATABASE)
+            readiness = NOT_READY;
+        if (outcome != OUTCOME_NONE && outcome != OUTCOME_SPOOLED && outcome != OUTCOME_UNAVAILABLE)
+            readiness = READY_BY_DATABASE;
+    }
+    if (done > 0) {
+        atomic_store(&writer->all->shared->readiness, readiness);
+        queue_finish(writer->all->queue, writer->done, done);
+    }
+    return done;
 }
 
 size_t writer_write(struct writer *writer, int wait_ms)
 {
-    struct queue *queue = writer->all->queue;
-    size_t count = queue_take(queue, writer->lane, writer->batch, writer->most, wait_ms);
+    struct spool *spool = writer->all->spool;
+    size_t tried = 0;
 
-    if (count > 0) {
-        atomic_store(&writer->all->shared->readiness, write_batch(writer, count));
-        queue_finish(queue, writer->batch, count);
-    } else {
+    if (writer->held > 0 && wait_ms > HELD_MS)
+        wait_ms = HELD_MS;
+    size_t count = writer->held +
+                   queue_take(writer->all->queue, writer->lane, writer->batch + writer->held, writer->most, wait_ms);
+    if (count == 0) {
         writer->late_since = 0;
+        writer->joined = 0;
+        return 0;
     }
-    return count;
+    bool too_late = is_too_late(writer, count);
+    for (size_t i = 0; i < count; i++) {
+        struct event *event = &writer->batch[i]->event;
+        event->held = false;
+        if (!too_late && !spool_waits(spool, event)) /* else it joins those that wait there */
+            writer->events[tried++] = event;
+    }
+    if (tried > 0)
+        store_apply(writer->store, writer->events, tried, batch_deadline(writer));
+    writer->most = store_batch(writer->store);
+    spool_rest(writer, count);
+    return finish_batch(writer, count);
+}
+
+void writer_look(struct writer *writer)
+{
+    enum readiness readiness = READY_BY_DATABASE;
+
+    if (!store_idle(writer->store))
+        readiness = spool_problem(writer->all->spool) ? NOT_READY : READY_BY_SPOOL;
+    atomic_store(&writer->all->shared->readiness, readiness);
+}
+
+/* A batch from the spool, between two of the queue. Returns how many left it. */
+static size_t drain(struct writer *writer)
+{
+    int64_t now = clock_monotonic_ms();
+    struct spool_status status;
+
+    if (!writer->drain)
+        return 0;
+    if (writer->lane == 0 && now - writer->looked_at >= IDLE_MS) {
+        (void)!spool_look(writer->all->spool, &status);
+        writer->looked_at = now;
+    }
+    if (now < writer->drain_at || store_is_away(writer->store) || store_must_stop(writer->store) ||
+        atomic_load(&writer->all->shared->stopping))
+        return 0;
+    size_t drained = drain_step(writer->drain, now + writer->all->conf->db_timeout_ms / 5);
+    writer->drain_at = drained > 0 ? 0 : now + EMPTY_MS;
+    return drained;
+}
+
+/* More than came in with the last batch: who is answered by the spool sends the next event at once, and would outrun a
+ * slow database. Not for long, for others wait. */
+static size_t drain_more(struct writer *writer)
+{
+    int64_t until = clock_monotonic_ms() + writer->all->conf->db_timeout_ms / 2;
+    size_t drained = 0, now;
+
+    do {
+        now = drain(writer);
+        drained += now;
+    } while (now > 0 && drained <= 2 * writer->joined && clock_monotonic_ms() < until);
+    return drained;
 }
 
 void *writers_run(void *argument)
@@ -134,43 +236,18 @@ void *writers_run(void *argument)
         abort();
     }
     int wait_ms = 0;
+    int64_t idle_since = 0;
     while (!atomic_load(&writers->shared->stopped)) {
-        if (writer_write(writer, wait_ms) == 0)
+        size_t written = writer_write(writer, wait_ms), drained = drain_more(writer);
+        int64_t now = clock_monotonic_ms();
+        if (written + drained + writer->held > 0)
+            idle_since = now;
+        else if (now - idle_since >= IDLE_MS || wait_ms == 0) {
             writer_look(writer);
-        wait_ms = IDLE_MS;
+            idle_since = now;
+        }
+        wait_ms = drained > 0 ? 0 : writer->drain ? EMPTY_MS : IDLE_MS;
     }
     writer_close(writer);
-    return NULL;
-}
-
-void *writers_drain(void *argument)
-{
-    const struct writers *writers = ((struct thread *)argument)->context;
-    struct store *store = NULL;
-    struct drain *drain = NULL;
-    struct spool_survey survey = {0};
-    struct timespec next;
-
-    do {
-        spool_survey_measure(&survey, writers->conf->spool_dir);
-        if (!spool_holds(writers->spool)) {
-            drain_close(drain);
-            store_close(store);
-            drain = NULL;
-            store = NULL;
-        } else {
-            if (!store)
-                store = store_open(writers->conf, &writers->shared->stop_drain_at);
-            if (store && !drain)
-                drain = drain_open(writers->conf, store, NULL, NULL);
-            if (drain)
-                (void)!drain_run(drain); /* whatever comes of it: once more in a second */
-        }
-        clock_gettime(CLOCK_MONOTONIC, &next);
-        next.tv_sec += IDLE_MS / 1000;
-    } while (sem_clockwait(&writers->shared->stop_drain, CLOCK_MONOTONIC, &next) != 0);
-    drain_close(drain);
-    store_close(store);
-    spool_survey_free(&survey);
     return NULL;
 }

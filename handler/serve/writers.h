@@ -1,4 +1,4 @@
-/* Writers: each commits or spools what waits in its lane of the queue, one batch after the other. */
+/* Writers: each commits or spools what waits in its lane of the queue, and drains its lane of the spool. */
 #ifndef TICKETD_WRITERS_H
 #define TICKETD_WRITERS_H
 
@@ -19,10 +19,6 @@ struct writers {
  * shared->stopped is set. Returns NULL. */
 void *writers_run(void *thread);
 
-/* A thread, like the former: brings back what is in the spool, by a connection of its own that is there only as long as
- * it is needed. Ends when shared->stop_drain is posted. */
-void *writers_drain(void *thread);
-
 /* One writer; belongs to one thread. */
 struct writer;
 
@@ -30,9 +26,13 @@ struct writer;
 struct writer *writer_open(const struct writers *writers, int lane) MUST_USE;
 void writer_close(struct writer *writer);
 
-/* Takes what waits in the lane, for at most `wait_ms` milliseconds, gives it verdicts, and notes in shared->readiness
- * who took it. Returns how many events that were. */
+/* Takes what waits in the lane, for at most `wait_ms` milliseconds, and gives verdicts. An event whose ticket cannot be
+ * written now is held until its deadline and tried again by each call, while others go. Returns how many events got
+ * their verdict. */
 size_t writer_write(struct writer *writer, int wait_ms);
+
+/* How many events are held. */
+size_t writer_held(const struct writer *writer);
 
 /* Notes in shared->readiness who would take an event now, where none comes by which to tell. */
 void writer_look(struct writer *writer);

@@ -1,28 +1,23 @@
-/* The spool back into the database: in order, in batches, by the same decoding and the same store as new events. */
+/* The spool back into the database: by the same decoding and the same store as new events. */
 #ifndef TICKETD_DRAIN_H
 #define TICKETD_DRAIN_H
 
 #include "base/conf.h"
+#include "spool/spool.h"
 #include "store/store.h"
-
-enum drained {
-    DRAINED,       /* the spool is empty */
-    DRAIN_BUSY,    /* another process drains it */
-    DRAIN_STOPPED, /* the database does not take its events now, or stop_at came: what is left stays, in order */
-    DRAIN_FAILED   /* its files cannot be read or removed (logged) */
-};
 
 struct drain;
 
-/* Makes a drain of the spool through `store`, which is borrowed. `report` is told of every event drained, with the
- * bytes that are left; where it is NULL the log is. Used by one thread. NULL: no memory. */
-struct drain *drain_open(const struct conf *conf, struct store *store,
-                         void (*report)(void *context, int64_t bytes_left), void *context) MUST_USE;
+/* Makes a drain of one of `lanes` lanes of the spool. Store and spool are borrowed. Used by one thread. NULL: no
+ * memory.
+ */
+struct drain *drain_open(const struct conf *conf, struct store *store, struct spool *spool, int lane,
+                         int lanes) MUST_USE;
 void drain_close(struct drain *drain);
 
-/* Drains until the spool is empty or it cannot go on; the next call goes on from there. An event that PostgreSQL
- * refuses ends in vcc.rejected_events. A segment in which bytes are no record is kept aside once its records are
- * drained. */
-enum drained drain_run(struct drain *drain) MUST_USE;
+/* Takes a batch of what is due in the spool to the database, until `deadline` (monotonic milliseconds) or a little
+ * longer. What has its verdict leaves the spool; a ticket that cannot be written is put off; where the database is away
+ * all stays as it is. Returns how many left; 0 too where another process drains. */
+size_t drain_step(struct drain *drain, int64_t deadline) MUST_USE;
 
 #endif

@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define HELD_MS 20
+
 struct batch {
     const struct replay *replay;
     struct event *events;  /* in the order in which next gave them */
@@ -81,9 +83,22 @@ static void apply_batch(struct batch *batch, struct batch *next_batch)
         next_batch->most = store_batch(replay->store); /* not by the thread: it changes while it settles */
     bool started = next_batch && pthread_create(&filler, NULL, fill, next_batch) == 0;
 
+    int64_t deadline = clock_monotonic_ms() + replay->conf->db_timeout_ms;
+    size_t left = batch->count;
     for (size_t i = 0; i < batch->count; i++)
         batch->sorted[i] = &batch->events[i];
-    store_apply(replay->store, batch->sorted, batch->count, clock_monotonic_ms() + replay->conf->db_timeout_ms);
+    while (left > 0) {
+        size_t count = left;
+        store_apply(replay->store, batch->sorted, count, deadline);
+        left = 0;
+        for (size_t i = 0; i < count; i++)
+            if (batch->sorted[i]->outcome == OUTCOME_NONE)
+                batch->sorted[left++] = batch->sorted[i];
+        if (left > 0 && (clock_monotonic_ms() >= deadline || store_must_stop(replay->store)))
+            break;
+        if (left > 0) /* what is held may be written in a moment */
+            clock_sleep_ms(HELD_MS);
+    }
     if (started)
         pthread_join(filler, NULL);
     else if (next_batch)

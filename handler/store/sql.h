@@ -29,11 +29,14 @@ extern const int sql_definition_count;
 
 /* The files of sql/queries/. */
 extern const char sql_apply_events[];
+extern const char sql_probe[];
 extern const char sql_is_distributed[];
 extern const char sql_reject_event[];
 extern const char sql_forget_rejected[];
 extern const char sql_list_rejected[];
+extern const char sql_drop_rejected[];
 extern const char sql_begin_import[];
+extern const char sql_end_import[];
 extern const char sql_prepare_journal[];
 extern const char sql_check_database[];
 extern const char sql_schema_version_query[];

@@ -1,12 +1,13 @@
-/* What an error of PostgreSQL means for the events at hand (PostgreSQL manual, appendix A). */
+/* What an error of PostgreSQL says for certain (PostgreSQL manual, appendix A). Whose fault it is it does not say: a
+ * trigger of the user's may raise any, so that is proven (store.c). */
 #ifndef TICKETD_SQLSTATE_H
 #define TICKETD_SQLSTATE_H
 
 enum sqlstate_class {
-    SQLSTATE_RECONNECT,    /* the server or the connection: keep the events, connect again */
-    SQLSTATE_TRY_AGAIN,    /* bad luck: the same again may succeed */
-    SQLSTATE_EVENT,        /* this event alone is bad */
-    SQLSTATE_INSTALLATION, /* schema, rights or login are wrong: hold every event, say it loudly */
+    SQLSTATE_OUTAGE,  /* the server or the connection: keep the events, connect again */
+    SQLSTATE_HELD,    /* others are in the way: the same again may succeed */
+    SQLSTATE_TIMEOUT, /* it took too long */
+    SQLSTATE_FAULT,   /* anything else: of an event, or of the installation */
 };
 
 /* `state`: five characters, or NULL or "" where the server sent none. */

@@ -1,4 +1,4 @@
-/* Batches and what becomes of them: committed, tried again, or freed of the event that PostgreSQL refuses. */
+/* Batches and what becomes of them: committed, held, or freed of the event that PostgreSQL does not take. */
 #include "store/store.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -6,13 +6,15 @@
 #include "base/text.h"
 #include "store/store_pipeline.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define JOURNAL   "ticket_events"           /* so begin the names of its partitions */
-#define SMALL     16                        /* events of a pipeline after one was refused in a larger one */
-#define SET_ASIDE "it was set aside before" /* of vcc.apply_events */
-#define PAUSE_MS  10                        /* before a ticket that cannot be written is tried again */
+#define JOURNAL     "ticket_events" /* so begin the names of its partitions */
+#define SMALL       16              /* events of a pipeline after one was refused in a larger one */
+#define TRIES       3               /* time-outs of one event, alone, until it is set aside; a crash counts twice */
+#define CRASH_TRIES 2
+#define SET_ASIDE   "it was set aside before" /* of vcc.apply_events */
 
 /* The jobs that have no verdict yet. */
 struct work {
@@ -21,7 +23,13 @@ struct work {
     size_t count;         /* of waiting */
     struct job **chosen;  /* those of the next pipeline */
     size_t chosen_count;
-    size_t part; /* how many it may have */
+    size_t part;      /* how many it may have */
+    bool long_try;    /* it has one event and may take all of TICKETD_DB_TIMEOUT_MS */
+    bool closing;     /* the deadline has passed: what is at fault is still set aside */
+    unsigned stuck;   /* events that could not be written alone, since the last commit */
+    int64_t patience; /* monotonic milliseconds: how long it goes on past more than one of those */
+    unsigned suspect; /* events that failed alone, without a proof that it is their fault */
+    bool probed;      /* a made-up event failed too since the last commit: nothing is proven */
 };
 
 static size_t least(size_t a, size_t b)
@@ -31,20 +39,23 @@ static size_t least(size_t a, size_t b)
 
 size_t store_batch(const struct store *store)
 {
-    return store->batch;
+    return store->alone > 0 ? 1 : store->batch;
 }
 
-/* How large the next batch may be, by what this one took. Far too long: so many as take a fifth of the time-out at its
- * pace. Otherwise more, where it was as large as it might be: what takes long need not be the events, but may be a
- * commit that waits for a far standby. */
-static void keep_pace(struct store *store, size_t count, int64_t microseconds)
+/* How large the next batch may be, by what this one took of the quarter of TICKETD_DB_TIMEOUT_MS that it has. Undone:
+ * so many as take a fifth, at its pace. Close to the end: fewer. Otherwise more, where it was as large as it might be,
+ * and little more beyond the half: what takes long need not be the events, but may be a commit that waits for a far
+ * standby. */
+static void keep_pace(struct store *store, size_t count, int64_t microseconds, bool committed)
 {
-    int64_t timeout = (int64_t)store->conf->db_timeout_ms * 1000;
+    int64_t most = (int64_t)store->conf->db_timeout_ms * 1000 / 4;
 
-    if (microseconds > timeout / 2)
-        store->batch = (size_t)((int64_t)count * timeout / 5 / microseconds);
-    else if (count >= store->batch)
-        store->batch = microseconds > timeout / 10 ? count + count / 2 : 4 * count;
+    if (!committed && microseconds > most / 2)
+        store->batch = (size_t)((int64_t)count * most / 5 / microseconds);
+    else if (microseconds > most - most / 10)
+        store->batch = count - count / 4;
+    else if (committed && count >= store->batch)
+        store->batch = microseconds > most / 2 ? count + 1 : microseconds > most / 10 ? count + count / 2 : 4 * count;
     store->batch = least((size_t)store->conf->batch, store->batch < 2 ? 2 : store->batch);
 }
 
@@ -55,7 +66,8 @@ static bool is_done(const struct job *job)
     return job->event->outcome != OUTCOME_NONE;
 }
 
-/* The first jobs that may be tried: those whose ticket has none before them that is not tried with them. */
+/* The first jobs that may be tried: those whose ticket has none before them that is not tried with them. What was held
+ * before, and may be so again, is not tried with others: it would undo them. */
 static void choose(struct work *work, size_t most)
 {
     work->chosen_count = 0;
@@ -63,10 +75,30 @@ static void choose(struct work *work, size_t most)
         work->waiting[i]->chosen = false;
     for (size_t i = 0; i < work->count && work->chosen_count < most; i++) {
         struct job *job = work->waiting[i];
-        if (job->held || (job->before && !is_done(job->before) && !job->before->chosen))
+        if (work->closing && job->event->refusal == OUTCOME_NONE)
             continue;
+        if (job->held || job->slow || job->suspect || (job->before && !is_done(job->before) && !job->before->chosen))
+            continue;
+        if (work->chosen_count > 0 && job->was_held != work->chosen[0]->was_held)
+            break;
         job->chosen = true;
         work->chosen[work->chosen_count++] = job;
+    }
+}
+
+/* An event that is to have all the time there is, when all others had their turn. Long tries have their pauses, too. */
+static void choose_slow(struct store *store, struct work *work)
+{
+    int64_t now = clock_monotonic_ms();
+
+    for (size_t i = 0; i < work->count && !work->closing && now >= store->next_long_try; i++) {
+        struct job *job = work->waiting[i];
+        if (!job->slow || job->suspect || (job->before && !is_done(job->before)))
+            continue;
+        store->next_long_try = now + 2 * (int64_t)store->conf->db_timeout_ms;
+        work->long_try = true;
+        work->chosen[work->chosen_count++] = job;
+        return;
     }
 }
 
@@ -81,43 +113,124 @@ static void forget_done(struct work *work)
     work->count = count;
 }
 
-/* -- what became of it --------------------------------------------------------------------------------------------- */
+/* -- whose fault --------------------------------------------------------------------------------------------------- */
 
-/* A refusal by a constraint or a trigger: what it names, never what the event holds. */
-static void refuse_by_error(struct event *event, const PGresult *error)
+static void refuse_job(struct job *job)
 {
+    struct event *event = job->event;
+    struct text pointer = {0};
+
+    text_append(&pointer, job->field < FIELD_COUNT ? "/ticket/" : "");
+    text_append(&pointer, job->field < FIELD_COUNT ? event_fields[job->field].name : "");
+    event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.failed || !pointer.bytes ? "" : pointer.bytes, job->detail);
+    event->refusal = OUTCOME_UNPROCESSABLE;
+    log_line(LOG_WARNING, "event refused by the database", LOG_TEXT("detail", job->detail));
+    text_free(&pointer);
+}
+
+/* Rights, objects that are missing and the like: the same may have been wrong for all, and have been put right between
+ * the failure and its proof. Such an event is tried once more. */
+static bool may_heal(const char *state)
+{
+    static const char *const classes[] = {"42", "28", "3D", "3F", "0A", "25"};
+    size_t i = 0;
+
+    while (i < sizeof(classes) / sizeof(classes[0]) && strncmp(state, classes[i], 2) != 0)
+        i++;
+    return i < sizeof(classes) / sizeof(classes[0]);
+}
+
+/* The database takes others: those that failed alone are at fault, and are set aside next. */
+static void refuse_suspects(struct store *store, struct work *work)
+{
+    for (size_t i = 0; i < work->count && work->suspect > 0; i++) {
+        struct job *job = work->waiting[i];
+        if (!job->suspect)
+            continue;
+        job->suspect = false;
+        work->suspect--;
+        if (may_heal(job->state) && !job->confirmed) {
+            job->confirmed = true;
+            continue;
+        }
+        tries_forget(&store->tries, job->event);
+        job->slow = false;
+        refuse_job(job);
+    }
+}
+
+static void suspect(struct work *work, struct job *job)
+{
+    job->suspect = true;
+    work->suspect++;
+}
+
+/* What an error names, never what the event holds. */
+static void note_error(struct job *job, const PGresult *error)
+{
+    const char *state = PQresultErrorField(error, PG_DIAG_SQLSTATE);
     const char *column = PQresultErrorField(error, PG_DIAG_COLUMN_NAME);
     const char *constraint = PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME);
-    enum field field = column ? event_field_by_column(column) : FIELD_COUNT;
-    struct text pointer = {0}, detail = {0};
 
-    text_append(&pointer, field < FIELD_COUNT ? "/ticket/" : "");
-    text_append(&pointer, field < FIELD_COUNT ? event_fields[field].name : "");
-    text_append_format(&detail, "PostgreSQL refuses it with SQLSTATE %.5s",
-                       PQresultErrorField(error, PG_DIAG_SQLSTATE));
-    if (column)
-        text_append_format(&detail, ", column %.63s", column);
-    if (constraint)
-        text_append_format(&detail, ", constraint %.63s", constraint);
-    if (!pointer.failed && !detail.failed) {
-        event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.bytes, detail.bytes);
-        log_line(LOG_WARNING, "event refused by the database", LOG_TEXT("detail", detail.bytes));
-    }
-    event->refusal = OUTCOME_UNPROCESSABLE;
-    text_free(&pointer);
-    text_free(&detail);
+    job->field = column ? event_field_by_column(column) : FIELD_COUNT;
+    snprintf(job->state, sizeof(job->state), "%s", state ? state : "");
+    snprintf(job->detail, sizeof(job->detail), "PostgreSQL refuses it with SQLSTATE %.5s%s%.63s%s%.63s", job->state,
+             column ? ", column " : "", column ? column : "", constraint ? ", constraint " : "",
+             constraint ? constraint : "");
 }
 
-static void refuse_by_rule(struct event *event, const char *detail)
+static void say_failed(const struct store *store, struct job *job, bool crashed)
 {
-    event_refuse(event, OUTCOME_UNPROCESSABLE, "/ticket", detail);
-    event->refusal = OUTCOME_UNPROCESSABLE;
-    log_line(LOG_WARNING, "event refused by the rule", LOG_TEXT("detail", detail));
+    job->field = FIELD_COUNT;
+    snprintf(job->state, sizeof(job->state), "%s", crashed ? "" : "57014");
+    if (crashed)
+        snprintf(job->detail, sizeof(job->detail), "PostgreSQL's server process ended when it worked on it, twice");
+    else
+        snprintf(job->detail, sizeof(job->detail), "PostgreSQL did not finish it within %d ms",
+                 store->conf->db_timeout_ms);
 }
+
+/* What took too long before, or ended a server process, is not tried with others again; what did so too often only
+ * waits for the proof that others are taken. */
+static void recall(struct store *store, struct work *work)
+{
+    for (size_t i = 0; i < work->count; i++) {
+        struct job *job = work->waiting[i];
+        const struct tried *tried =
+            job->event->refusal == OUTCOME_NONE ? tries_find(&store->tries, job->event, false) : NULL;
+        unsigned tries = tried && tried->tries > job->event->tries ? tried->tries : job->event->tries;
+        if (job->event->refusal != OUTCOME_NONE || (tries == 0 && !(tried && tried->slow)))
+            continue;
+        job->slow = true;
+        say_failed(store, job, tried && tried->crashed);
+        if (tries >= TRIES)
+            suspect(work, job);
+    }
+}
+
+/* One more made-up event: does the database take any of this project? */
+static void probe(struct store *store, struct work *work)
+{
+    const struct job *job = NULL;
+    char state[6] = "";
+
+    for (size_t i = 0; !job && i < work->count; i++)
+        if (work->waiting[i]->suspect)
+            job = work->waiting[i];
+    if (!job)
+        return;
+    work->probed = !connection_probe(store, job->event->values[FIELD_project_id].number, state);
+    if (!work->probed)
+        refuse_suspects(store, work);
+    else if (!store->connection || strcmp(state, job->state) == 0)
+        connection_failed(store, "it takes no event at all", state); /* whatever it says, it says it of all */
+}
+
+/* -- what became of it --------------------------------------------------------------------------------------------- */
 
 /* The pipeline is committed. What the rule refuses is set aside next. The next one may be larger, unless there are
  * refused ones, which seldom come alone. */
-static void take_verdicts(struct work *work, int64_t microseconds)
+static void take_verdicts(struct store *store, struct work *work, int64_t microseconds)
 {
     int64_t applied = 0, rejected = 0;
 
@@ -125,18 +238,29 @@ static void take_verdicts(struct work *work, int64_t microseconds)
         struct job *job = work->chosen[i];
         struct event *event = job->event;
         event->outcome = job->verdict;
-        if (job->verdict == OUTCOME_NONE && *job->detail)
-            refuse_by_rule(event, job->detail);
+        event->waited = event->waited || job->held;
+        if (job->verdict == OUTCOME_NONE && *job->detail && !job->held) {
+            job->field = FIELD_COUNT;
+            refuse_job(job);
+        }
         if (strcmp(job->detail, SET_ASIDE) == 0) /* with its reason */
             event->outcome = event->refusal;
-        if (job->held)
-            event->waited = true;
-        applied += is_done(job);
+        if (job->held && job->before && job->before->chosen && !job->before->held)
+            job->held = false; /* the one before it was not applied, but refused: that is no reason to wait */
+        if (is_done(job))
+            tries_forget(&store->tries, event);
         rejected += is_done(job) && event->refusal != OUTCOME_NONE;
+        applied += is_done(job) && event->refusal == OUTCOME_NONE;
     }
     if (rejected == 0)
         work->part += work->part / 4 + 1;
-    metrics_observe(METRIC_BATCH_EVENTS, applied);
+    if (applied > 0) {
+        store->commits++;
+        work->stuck = 0;
+        work->probed = false;
+        refuse_suspects(store, work);
+    }
+    metrics_observe(METRIC_BATCH_EVENTS, applied + rejected);
     metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
     metrics_add(METRIC_REJECTED, rejected);
 }
@@ -144,12 +268,62 @@ static void take_verdicts(struct work *work, int64_t microseconds)
 static enum sqlstate_class classify(const struct attempt *attempt)
 {
     if (attempt->broken)
-        return SQLSTATE_RECONNECT;
+        return SQLSTATE_OUTAGE;
     const char *state = PQresultErrorField(attempt->error, PG_DIAG_SQLSTATE);
     const char *table = PQresultErrorField(attempt->error, PG_DIAG_TABLE_NAME);
     if (state && table && strcmp(state, "23505") == 0 && strncmp(table, JOURNAL, strlen(JOURNAL)) == 0)
-        return SQLSTATE_TRY_AGAIN; /* the journal has one of them: another session was faster */
+        return SQLSTATE_HELD; /* the journal has one of them: another session was faster */
     return sqlstate_classify(state);
+}
+
+static void hold(struct work *work, struct job *job)
+{
+    job->held = true;
+    work->stuck++;
+}
+
+/* An event alone did not end in the time that a batch has, or in all the time there is. */
+static void take_timeout(struct store *store, struct work *work, struct job *job)
+{
+    bool tried = work->long_try;
+
+    work->long_try = false;
+    work->stuck++;
+    say_failed(store, job, false);
+    if (!tried) {
+        struct tried *entry = tries_find(&store->tries, job->event, true);
+        job->slow = entry != NULL;
+        job->held = !job->slow;
+        if (entry)
+            entry->slow = true;
+    } else if (tries_count(&store->tries, job->event, 1) >= TRIES) {
+        suspect(work, job);
+    } else {
+        job->slow = false;
+        job->held = true;
+    }
+}
+
+/* An event alone was refused. If others were taken since it was so before, that is the proof: the made-up one may lack
+ * what a constraint of the user's wants. */
+static void take_refusal(struct store *store, struct work *work, struct job *job)
+{
+    struct tried *tried = tries_find(&store->tries, job->event, true);
+    bool proven = tried && tried->refused && tried->refused <= store->commits;
+
+    if (tried)
+        tried->refused = store->commits + 1;
+    suspect(work, job);
+    if (proven)
+        refuse_suspects(store, work);
+}
+
+/* An event alone, and the connection is gone without a word. */
+static void take_crash(struct store *store, struct work *work, struct job *job)
+{
+    say_failed(store, job, true);
+    if (tries_count(&store->tries, job->event, CRASH_TRIES) >= TRIES)
+        suspect(work, job);
 }
 
 /* The pipeline was undone, or is in doubt. Of several the first are tried next: so the one at fault is found. */
@@ -157,22 +331,70 @@ static void take_failure(struct store *store, struct work *work, const struct at
 {
     enum sqlstate_class class = classify(attempt);
     size_t count = work->chosen_count;
-    struct event *first = work->chosen[0]->event;
+    struct job *first = work->chosen[0];
+    bool alone = count == 1 && first->event->refusal == OUTCOME_NONE;
 
     for (size_t i = 0; i < count; i++)
         work->chosen[i]->event->waited = true; /* it may be applied all the same, or others be before it */
-    if (class != SQLSTATE_EVENT && class != SQLSTATE_TRY_AGAIN) {
+    if (class != SQLSTATE_TIMEOUT)
+        work->long_try = false;
+    if (class == SQLSTATE_OUTAGE) {
+        if (alone && attempt->crashed)
+            take_crash(store, work, first);
+        else if (attempt
+                     ->crashed) /* which of them it was shows when each is alone; others come between them, so more */
+            store->alone = 2 * count;
         store->batch = least((count + 1) / 2, store->batch);
         connection_failed_by(store, attempt->error);
+    } else if (count > 1 && class == SQLSTATE_FAULT) {
+        work->part = count > SMALL ? SMALL : (count + 1) / 2;
     } else if (count > 1) {
-        work->part = count > SMALL && class == SQLSTATE_EVENT ? SMALL : (count + 1) / 2;
-    } else if (class == SQLSTATE_TRY_AGAIN) {
-        work->chosen[0]->held = true;
-    } else if (first->refusal == OUTCOME_NONE) {
-        refuse_by_error(first, attempt->error);
+        work->part = count > SMALL ? SMALL : 1; /* each failure takes long, a few more commits do not */
+        if (!first->was_held)
+            store->batch = work->part; /* the deadline may come before the one is found */
+    } else if (!alone) {               /* it cannot even be set aside now */
+        note_error(first, attempt->error);
+        hold(work, first);
+    } else if (class == SQLSTATE_TIMEOUT) {
+        take_timeout(store, work, first);
+    } else if (class == SQLSTATE_HELD) {
+        hold(work, first);
     } else {
-        connection_failed_by(store, attempt->error); /* not even set aside: vcc.rejected_events is broken */
+        note_error(first, attempt->error);
+        take_refusal(store, work, first);
     }
+}
+
+/* It is not the one ticket that waits for a lock. Do all, or does the database take others? */
+static bool may_pass(struct store *store, struct work *work, int64_t now)
+{
+    char state[6];
+
+    if (now >= work->patience ||
+        !connection_probe(store, work->waiting[0]->event->values[FIELD_project_id].number, state))
+        return false;
+    work->stuck = 0;
+    return true;
+}
+
+/* Whether something is left to be done though the deadline has passed: setting aside has time of its own. */
+static bool must_end(const struct work *work)
+{
+    bool refused = false;
+
+    for (size_t i = 0; i < work->count; i++)
+        refused = refused || (work->waiting[i]->event->refusal != OUTCOME_NONE && !work->waiting[i]->held);
+    return refused || (work->suspect > 0 && !work->probed);
+}
+
+/* Why it is held; "": it was not tried. */
+static const char *why_held(const struct job *job)
+{
+    if (*job->detail)
+        return job->detail;
+    if (job->held)
+        return "others hold what it needs";
+    return job->before && !is_done(job->before) ? "an event before it waits" : "";
 }
 
 /* Tries the next pipeline. False: nothing can be tried before something changes: the connection, or a lock of others.
@@ -185,30 +407,34 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
         return false;
     if (!store->connection && !connection_open(store, deadline > now ? deadline : now + 1))
         return false;
-    choose(work, least(work->part, store->batch));
+    if (work->stuck > 1 && !may_pass(store, work, now))
+        return false;
+    choose(work, least(work->part, store_batch(store)));
+    if (work->chosen_count == 0 && (work->suspect == 0 || work->probed))
+        choose_slow(store, work);
+    if (work->suspect > 0 && !work->probed && (work->chosen_count == 0 || work->suspect > 1)) {
+        probe(store, work);
+        return true;
+    }
     if (work->chosen_count == 0)
         return false;
     int64_t began = clock_monotonic_us();
-    struct attempt attempt = pipeline_run(store, work->chosen, work->chosen_count);
+    struct attempt attempt = pipeline_run(store, work->chosen, work->chosen_count, work->long_try);
     int64_t took = clock_monotonic_us() - began;
-    keep_pace(store, work->chosen_count, took);
-    if (attempt.broken || attempt.error) {
+    bool committed = !attempt.broken && !attempt.error;
+    if (committed || work->chosen_count > 1)
+        keep_pace(store, work->chosen_count, took, committed);
+    if (!committed) {
         take_failure(store, work, &attempt);
         PQclear(attempt.error);
         return true;
     }
+    work->long_try = false;
+    store->alone -= store->alone > 0;
     connection_healthy(store);
-    take_verdicts(work, took);
+    take_verdicts(store, work, took);
     forget_done(work);
     return true;
-}
-
-/* Others hold locks: waits a moment. */
-static void wait_for_others(struct work *work)
-{
-    clock_sleep_ms(PAUSE_MS);
-    for (size_t i = 0; i < work->count; i++)
-        work->waiting[i]->held = false;
 }
 
 void store_apply(struct store *store, struct event **events, size_t count, int64_t deadline)
@@ -219,28 +445,41 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
         .chosen = calloc(count, sizeof(*work.chosen)),
         .count = count,
         .part = count,
+        .patience = clock_monotonic_ms() + store->conf->db_timeout_ms / 5,
     };
 
     if (!work.jobs || !work.waiting || !work.chosen)
         goto out;
     pipeline_sort(events, count, work.jobs, work.waiting);
+    recall(store, &work);
     if (store->connection && clock_monotonic_ms() >= store->journal_due)
         (void)!connection_prepare_journal(store, deadline);
     for (bool tried = false; work.count > 0 && !store_must_stop(store); tried = true) {
-        if (tried && clock_monotonic_ms() >= deadline)
+        int64_t left = deadline - clock_monotonic_ms();
+        work.closing = tried && left <= 0;
+        if (work.closing && (!must_end(&work) || left <= -store->conf->db_timeout_ms))
             break;
         if (step(store, &work, deadline))
             continue;
-        if (clock_monotonic_ms() >= deadline)
+        if (store->connection || clock_monotonic_ms() >= deadline)
             break;
-        if (store->connection)
-            wait_for_others(&work);
-        else
-            connection_back_off(store, deadline);
+        connection_back_off(store, deadline);
     }
+    for (size_t i = 0; i < work.count; i++) {
+        struct job *job = work.waiting[i];
+        job->event->held = store->connection || job->suspect; /* others may be taken */
+        snprintf(job->event->why, sizeof(job->event->why), "%.95s", why_held(job));
+    }
+
     /* A primary that was left by its standby, which now is one, commits nothing any more and keeps its locks. */
-    if (work.count > 0 && store->connection && !store_must_stop(store) && connection_has_other_hosts(store))
+    int64_t now = clock_monotonic_ms();
+    if (work.count < count || !store->stuck_since)
+        store->stuck_since = now;
+    if (work.count > 0 && store->connection && now - store->stuck_since > store->conf->db_timeout_ms &&
+        connection_has_other_hosts(store)) {
         connection_failed(store, "what holds the locks does not end: another host may be the primary", "55P03");
+        store->stuck_since = 0;
+    }
 out:
     free(work.jobs);
     free(work.waiting);

@@ -21,9 +21,12 @@ void store_close(struct store *store);
 /* Applies the events, sets the refused among them aside, and gives each its verdict. Connects as needed and tries again
  * until `deadline` (monotonic milliseconds); a statement under way may take TICKETD_DB_TIMEOUT_MS longer.
  *
- * The results 200: committed. event->refusal: committed to vcc.rejected_events; an event that PostgreSQL refuses ends
- * there too, and does not touch the others. OUTCOME_NONE: out of time; the event may be committed all the same where
- * the connection broke during its commit. Each ticket's events are applied in the order given. */
+ * The results 200: committed. event->refusal: committed to vcc.rejected_events. There ends too what PostgreSQL does not
+ * take while it takes another ticket's, or a made-up one. OUTCOME_NONE with event->held: its ticket, or the one before
+ * it of its ticket, cannot be written now, others can: try again in a moment. OUTCOME_NONE: the database is away; the
+ * event may be committed all the same where the connection broke during its commit.
+ *
+ * Each ticket's events are applied in the order given. Returns before the deadline where nothing else can be done. */
 void store_apply(struct store *store, struct event **events, size_t count, int64_t deadline);
 
 /* Bytes of bodies that one batch should hold at most: libpq keeps a copy of each until it is sent. */
@@ -35,6 +38,9 @@ size_t store_batch(const struct store *store);
 
 /* Whether stop_at has come. */
 bool store_must_stop(const struct store *store);
+
+/* Whether it is known that the database does not take events now, and not yet time to try again. */
+bool store_is_away(const struct store *store);
 
 /* To be called about once a second while there is nothing to do: notices a lost connection, or a server that does not
  * answer within TICKETD_DB_TIMEOUT_MS, and connects again.
@@ -50,13 +56,14 @@ struct rejected {
     const char *body;   /* length bytes */
     size_t length;
     const char *reason;
+    const char *iv, *coding; /* what the body was sent with; "": nothing */
 };
 
 struct store_list;
 
 /* Lists what is in vcc.rejected_events and was received last from `since` on and before `until` (microseconds since
- * 1970), in that order, through a store that does nothing else meanwhile. Few rows are in memory at a time. NULL: no
- * memory. */
+ * 1970), in that order, through a store that does nothing else meanwhile. Takes a page at a time, of 8 MiB of bodies or
+ * one more: between two rows the caller may pause for as long as it likes. NULL: no memory. */
 struct store_list *store_list_rejected(struct store *store, int64_t since, int64_t until) MUST_USE;
 
 /* Sets *row, which points into the list until the next call. False: there are no more, or the database does not say. */
@@ -65,9 +72,19 @@ bool store_list_next(struct store_list *list, struct rejected *row) MUST_USE;
 /* Ends the list. True: it was read to its end. False: it was not (the reason is logged, where there is one). */
 bool store_list_close(struct store_list *list);
 
+/* A list of the one body whose last receipt this is; or of none. NULL: no memory. */
+struct store_list *store_find_rejected(struct store *store, const uint8_t last_event_id[16]) MUST_USE;
+
+/* Removes that body. *found: there was one. Connects. False: the database did not say (logged). */
+bool store_drop_rejected(struct store *store, const uint8_t last_event_id[16], bool *found) MUST_USE;
+
 /* Notes that the file with this digest (SHA-256) is imported, now being `now`. *began: when that was first begun.
- * Connects. False: the database did not take it (logged). */
-bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t now, int64_t *began) MUST_USE;
+ * *ended: when it was imported to its end; 0: it was not. Connects. False: the database did not take it (logged). */
+bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t now, int64_t *began,
+                        int64_t *ended) MUST_USE;
+
+/* Notes that it was imported to its end now. The rest is as with store_begin_import. */
+bool store_end_import(struct store *store, const uint8_t digest[32], int64_t now) MUST_USE;
 
 /* For a start and for `ticketd migrate`. Each logs what went wrong and returns false. */
 bool store_valid_conninfo(const struct conf *conf) MUST_USE;

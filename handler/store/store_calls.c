@@ -270,6 +270,15 @@ bool calls_send_apply(const struct store *store, struct job **jobs, size_t count
     return send_statement(store, &statement_apply, &p);
 }
 
+/* NULL where there is none. */
+static void append_kept(struct parameters *p, const char *kept)
+{
+    if (*kept)
+        text_append(begin_value(p), kept);
+    else
+        p->count++;
+}
+
 bool calls_send_reject(const struct store *store, struct event *event)
 {
     struct parameters p = {.count = 0};
@@ -281,6 +290,9 @@ bool calls_send_reject(const struct store *store, struct event *event)
     append_int64(begin_value(&p), event_project(event));
     text_append_bytes(begin_value(&p), body ? body : "", length);
     text_append(begin_value(&p), event_reason(event));
+    text_append_bytes(begin_value(&p), event->waited ? "\1" : "\0", 1);
+    append_kept(&p, event->iv);
+    append_kept(&p, event->coding);
     return send_statement(store, &statement_reject, &p);
 }
 
@@ -294,10 +306,10 @@ bool calls_send_forget(const struct store *store, const struct event *event)
     return send_statement(store, &statement_forget, &p);
 }
 
-bool calls_send_timeouts(const struct store *store)
+bool calls_send_timeouts(const struct store *store, bool long_try)
 {
     struct timeouts timeouts = {0};
 
-    connection_timeouts(store->conf, &timeouts);
+    connection_timeouts(store->conf, long_try, true, &timeouts);
     return PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
 }

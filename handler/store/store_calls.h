@@ -7,7 +7,7 @@
 
 #include "store/store_connection.h"
 
-#define DETAIL 96 /* bytes of why the rule refuses an event, with its NUL */
+#define DETAIL 192 /* bytes of why an event is refused, with its NUL */
 
 /* An event that the store has to give a verdict. */
 struct job {
@@ -16,10 +16,16 @@ struct job {
     unsigned round;     /* how many of its ticket are before it */
     bool chosen;        /* it is in the pipeline that is tried now */
     bool held;          /* its ticket cannot be written now */
+    bool was_held;      /* … it, or one before it, could not be written when it was last tried */
+    bool slow;          /* it did not end in the time that a batch has: it is tried last, with all the time there is */
+    bool suspect;       /* it failed alone, for the reason in detail: others do not wait for the proof */
+    bool confirmed;     /* that was proven once, and it is tried once more: see store.c */
+    enum field field;   /* that the error names; FIELD_COUNT: none */
+    char state[6];      /* its SQLSTATE */
 
     /* What the pipeline says of it, which counts where that is committed. */
     enum outcome verdict; /* a result, or the refusal of what was set aside; OUTCOME_NONE: none of them */
-    char detail[DETAIL];  /* why the rule refuses it; "": it does not */
+    char detail[DETAIL];  /* why the rule, or PostgreSQL, refuses it; "": it does not */
 };
 
 /* vcc.apply_events, with jobs of different tickets; where the database is distributed, all of one project. */
@@ -31,7 +37,7 @@ bool calls_send_reject(const struct store *store, struct event *event) MUST_USE;
 /* vcc.forget_rejected, behind the call that applies what was set aside. */
 bool calls_send_forget(const struct store *store, const struct event *event) MUST_USE;
 
-/* The time-outs, for this transaction. */
-bool calls_send_timeouts(const struct store *store) MUST_USE;
+/* The time-outs of a pipeline, or of a long try, for this transaction. */
+bool calls_send_timeouts(const struct store *store, bool long_try) MUST_USE;
 
 #endif

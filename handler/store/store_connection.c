@@ -7,6 +7,7 @@
 #include "store/sql.h"
 #include "store/store_hosts.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,8 +93,8 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
 {
     if (!store->complained || strcmp(store->complaint, sqlstate ? sqlstate : "") != 0) {
         enum sqlstate_class class = sqlstate_classify(sqlstate);
-        const char *message = class == SQLSTATE_INSTALLATION
-                                  ? "the installation is wrong: events are held, nothing is stored; see ticketd check"
+        const char *message = class == SQLSTATE_FAULT
+                                  ? "the database takes no event: they are held, nothing is stored; see ticketd check"
                                   : "the database is away: events are held";
         char line[256];
         snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
@@ -226,13 +227,20 @@ bool connection_is_pooled(const struct conf *conf)
     return conf->pooler != 0;
 }
 
-void connection_timeouts(const struct conf *conf, struct timeouts *timeouts)
+int connection_patience(const struct conf *conf, bool long_try)
 {
-    snprintf(timeouts->statement, sizeof(timeouts->statement), "%d", conf->db_timeout_ms);
-    snprintf(timeouts->lock, sizeof(timeouts->lock), "%d", conf->db_timeout_ms / 5);
+    return long_try ? conf->db_timeout_ms : conf->db_timeout_ms / 4 + conf->db_timeout_ms / 8;
+}
+
+void connection_timeouts(const struct conf *conf, bool long_try, bool local, struct timeouts *timeouts)
+{
+    int statement = long_try ? conf->db_timeout_ms / 10 * 9 : conf->db_timeout_ms / 4;
+
+    snprintf(timeouts->statement, sizeof(timeouts->statement), "%d", statement);
+    snprintf(timeouts->lock, sizeof(timeouts->lock), "%d", conf->db_timeout_ms / 25 + 1);
     timeouts->values[0] = timeouts->statement;
     timeouts->values[1] = timeouts->lock;
-    timeouts->values[2] = connection_is_pooled(conf) ? "true" : "false";
+    timeouts->values[2] = local ? "true" : "false";
 }
 
 /* What a session keeps. One that lasts for a transaction keeps nothing: pipeline_run has it said in each. */
@@ -242,7 +250,7 @@ static bool prepare_session(struct store *store, int64_t deadline)
 
     if (connection_is_pooled(store->conf))
         return true;
-    connection_timeouts(store->conf, &timeouts);
+    connection_timeouts(store->conf, false, false, &timeouts);
     int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
     return succeeds(store, sent, deadline, NULL, 0) && prepare(store, &statement_apply, deadline) &&
            prepare(store, &statement_reject, deadline) && prepare(store, &statement_forget, deadline);
@@ -261,6 +269,38 @@ bool connection_prepare_journal(struct store *store, int64_t deadline)
     if (broken)
         connection_failed_by(store, NULL);
     return !broken;
+}
+
+/* Runs one of the probe's statements. False: *state. */
+static bool probe_step(struct store *store, int sent, char state[6])
+{
+    bool broken;
+    int64_t deadline = clock_monotonic_ms() + connection_patience(store->conf, false);
+    PGresult *error = run(store, sent, deadline, NULL, 0, &broken);
+    const char *said = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
+    bool good = !broken && !error;
+
+    snprintf(state, 6, "%s", said ? said : "");
+    PQclear(error);
+    if (broken)
+        connection_close(store);
+    return good;
+}
+
+bool connection_probe(struct store *store, int64_t project, char state[6])
+{
+    char number[24], ignored[6];
+    const char *const values[] = {number};
+
+    snprintf(number, sizeof(number), "%" PRId64, project);
+    bool good =
+        probe_step(store, PQsendQuery(store->connection, "BEGIN"), state) &&
+        probe_step(store, PQsendQueryParams(store->connection, sql_probe, 1, NULL, values, NULL, NULL, 0), state) &&
+        probe_step(store, PQsendQuery(store->connection, "SET CONSTRAINTS ALL IMMEDIATE"), state);
+    if (store->connection && !probe_step(store, PQsendQuery(store->connection, "ROLLBACK"), ignored) &&
+        store->connection)
+        connection_close(store);
+    return good;
 }
 
 bool connection_has_other_hosts(const struct store *store)
@@ -354,6 +394,11 @@ bool store_valid_conninfo(const struct conf *conf)
 {
     bool database = is_valid("TICKETD_DATABASE", conf->database);
     return is_valid("TICKETD_REPORT_DATABASE", conf->report_database) && database;
+}
+
+bool store_is_away(const struct store *store)
+{
+    return !store->connection && clock_monotonic_ms() < store->next_try;
 }
 
 bool store_idle(struct store *store)

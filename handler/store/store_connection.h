@@ -4,6 +4,7 @@
 
 #include "store/sqlstate.h"
 #include "store/store.h"
+#include "store/tries.h"
 
 #include <libpq-fe.h>
 
@@ -17,11 +18,16 @@ struct store {
     int64_t next_try;    /* monotonic milliseconds: not to connect before this */
     int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;
-    unsigned failures; /* in a row */
-    size_t batch;      /* what the database keeps up with: see store_batch */
-    bool complained;   /* that it is away was logged already */
-    char complaint[6]; /* with this SQLSTATE */
-    bool distributed;  /* the database is spread over many nodes: a call is of one project */
+    unsigned failures;     /* in a row */
+    size_t batch;          /* what the database keeps up with: see store_batch */
+    bool complained;       /* that it is away was logged already */
+    char complaint[6];     /* with this SQLSTATE */
+    int64_t next_long_try; /* monotonic milliseconds: when an event may have all the time again */
+    int64_t stuck_since;   /* monotonic milliseconds: since when nothing is committed for locks; 0: it is */
+    struct tries tries;    /* bodies that failed alone */
+    size_t alone;          /* pipelines that have one event only: one of several had ended a server process */
+    uint64_t commits;      /* that applied something */
+    bool distributed;      /* the database is spread over many nodes: a call is of one project */
 };
 
 /* A statement that is sent for events: prepared once in a session, or, where a pooler changes the session, with its
@@ -37,10 +43,17 @@ struct timeouts {
     const char *values[3];        /* these, and whether they are for one transaction */
 };
 
-/* The server gives up when we do, so that a statement that waits there does not outlive the connection that sent it;
- * what waits for a lock does so earlier, and leaves time to try fewer of the events at once. Fills `timeouts`, whose
- * values point into it. */
-void connection_timeouts(const struct conf *conf, struct timeouts *timeouts);
+/* How long a pipeline may take, in milliseconds, until we give up: a quarter of TICKETD_DB_TIMEOUT_MS and some, so that
+ * others get their turn; a long try all of it. */
+int connection_patience(const struct conf *conf, bool long_try);
+
+/* The server gives up before we do, and says so; what waits for a lock does so earlier still: that tells the two apart.
+ * `local`: for one transaction. Fills `timeouts`, whose values point into it. */
+void connection_timeouts(const struct conf *conf, bool long_try, bool local, struct timeouts *timeouts);
+
+/* Whether the database takes an event of this project: a made-up one, which is undone. Else `state` is the SQLSTATE.
+ * May lose the connection. */
+bool connection_probe(struct store *store, int64_t project, char state[6]) MUST_USE;
 
 /* Whether a session lasts for one transaction only: TICKETD_POOLER. */
 bool connection_is_pooled(const struct conf *conf);

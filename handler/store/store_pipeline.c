@@ -9,7 +9,7 @@
 struct call {
     struct job **jobs; /* that it is about: one is set aside, or several are applied; NULL: it sets the time-outs */
     size_t count;
-    bool forgets; /* one that was set aside is applied */
+    bool other; /* with jobs: one that was set aside is forgotten; without: the time-outs are those of a long try */
 };
 
 static bool same_project(const struct job *a, const struct job *b)
@@ -25,12 +25,12 @@ static bool go_together(const struct store *store, const struct job *a, const st
 }
 
 /* Returns how many calls, at most one and two for each job. */
-static size_t plan(const struct store *store, struct job **jobs, size_t count, struct call *calls)
+static size_t plan(const struct store *store, struct job **jobs, size_t count, bool long_try, struct call *calls)
 {
     size_t n = 0;
 
-    if (connection_is_pooled(store->conf))
-        calls[n++] = (struct call){NULL, 0, false};
+    if (connection_is_pooled(store->conf) || long_try)
+        calls[n++] = (struct call){NULL, 0, long_try};
     for (size_t i = 0, next; i < count; i = next) {
         next = i + 1;
         while (next < count && go_together(store, jobs[i], jobs[next]))
@@ -47,8 +47,8 @@ static size_t plan(const struct store *store, struct job **jobs, size_t count, s
 static bool send_call(const struct store *store, const struct call *call)
 {
     if (!call->jobs)
-        return calls_send_timeouts(store);
-    if (call->forgets)
+        return calls_send_timeouts(store, call->other);
+    if (call->other)
         return calls_send_forget(store, call->jobs[0]->event);
     if (call->jobs[0]->event->refusal != OUTCOME_NONE)
         return calls_send_reject(store, call->jobs[0]->event);
@@ -74,7 +74,7 @@ static void read_rows(const PGresult *result, const struct call *call)
 
 static void read_call(const PGresult *result, const struct call *call)
 {
-    if (!call->jobs || call->forgets)
+    if (!call->jobs || call->other)
         return;
     if (call->jobs[0]->event->refusal != OUTCOME_NONE)
         call->jobs[0]->verdict = call->jobs[0]->event->refusal;
@@ -82,11 +82,11 @@ static void read_call(const PGresult *result, const struct call *call)
         read_rows(result, call);
 }
 
-struct attempt pipeline_run(struct store *store, struct job **jobs, size_t count)
+struct attempt pipeline_run(struct store *store, struct job **jobs, size_t count, bool long_try)
 {
-    int64_t deadline = clock_monotonic_ms() + store->conf->db_timeout_ms;
+    int64_t deadline = clock_monotonic_ms() + connection_patience(store->conf, long_try);
     struct call *calls = calloc(1 + 2 * count, sizeof(*calls));
-    size_t wanted = calls ? plan(store, jobs, count, calls) : 0, done = 0;
+    size_t wanted = calls ? plan(store, jobs, count, long_try, calls) : 0, done = 0;
     struct attempt attempt = {.broken = !calls || !PQenterPipelineMode(store->connection)};
 
     for (size_t i = 0; i < count; i++) {
@@ -113,6 +113,7 @@ struct attempt pipeline_run(struct store *store, struct job **jobs, size_t count
         if (status == PGRES_PIPELINE_SYNC)
             break;
     }
+    attempt.crashed = attempt.broken && PQstatus(store->connection) == CONNECTION_BAD && !attempt.error;
     if (!attempt.broken)
         attempt.broken = !PQexitPipelineMode(store->connection);
     free(calls);
@@ -149,10 +150,14 @@ static int by_ticket(const void *a, const void *b)
     return order ? order : compare(x->round, y->round);
 }
 
+/* What was held before comes last. */
 static int by_round(const void *a, const void *b)
 {
     const struct job *x = *(struct job *const *)a, *y = *(struct job *const *)b;
-    int order = compare(x->round, y->round);
+    int order = compare(x->was_held, y->was_held);
+
+    if (order == 0)
+        order = compare(x->round, y->round);
     return order ? order : compare(x - y, 0); /* they lie by ticket */
 }
 
@@ -164,6 +169,7 @@ void pipeline_sort(struct event **events, size_t count, struct job *jobs, struct
     for (size_t i = 0; i < count; i++) {
         bool follows = i > 0 && is_of_a_ticket(&jobs[i - 1]) && compare_tickets(jobs[i].event, jobs[i - 1].event) == 0;
         jobs[i].before = follows ? &jobs[i - 1] : NULL;
+        jobs[i].was_held = *jobs[i].event->why || (follows && jobs[i - 1].was_held);
         jobs[i].round = follows ? jobs[i - 1].round + 1 : 0;
         sorted[i] = &jobs[i];
     }

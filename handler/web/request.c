@@ -177,6 +177,7 @@ static const struct {
     {"QUERY_STRING", offsetof(struct request_head, query), true},
     {"HTTP_AUTHORIZATION", offsetof(struct request_head, authorization), true},
     {"CONTENT_LENGTH", offsetof(struct request_head, content_length), false},
+    {"HTTP_CONTENT_ENCODING", offsetof(struct request_head, content_encoding), false},
     {"REQUEST_ID", offsetof(struct request_head, request_id), false},
     {"UNIQUE_ID", offsetof(struct request_head, unique_id), false},
 };

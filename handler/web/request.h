@@ -58,6 +58,7 @@ struct request_head {
     const char *query;
     const char *authorization;
     const char *content_length;
+    const char *content_encoding;
     const char *request_id; /* REQUEST_ID (nginx's $request_id), and */
     const char *unique_id;  /* UNIQUE_ID (Apache's mod_unique_id): what the web server's own log calls it */
 };

@@ -1,23 +1,32 @@
--- Sets a body aside. Called again for the same receipt (the answer to its commit was lost, or its retry was refused)
--- it counts once.
+-- Sets a body aside: one row for each distinct body, whatever its byte order mark, and attempts counts its receipts. Each
+-- call is a receipt of its own, in whatever order they come, but for the last one again (the answer to its commit was
+-- lost). An event that waited may be here for an older one again: it counts only if it is newer than all that were.
 CREATE OR REPLACE FUNCTION vcc.reject_event(
     event_id     uuid,
     received_at  timestamptz,
     project_id   bigint,
     body         bytea,
-    reason       text
+    reason       text,
+    waited       boolean DEFAULT NULL,
+    iv           text DEFAULT NULL,
+    coding       text DEFAULT NULL
 ) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO vcc.rejected_events AS r
-           (body, reason, first_received_at, last_received_at, attempts, project_id, digest, last_event_id)
-    VALUES (body, reason, received_at, received_at, 1, project_id, sha256(body), event_id)
+           (body, reason, first_received_at, last_received_at, attempts, project_id, digest, last_event_id, iv, coding)
+    VALUES (body, reason, received_at, received_at, 1, project_id,
+            sha256(CASE substr(body, 1, 3) WHEN '\xefbbbf' THEN substr(body, 4) ELSE body END), event_id, iv, coding)
     ON CONFLICT (project_id, digest) DO UPDATE SET
         reason            = excluded.reason,
         first_received_at = least(r.first_received_at, excluded.first_received_at),
         last_received_at  = greatest(r.last_received_at, excluded.last_received_at),
-        attempts          = r.attempts + (excluded.last_event_id > r.last_event_id)::integer,
-        last_event_id     = greatest(r.last_event_id, excluded.last_event_id)
-     WHERE excluded.last_event_id > r.last_event_id OR excluded.reason <> r.reason
+        attempts          = r.attempts + (excluded.last_event_id > r.last_event_id OR
+                                          reject_event.waited IS NOT TRUE AND excluded.last_event_id <> r.last_event_id)::integer,
+        last_event_id     = greatest(r.last_event_id, excluded.last_event_id),
+        iv                = coalesce(r.iv, excluded.iv),
+        coding            = coalesce(r.coding, excluded.coding)
+     WHERE excluded.last_event_id <> r.last_event_id OR excluded.reason <> r.reason
+        OR r.iv IS NULL AND excluded.iv IS NOT NULL OR r.coding IS NULL AND excluded.coding IS NOT NULL
 $$;
 COMMENT ON FUNCTION vcc.reject_event IS 'Sets a refused body aside in vcc.rejected_events, once for each distinct body, with a count';

@@ -449,7 +449,7 @@ def test_stop_ends_the_fcgid_processes(site, folder):
 def test_no_secret_is_logged_or_answered(site, database, folder, mode):
     """Good, refused, failed and oversized requests under LogLevel debug; malformed ones, which know no location, under
     the default. Then every log and every answer is searched."""
-    s = site(mode, TICKETD_LOG_LEVEL="debug", TICKETD_SPOOL_DIR=str(folder / "spool"), TICKETD_DB_TIMEOUT_MS="200")
+    s = site(mode, TICKETD_LOG_LEVEL="debug", TICKETD_SPOOL_DIR=str(folder / "spool"), TICKETD_DB_TIMEOUT_MS="2000")
     answers = []
     body = b'{"action":"update","ticket":{"projectId":1,"ticketId":%d,"title":"T1tle-of-a-customer"}}'
     good = body % 2

@@ -211,6 +211,70 @@ def test_bodies_under_a_wrong_key_are_not_lost(start, database):
     assert [bytes(b) for b, in database.query("SELECT body FROM vcc.rejected_events")] == [b"never anything"]
 
 
+def test_the_iv_is_kept_whatever_happens(start, database):
+    """The cipher was not set yet when the body came, then its key was wrong."""
+    iv = "00112233445566778899aabbccddeeff"
+    handler = start(TICKETD_TOKEN=TOKEN)
+    sealed = encrypt(BODY, "aes-256-ctr", KEY, iv)
+    for query, more in (QUERY + "&iv=" + iv, {"HTTP_CONTENT_ENCODING": "br, gzip"}), (QUERY + "&iv=ff", {}):
+        assert status(handler, query, sealed, **more) == 400
+
+    def kept():
+        return database.query("SELECT iv, coding, attempts FROM vcc.rejected_events")
+
+    def retry(key=KEY):
+        return command("rejected", "retry", TICKETD_DATABASE=database.handler, TICKETD_TOKEN=TOKEN,
+                       TICKETD_CIPHER="aes-256-ctr", TICKETD_CIPHER_KEY=key).returncode
+    assert kept() == [(iv, "br, gzip", 2)]
+    assert database.query("SELECT reason FROM vcc.rejected_events WHERE reason LIKE '%iv%'") == []
+    for _ in range(2):
+        assert retry("wrong") == 1
+        assert kept() == [(iv, "br, gzip", 2)]
+    assert retry() == 0
+    assert kept() == []
+    assert database.query("SELECT payload FROM vcc.ticket_events") == [(json.loads(BODY),)]
+
+
+def test_the_iv_in_the_reason_is_understood(database):
+    """Where 0.1.0 put it."""
+    iv = "00112233445566778899aabbccddeeff"
+    database.query("SELECT vcc.reject_event('018e0000-0000-7000-8000-000000000000', now(), 0, %s, %s)",
+                   encrypt(BODY, "aes-256-ctr", KEY, iv), "cannot be decrypted, or is not JSON; iv=" + iv)
+    for key, code in ("wrong", 1), ("wrong", 1), (KEY, 0):
+        retry = command("rejected", "retry", TICKETD_DATABASE=database.handler, TICKETD_TOKEN=TOKEN,
+                        TICKETD_CIPHER="aes-256-ctr", TICKETD_CIPHER_KEY=key)
+        assert retry.returncode == code, retry.stderr
+    assert database.value("SELECT count(*) FROM vcc.tickets") == 1
+
+
+@pytest.mark.parametrize("query, coding, kept", [
+    ("iv=%30%31", "gzip", ("01", "gzip")),
+    ("iv=" + "ab" * 200, "x" * 500, ("ab" * 32, "x" * 64)),
+    ("iv=", "", (None, None)),
+    ("iv=00&iv=00", "gzip", (None, "gzip")),
+    ("iv=00%00", "g\xff", (None, None)),
+    ("iv=%ff\xff%0a", "\x1b[2J", (None, None)),
+    ("iv=zz'\\\"", "identity;q=0", ("zz'\\\"", "identity;q=0")),
+])
+def test_what_is_kept_is_text(start, database, query, coding, kept):
+    """Whatever was sent: PostgreSQL takes it, and the body is set aside."""
+    handler = start(TICKETD_TOKEN=TOKEN)
+    assert status(handler, QUERY + "&" + query, b"no json", HTTP_CONTENT_ENCODING=coding) == 400
+    assert database.query("SELECT iv, coding FROM vcc.rejected_events") == [kept]
+
+
+def test_the_spool_keeps_the_iv(start, database, folder):
+    settings = {"TICKETD_TOKEN": TOKEN, "TICKETD_SPOOL_DIR": folder / "spool", "TICKETD_DB_TIMEOUT_MS": 500}
+    handler = start(**settings)
+    database.query("REVOKE EXECUTE ON FUNCTION vcc.reject_event, vcc.apply_events FROM vcc_writer")
+    try:
+        assert status(handler, QUERY + "&iv=00ff", b"no json", HTTP_CONTENT_ENCODING="gzip") == 400
+        assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
+    finally:
+        database.query("GRANT EXECUTE ON FUNCTION vcc.reject_event, vcc.apply_events TO vcc_writer")
+    wait_until(lambda: database.query("SELECT iv, coding FROM vcc.rejected_events") == [("00ff", "gzip")])
+
+
 def test_keys_rotate(start, folder):
     file = folder / "keys"
     file.write_text("first\n")

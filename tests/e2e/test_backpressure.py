@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import LOCATION, Nginx, event, wait_until
-from test_spool import ask
+from test_spool import ask, waiting
 
 CLIENTS = 10_000
 FILES = 19_800  # of nginx: a connection for each client, as many to ticketd as its socket holds, and a sixteenth: with
@@ -91,7 +91,7 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
 
         # The database is itself again, and so is everything else, within seconds.
         database.query("DROP TRIGGER slow ON vcc.tickets")
-        wait_until(lambda: not list(folder.glob("spool/*.segment")), 30, "the drain")
+        wait_until(lambda: waiting(folder / "spool") == 0, 30, "the drain")
         begun = time.monotonic()
         wait_until(lambda: ask(handler.socket, event("update", 1))[1].get("result") == "unchanged", 10)
         again = asyncio.run(crowd(nginx.port, 500, 100_000))

@@ -48,7 +48,7 @@ def test_all_is_well(database, conninfo, folder):
     assert {grade for grade, _ in found.values()} == {"ok"}, found
     assert found["settings"][1] == "times without an offset are those of UTC"
     assert found["access"][1] == "2 tokens; bodies are not encrypted"
-    assert found["spool"][1] == f"0 events wait in {folder}/spool"
+    assert found["spool"][1] == f"{folder}/spool: nothing waits"
     assert re.fullmatch(r"PostgreSQL \d.*, database test_\d+, role handler, by unix socket", found["database"][1])
     assert found["journal"][1] == "partitions for 12 months ahead"
     assert not (folder / "spool").exists(), "it changed something"
@@ -156,7 +156,7 @@ def test_spool(conninfo, folder, database):
     finally:
         spool.close()
     place = {**conninfo, "TICKETD_SPOOL_DIR": spool.path}
-    one("spool", "ok", f"^1 event waits in {spool.path}", TICKETD_SPOOL_MAX_MB="1", **place)
+    one("spool", "note", f"^{spool.path}: 1 event of 1 ticket waits: see ticketd spool status", TICKETD_SPOOL_MAX_MB="1", **place)
     one("spool", "note", r"the disk has room for \d+ MB, less than TICKETD_SPOOL_MAX_MB=1048576",
         TICKETD_SPOOL_MAX_MB="1048576", **place)  # fmt: skip
     shutil.rmtree(spool.path)

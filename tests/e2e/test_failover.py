@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 from cluster import Cluster, Standby
 from conftest import Database, Handler, event, wait_until
-from test_spool import ask
+from test_spool import ask, waiting
 
 CLIENTS = 8
 TIMEOUT_MS = 1000
@@ -81,7 +81,7 @@ def restart_and_drain(handler):
     """What the last moment left in the spool comes into the database."""
     assert handler.stop() == 0, handler.log.read_text()
     handler.start()
-    wait_until(lambda: not list((handler.log.parent / "spool").glob("*.segment")), 20, "the drain")
+    wait_until(lambda: waiting(handler.log.parent / "spool") == 0, 20, "the drain")
 
 
 def assert_nothing_is_lost(load, query):
@@ -126,5 +126,6 @@ def test_the_standby_takes_over(pair, how, with_spool):
         p.primary.kill9()  # never again, as its fence would do
     good = assert_nothing_is_lost(load, p.query)
     statuses = {status for answers in load.answers.values() for status, *_ in answers}
-    assert statuses == ({200} if with_spool else {200, 503})
+    # Those whose commit waited for the standby that left are tried again on it, in time.
+    assert statuses == {200} if with_spool else statuses <= {200, 503} if how == "left" else statuses == {200, 503}
     print(f"{how}: back {seconds:.1f} s after the promotion, {good} events answered 200")

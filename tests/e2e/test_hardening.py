@@ -55,7 +55,7 @@ def test_control_flow_enforcement(folder):
 
 def test_it_needs_little_and_nobody_lends_it_rights():
     needed = set(re.findall(r"NEEDED.*\[(\w+)", readelf("-d")))
-    assert needed <= {"libfcgi", "libcjson", "libpq", "libcrypto", "libz", "libc", "libpthread"}, needed
+    assert needed <= {"libfcgi", "libcjson", "libpq", "libcrypto", "libz", "libc", "libpthread", "libsqlite3"}, needed
     assert not os.stat(TICKETD).st_mode & (stat.S_ISUID | stat.S_ISGID)
     assert "RPATH" not in readelf("-d") and "RUNPATH" not in readelf("-d")
 

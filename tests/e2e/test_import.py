@@ -12,6 +12,7 @@ import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
+import fastcgi
 import model
 import pytest
 from conftest import TICKETD, body, command, environment, kill_amid, sample, wait_until
@@ -209,22 +210,101 @@ def test_random_events_equal_the_model(importer, database):
     assert model.compare(database.connection, expected) == []
 
 
+def state(database):
+    return journal(database), database.query("SELECT * FROM vcc.tickets"), database.query("SELECT * FROM vcc.rejected_events")
+
+
 def test_the_same_file_again(importer, database):
+    """It came to its end before: there is nothing to do, whatever the journal still knows."""
     importer.write(sample_line("add"), b"{", body(1, "a"), body(1, "b"), body(1, "a"), sample_line("delete"), sample_line("add"))
     first = importer.run()
-    before = journal(database), database.query("SELECT * FROM vcc.tickets")
     assert first[0] == 1 and "begun before" not in first[2]
+    when = database.value("SELECT to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') FROM vcc.imports")
+    database.query("UPDATE vcc.tickets SET title = 'newer'")
+    for _ in range(2):
+        before = state(database)
+        status, count, err = importer.run()
+        assert (status, count) == (0, {}) and f"at {when}" in err and "nothing to do" in err
+        assert state(database) == before
+        database.query("SELECT * FROM vcc.drop_events_before((now() + interval '1 day')::date)")
+    # One byte more is another file, and so are its events.
+    with open(importer.path, "ab") as file:
+        file.write(b"\n")
+    assert "before" not in importer.run()[2]
+    assert len(journal(database)) == 6
+
+
+def test_an_unfinished_import_again(importer, database):
+    """As is one of a version that did not remember ends."""
+    importer.write(sample_line("add"), b"{", body(1, "a"), body(1, "b"), body(1, "a"), sample_line("delete"), sample_line("add"))
+    first = importer.run()
+    database.query("UPDATE vcc.imports SET finished_at = NULL")
+    before = state(database)
     time.sleep(0.01)
     status, count, err = importer.run()
     assert status == 1 and "begun before" in err and "nothing is applied twice" in err
     assert {**count, "seconds": 0, "events/s": 0} == {**first[1], "seconds": 0, "events/s": 0}
-    assert (journal(database), database.query("SELECT * FROM vcc.tickets")) == before
+    assert state(database) == before
     assert database.query("SELECT attempts FROM vcc.rejected_events") == [(1,)]
-    # One byte more is another file, and so are its events.
-    with open(importer.path, "ab") as file:
-        file.write(b"\n")
-    assert "begun before" not in importer.run()[2]
-    assert len(journal(database)) == 2 * len(before[0])
+    assert "nothing to do" in importer.run()[2]
+
+
+def test_lines_that_were_too_long_may_be_imported_later(importer, database):
+    importer.write(body(1, "x" * 2000), body(2, "a"))
+    importer.settings["TICKETD_MAX_BODY_KB"] = 1
+    status, count, err = importer.run()
+    assert status == 1 and count["too long"] == 1 and len(journal(database)) == 1
+    importer.settings["TICKETD_MAX_BODY_KB"] = 10
+    assert importer.run()[0] == 0 and len(journal(database)) == 2
+    assert "nothing to do" in importer.run()[2]
+
+
+def older(ticket):
+    return json.dumps({"action": "update", "ticket": {"projectId": 130, "ticketId": ticket, "title": "old", "type": "old"}}).encode()
+
+
+NEWER = b'{"action":"update","ticket":{"projectId":130,"ticketId":1,"title":"new"}}'
+
+
+def test_an_unfinished_import_behind_the_horizon_only_fills(importer, database, handler):
+    importer.write(older(1), older(2))
+    assert importer.run()[0] == 0
+    database.query("UPDATE vcc.imports SET finished_at = NULL; DELETE FROM vcc.tickets; DELETE FROM vcc.ticket_events")
+    assert post(handler, NEWER) == 200
+    database.query("SELECT * FROM vcc.drop_events_before((now() + interval '1 day')::date)")
+    assert "begun before" in importer.run()[2]
+    assert database.query("SELECT ticket_id, title, type FROM vcc.tickets ORDER BY 1") == [(1, "new", "old"), (2, "old", "old")]
+
+
+def test_an_old_spool_file_behind_the_horizon_only_fills(database, start, folder):
+    settings = {"TICKETD_SPOOL_DIR": folder / "spool", "TICKETD_DB_TIMEOUT_MS": 500}
+    handler = start(**settings)
+    database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer")
+    try:
+        assert [post(handler, older(n)) for n in (1, 2)] == [200, 200]
+        handler.stop()
+        subprocess.run(["cp", "-r", folder / "spool", folder / "old"], check=True)
+    finally:
+        database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
+    drained = {**settings, "TICKETD_DATABASE": database.handler}
+    assert command("spool", "drain", **drained).returncode == 0
+    assert len(journal(database)) == 2
+    database.query("DELETE FROM vcc.tickets")
+    handler.start()
+    assert post(handler, NEWER) == 200
+    database.query("SELECT * FROM vcc.drop_events_before((now() + interval '1 day')::date)")
+    assert journal(database) == []
+    handler.stop()
+    assert command("spool", "add", str(folder / "old/spool.db"), **drained).stdout.startswith("2 events")
+    assert command("spool", "drain", **drained).returncode == 0
+    assert database.query("SELECT ticket_id, title, type FROM vcc.tickets ORDER BY 1") == [(1, "new", "old"), (2, "old", "old")]
+    handler.start()
+
+
+def post(handler, content):
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(content, uri="/vcc/tickets"))
+        return int(c.answer().split()[1])
 
 
 def test_killed_again_and_again(importer, database):
@@ -271,15 +351,15 @@ def test_standard_input(importer, database, folder):
     with open(importer.path, "rb") as file:
         os.lseek(file.fileno(), len(b"skipped\n"), os.SEEK_SET)
         status, count, err = importer.run("-", stdin=file)
-    assert status == 0 and "begun before" in err
+    assert status == 0 and "nothing to do" in err
     importer.path.write_bytes(content)
     fifo = folder / "fifo"
     os.mkfifo(fifo)
     writer = subprocess.Popen(["sh", "-c", f"cat {importer.path} > {fifo}"])
     status, count, err = importer.run(fifo)
     writer.wait(10)
-    assert status == 0 and "begun before" in err
-    assert "begun before" in importer.run()[2]
+    assert status == 0 and "nothing to do" in err
+    assert "nothing to do" in importer.run()[2]
     assert len(journal(database)) == 500
 
 

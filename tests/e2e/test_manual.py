@@ -107,8 +107,8 @@ def test_bash_completes(folder):
     assert completed("") == sorted([*commands, "--help", "--version"])
     assert completed("s") == ["serve", "spool"]
     assert completed("--v") == ["--version"]
-    assert completed("rejected", "") == ["list", "retry"]
-    assert completed("spool", "d") == ["drain"]
+    assert completed("rejected", "") == ["drop", "list", "retry", "show"]
+    assert completed("spool", "d") == ["drain", "drop"]
     assert completed("import", "ev", cwd=folder) == ["events.jsonl"]
     for words in ("serve", ""), ("spool", "drain", ""), ("nonsense", ""), ("migrate", "s"):
         assert completed(*words) == [], words

@@ -12,7 +12,7 @@ import time
 import model
 from conftest import event, wait_until
 from test_logs import lines
-from test_spool import ask
+from test_spool import ask, waiting
 
 CLIENTS = 24
 
@@ -122,5 +122,5 @@ def test_hosts_with_writers_that_lock_in_other_orders(start, folder, database):
         done = pool.submit(neighbour)
         sent = sum(pool.map(client, range(20)))
         done.result()
-    wait_until(lambda: not list(folder.glob("*/spool/*.segment")), 20, "the drain")
+    wait_until(lambda: not any(waiting(path) for path in folder.glob("*/spool")), 20, "the drain")
     assert database.value("SELECT count(*) FROM vcc.ticket_events") == len(tickets) + sent

@@ -3,6 +3,7 @@ belongs to another role is left alone. The programs with other definitions are b
 
 import concurrent.futures
 import contextlib
+import hashlib
 import os
 import re
 import subprocess
@@ -337,6 +338,19 @@ def test_a_trigger_that_was_laid_out_does_not_fire(empty, roles):  # noqa: F811
             CREATE TRIGGER trap BEFORE INSERT ON vcc.migrations FOR EACH ROW EXECUTE FUNCTION vcc.trap()""")
     assert run(empty)[0] == 1
     assert empty.value("SELECT rolsuper FROM pg_roles WHERE rolname = 'stranger'") is False
+
+
+def test_digests_of_rejected_bodies(empty):
+    """Those with a byte order mark become the digest of the rest, unless the rest is a row of its own."""
+    bring_to(empty, 5)
+    for n, body in enumerate((b"\xef\xbb\xbfa", b"b", b"\xef\xbb\xbfb", b"\xef\xbb\xbf", b"c")):
+        empty.query("INSERT INTO vcc.rejected_events VALUES (%s, 'why', now(), now(), 1, 0, sha256(%s), %s)", body, body,
+                    f"018e0000-0000-7000-8000-00000000000{n}")
+    assert run(empty)[0] == 0
+    digests = dict(empty.query("SELECT convert_from(body, 'UTF8'), digest FROM vcc.rejected_events"))
+    kept = {"\ufeffa": b"a", "b": b"b", "\ufeffb": b"\xef\xbb\xbfb", "\ufeff": b"", "c": b"c"}
+    assert {body: bytes(digest) for body, digest in digests.items()} == {
+        body: hashlib.sha256(rest).digest() for body, rest in kept.items()}
 
 
 def test_handing_over(empty, roles, folder):  # noqa: F811

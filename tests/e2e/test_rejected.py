@@ -4,9 +4,12 @@ import json
 import random
 import re
 import subprocess
+import threading
+import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
+import fastcgi
 import pytest
 from conftest import TICKETD, environment, kill_amid, send
 from test_import import peak_memory
@@ -40,6 +43,9 @@ class Rejected:
         assert b"Sanitizer" not in err, err
         return process.returncode, out.decode(), err.decode()
 
+    def ids(self):
+        return [i for i, in self.database.query("SELECT last_event_id::text FROM vcc.rejected_events ORDER BY 1")]
+
     def rows(self):
         return [(bytes(b), *r) for b, *r in
                 self.database.query("SELECT body, reason, attempts FROM vcc.rejected_events ORDER BY last_event_id")]
@@ -68,18 +74,19 @@ def test_list(rejected):
         rejected.set_aside(b'{\n\t"long": "' + "ű".encode() * 400 + b'"}', minute, "/action is missing")
     status, out, err = rejected.run("list")
     assert status == 0
-    assert out == (
-        "2024-02-15T12:00:00.000Z 16 bytes\n"
+    assert re.sub(r"^[0-9a-f]{8}-[0-9a-f-]{27} ", "ID ", out, flags=re.MULTILINE) == (
+        "ID 2024-02-15T12:00:00.000Z 16 bytes, 1 time\n"
         "    /ticket is missing\n"
         '    {"action":"add"}\n'
         "\n"
-        "2024-02-15T12:01:00.000Z 0 bytes\n"
+        "ID 2024-02-15T12:01:00.000Z 0 bytes, 1 time\n"
         "    is empty\n"
         "\n"
-        "2024-02-15T13:04:00.000Z project 130 814 bytes, 3 times since 2024-02-15T12:02:00.000Z\n"
+        "ID 2024-02-15T13:04:00.000Z project 130 814 bytes, 3 times since 2024-02-15T12:02:00.000Z\n"
         "    /action is missing\n"
         '    {\\n\\t"long": "' + "ű" * 288 + " …\n")
     assert err.splitlines()[-1] == "3 bodies"
+    assert re.findall(r"^(\S{36}) ", out, re.MULTILINE) == rejected.ids()
 
 
 def test_list_nothing(rejected):
@@ -115,6 +122,130 @@ def test_list_many_and_large_in_little_memory(rejected, database, folder):
     assert process.returncode == 0
     assert process.stderr.read().splitlines()[-1] == b"300 bodies"
     process.stderr.close()
+
+
+def ended(process):
+    """The rest of its output, behind the lines that were read: communicate() would lose some."""
+    with process:
+        return process.stdout.read(), process.stderr.read()
+
+
+def test_the_reader_of_a_list_pauses(rejected, database):
+    """For longer than any statement may take, as in `| less`."""
+    database.query("SELECT vcc.reject_event(md5(n::text)::uuid, now(), 1, convert_to(n || repeat('x', 1000), 'UTF8'), 'why') "
+                   "FROM generate_series(1, 1500) n")
+    rejected.settings["TICKETD_DB_TIMEOUT_MS"] = 1000
+    process = rejected.start("list")
+    lines = []
+    for part in range(3):
+        time.sleep(1.5)
+        lines += [process.stdout.readline() for _ in range(4 * 400)]
+    out, err = ended(process)
+    assert (process.returncode, err.splitlines()[-1]) == (0, b"1500 bodies"), err
+    assert len(re.findall(rb"^    \d+x", b"".join(lines) + out, re.M)) == 1500
+
+
+def test_a_list_goes_on_after_the_connection_is_lost(rejected, database):
+    """While its reader pauses."""
+    fill(rejected, database, 1500)
+    process = rejected.start("list")
+    first = process.stdout.readline()
+    time.sleep(0.5)
+    database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                   "WHERE datname = current_database() AND application_name = 'ticketd'")  # fmt: skip
+    out, err = ended(process)
+    assert (process.returncode, err.splitlines()[-1]) == (0, b"1500 bodies"), err
+    assert len(re.findall(rb"^\S{36} ", first + out, re.M)) == 1500
+
+
+def test_a_list_is_written_to_its_end_or_says_so(rejected, database):
+    fill(rejected, database, 3)
+    with open("/dev/full", "wb") as full:
+        process = rejected.start("list", stdout=full)
+    assert b"cannot write" in process.communicate()[1] and process.returncode == 2
+
+
+# show and drop
+
+def test_show(rejected, database):
+    bodies = [b"", bytes(range(256)) * 5000, b"\xef\xbb\xbf{\n", b"no line end\x1b[2J"]
+    for minute, body in enumerate(bodies):
+        rejected.set_aside(body, minute, "\x1b[31mred")
+    rejected.set_aside(bodies[3], 4)
+    database.query("UPDATE vcc.rejected_events SET iv = '00ff', coding = 'gzip' WHERE body = ''")
+    shown = {}
+    for identifier in rejected.ids():
+        process = rejected.start("show", identifier.upper() if identifier[0] > "9" else identifier)
+        out, err = process.communicate(timeout=60)
+        lines = [l for l in err.decode().splitlines() if not l.startswith("time=")]
+        assert process.returncode == 0 and lines[0].startswith(identifier) and "\x1b" not in err.decode()
+        shown[out] = lines
+    assert sorted(shown) == sorted(bodies)
+    assert shown[b""][1:] == [r"    \x1b[31mred", "    iv kept, content coding gzip"]
+    assert "00ff" not in str(shown)
+    assert shown[bodies[3]][0].endswith(" 14 bytes, 2 times since 2024-02-15T12:03:00.000Z".replace("14", str(len(bodies[3]))))
+    assert shown[bodies[3]][2] == "    iv none, content coding none"
+
+
+def test_drop(rejected, database):
+    for minute in range(3):
+        rejected.set_aside(b"body %d" % minute, minute)
+    first, second, third = rejected.ids()
+    status, out, err = rejected.run("drop", second)
+    assert (status, out) == (0, f"{second} is removed\n")
+    assert rejected.ids() == [first, third]
+    for word in "drop", "show":
+        status, out, err = rejected.run(word, second)
+        assert (status, out) == (2, "") and "no such body" in err
+    rejected.set_aside(b"body 0", 5)  # it came once more: another identifier
+    assert rejected.run("drop", first)[0] == 2
+    assert len(rejected.rows()) == 2
+
+
+def test_words_of_show_and_drop(rejected, folder):
+    for word in "show", "drop":
+        for arguments in [], ["yesterday"], ["018daca3-4e00-7000-ad93-537f88f41fe"], [str(uuid.uuid4()), "x"]:
+            status, out, err = rejected.run(word, *arguments)
+            assert (status, out) == (2, "") and "takes the identifier" in err
+    rejected.settings["TICKETD_DATABASE"] = f"host={folder}"
+    for word in "show", "drop":
+        status, out, err = rejected.run(word, str(uuid.uuid4()))
+        assert (status, out) == (2, "") and "does not say" in err and "no such" not in err
+
+
+# How often
+
+def post(connection, body):
+    connection.send(fastcgi.request(body, uri="/vcc/tickets"))
+    return connection.answer().splitlines()[0]
+
+
+def test_each_receipt_is_an_attempt(rejected, start, folder):
+    """Of several processes at once: their receipts come to the database in any order."""
+    handlers = []
+    for name in "one", "two":
+        (folder / name).mkdir()
+        handlers.append(start(folder / name, TICKETD_WRITERS=3))
+    wrong = []
+
+    def send_many(handler):
+        with fastcgi.Connection(handler.socket) as c:
+            wrong.extend(a for a in (post(c, b'{"action":"add"}') for _ in range(100)) if "422" not in a)
+
+    threads = [threading.Thread(target=send_many, args=[h]) for h in handlers for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert rejected.rows() == [(b'{"action":"add"}', "/ticket is missing", 800)]
+
+
+def test_a_byte_order_mark_makes_no_other_body(rejected, handler):
+    with fastcgi.Connection(handler.socket) as c:
+        for body in b"\xef\xbb\xbf{", b"{", b"\xef\xbb\xbf{", b"\xef\xbb\xbf\xef\xbb\xbf{":
+            assert "400" in post(c, body)
+    assert [(b, n) for b, _, n in rejected.rows()] == [(b"\xef\xbb\xbf{", 3), (b"\xef\xbb\xbf\xef\xbb\xbf{", 1)]
 
 
 @pytest.mark.parametrize("body", [
@@ -258,13 +389,14 @@ def test_retry_killed(rejected, database):
 def test_could_not_run(rejected, database, folder, cluster):
     for arguments in ([], ["remove"], ["list", "a", "b", "c"]):
         status, _, err = rejected.run(*arguments)
-        assert status == 2 and "list|retry [SINCE [UNTIL]]" in err
+        assert status == 2 and "list|retry|show|drop [SINCE [UNTIL]|ID]" in err
     for arguments, words in ((["list", "yesterday"], "SINCE 'yesterday': "),
                              (["retry", "2024-02-15", "2024-02-30"], "UNTIL '2024-02-30': ")):
         status, out, err = rejected.run(*arguments)
         assert (status, out) == (2, "") and words in err
     rejected.settings["TICKETD_DATABASE"] = f"host={folder}"
-    assert rejected.run("list")[0] == 2
+    status, out, err = rejected.run("list")
+    assert (status, out) == (2, "") and "does not say" in err and "0 bodies" not in err
     assert rejected.run("retry")[0] == 2
     rejected.settings["TICKETD_BATCH"] = "many"
     assert rejected.run("list")[0] == 2
@@ -288,6 +420,7 @@ def test_the_database_goes_away(rejected, database, n):
     assert status == 2 and "same command again" in err
     assert len(rejected.rows()) == n
     database.query("ROLLBACK")  # what the server has received by now it may commit, although nobody waits for it
+    rejected.settings["TICKETD_DB_TIMEOUT_MS"] = 5000
     assert rejected.run("retry")[0] == 0
     assert rejected.rows() == []
     assert len(journal(database)) == n
@@ -298,5 +431,5 @@ def test_list_is_cut_short(rejected, database):
     rejected.settings["TICKETD_DB_TIMEOUT_MS"] = 400
     database.query("BEGIN; LOCK TABLE vcc.rejected_events")
     status, out, err = rejected.run("list")
-    assert (status, out) == (2, "") and "same command again" in err
+    assert (status, out) == (2, "") and "same command again" in err and "bodies" not in err
     database.query("ROLLBACK")

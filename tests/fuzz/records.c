@@ -104,6 +104,7 @@ static const struct {
     VARIABLE("QUERY_STRING", query),
     VARIABLE("HTTP_AUTHORIZATION", authorization),
     VARIABLE("CONTENT_LENGTH", content_length),
+    VARIABLE("HTTP_CONTENT_ENCODING", content_encoding),
     VARIABLE("REQUEST_ID", request_id),
 };
 #define VARIABLES (sizeof(variables) / sizeof(variables[0]))

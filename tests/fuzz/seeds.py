@@ -3,7 +3,6 @@
 import pathlib
 import struct
 import sys
-import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import fastcgi as fcgi
@@ -23,17 +22,6 @@ def smuggled_records():
             begin + params + body[:-8] + padded(fcgi.STDIN, b"", hidden)]
 
 
-MARKER = b"\x01markers"
-
-
-def spooled(body, reason=b""):
-    head = MARKER + bytes(16) + struct.pack("<qqIII", 1, 0, len(reason), len(body), zlib.crc32(reason + body))
-    return head + struct.pack("<I", zlib.crc32(head)) + reason + body
-
-
-SEGMENT = b"ticketd spool 1\n" + MARKER
-ONE, REFUSED = spooled(b'{"action":"add"}'), spooled(b"{}", b"/action is missing")
-
 SEEDS = {
     "event": [],
     "timestamp": [b"2024-02-15T15:46:46+01:00\n", b"2024-02-15 15:46:46.123456\n", b"1969-12-31T23:59:60,5Z\n",
@@ -41,7 +29,6 @@ SEEDS = {
     "query": [b"secret-key\na=1&secret%2Dkey=%41%6a%00&b", b"k\nk=v&%6b=w", b"\n"],
     "decrypt": [b"a=b&iv=00112233445566778899aabbccddeeff\nuVxOm6mQ1+8kKq/5y0b3Zg==", b"iv=0\n", b"\nAAAA"],
     "lines": [b"one\ntwo\r\n\r\nfour\x00\x00\x20", b"{}\n{}\r\n\x20\x00\x02", b"\r\r\n\xc0\xff\x00"],
-    "segment": [SEGMENT, SEGMENT + ONE + REFUSED + ONE, SEGMENT + ONE[:-1] + REFUSED, SEGMENT + ONE + REFUSED[:-9]],
     "records": [fcgi.request(b"{}"), fcgi.request(b"x" * 40000, flags=0, CONTENT_TYPE="y" * 200),
                 fcgi.request(b"{}", length=None) + fcgi.request(b"[]"), *smuggled_records()],
 }

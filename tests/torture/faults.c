@@ -4,9 +4,12 @@
  *   FAULT_DIR     the directory: an absolute path without symbolic links
  *   FAULT         CALL:N:WHAT for the Nth use, CALL:N+:WHAT for the Nth and all later; several with commas between them
  *   FAULT_REPORT  a file that gets a byte each time the fault happens
- *   FAULT_LOG     a file that gets a line for each file made or synchronised: what a power cut would leave
+ *   FAULT_LOG     a file that gets all that was written, cut, made, removed and synchronised there: what a power cut
+ *                 would leave. One line each, "CALL PATH OFFSET LENGTH"; behind that of a write come its bytes. OFFSET
+ * is the size of a cut file; of a "sync" the length of the log when it began: what came later it does not cover
  *
- * CALL is a family: open covers openat and the like. WHAT is the name of an error, or
+ * CALL is a family: open covers openat and the like; lock is fcntl's; mmap is that of a file. WHAT is the name of an
+ * error, or
  *   SHORT  (write) half of the bytes are written and every later write fails with ENOSPC: the disk is full
  *   HALF   (write) half of the bytes are written, and that is all
  *   TORN   (write) half of the bytes are written and the process is killed
@@ -23,9 +26,11 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -40,11 +45,12 @@ static const struct {
     enum what what;
     int error;
 } whats[] = {
-    {"ENOSPC", FAIL, ENOSPC}, {"EIO", FAIL, EIO},     {"EACCES", FAIL, EACCES},
-    {"EMFILE", FAIL, EMFILE}, {"EINTR", FAIL, EINTR}, {"ENOLCK", FAIL, ENOLCK},
-    {"ENOENT", FAIL, ENOENT}, {"EROFS", FAIL, EROFS}, {"SHORT", SHORT, ENOSPC},
-    {"HALF", HALF, 0},        {"TORN", TORN, 0},      {"KILL", KILL, 0},
-    {"CUT", CUT, 0},          {"EPIPE", FAIL, EPIPE}, {"ECONNRESET", FAIL, ECONNRESET},
+    {"ENOSPC", FAIL, ENOSPC}, {"EIO", FAIL, EIO},       {"EACCES", FAIL, EACCES},
+    {"EMFILE", FAIL, EMFILE}, {"EINTR", FAIL, EINTR},   {"ENOLCK", FAIL, ENOLCK},
+    {"ENOENT", FAIL, ENOENT}, {"EROFS", FAIL, EROFS},   {"SHORT", SHORT, ENOSPC},
+    {"HALF", HALF, 0},        {"TORN", TORN, 0},        {"KILL", KILL, 0},
+    {"CUT", CUT, 0},          {"EPIPE", FAIL, EPIPE},   {"ECONNRESET", FAIL, ECONNRESET},
+    {"EAGAIN", FAIL, EAGAIN}, {"ENOMEM", FAIL, ENOMEM},
 };
 
 struct fault {
@@ -157,14 +163,31 @@ static bool happens(const char *call, int fd, const char *path)
     return find(call, fd, path) != NULL;
 }
 
-static void note(const char *event, int fd, const char *path, off_t size)
+/* The log's length: what is in it was done before. */
+static off_t logged(void)
+{
+    struct stat log = {0};
+    int before = errno;
+
+    if (history)
+        (void)!stat(history, &log);
+    errno = before;
+    return log.st_size;
+}
+
+static void note(const char *event, int fd, const char *path, off_t offset, const void *bytes, size_t size)
 {
     char full[PATH_MAX], line[PATH_MAX + 64];
     int before = errno;
 
     if (history && is_ours(fd, path, full)) {
-        int length = snprintf(line, sizeof(line), "%s %s %lld\n", event, full, (long long)size);
-        append(history, line, (size_t)length);
+        int length = snprintf(line, sizeof(line), "%s %s %lld %zu\n", event, full, (long long)offset, size);
+        struct iovec pieces[] = {{line, (size_t)length}, {(void *)(uintptr_t)bytes, size}};
+        long log = syscall(SYS_openat, AT_FDCWD, history, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        if (log >= 0) {
+            syscall(SYS_writev, log, pieces, 2);
+            syscall(SYS_close, log);
+        }
     }
     errno = before;
 }
@@ -176,7 +199,7 @@ static int open_it(int fd, const char *path, int flags, mode_t mode)
     bool made = flags & O_CREAT && history && syscall(SYS_faccessat, fd, path, F_OK) < 0;
     int opened = (int)syscall(SYS_openat, fd, path, flags, mode);
     if (made && opened >= 0)
-        note("make", fd, path, 0);
+        note("make", fd, path, 0, NULL, 0);
     return opened;
 }
 
@@ -236,7 +259,11 @@ static ssize_t write_it(int fd, const struct iovec *pieces, int count, off_t off
             die();
         return written;
     }
-    return offset < 0 ? syscall(SYS_writev, fd, pieces, count) : syscall(SYS_pwritev, fd, pieces, count, offset, 0);
+    ssize_t written =
+        offset < 0 ? syscall(SYS_writev, fd, pieces, count) : syscall(SYS_pwritev, fd, pieces, count, offset, 0);
+    if (written > 0 && offset >= 0 && count == 1) /* so SQLite writes */
+        note("write", fd, NULL, offset, pieces->iov_base, (size_t)written);
+    return written;
 }
 
 #define READ(name, parameters, offset)                                                                                 \
@@ -323,14 +350,13 @@ struct dirent *readdir(DIR *listing)
 
 static int sync_it(int fd, long call)
 {
-    struct stat before = {0}; /* what is appended meanwhile is not promised */
+    off_t before = logged();
 
     if (happens("fsync", fd, NULL))
         return -1;
-    fstat(fd, &before);
     int result = (int)syscall(call, fd);
     if (result == 0)
-        note("sync", fd, NULL, before.st_size);
+        note("sync", fd, NULL, before, NULL, 0);
     return result;
 }
 
@@ -354,8 +380,82 @@ OTHER(renameat, (int in, const char *from, int fd, const char *to), "rename", fd
       syscall(SYS_renameat, in, from, fd, to))
 OTHER(renameat2, (int in, const char *from, int fd, const char *to, unsigned flags), "rename", fd, to,
       syscall(SYS_renameat2, in, from, fd, to, flags))
-OTHER(unlink, (const char *path), "unlink", AT_FDCWD, path, syscall(SYS_unlink, path))
-OTHER(unlinkat, (int fd, const char *path, int flags), "unlink", fd, path, syscall(SYS_unlinkat, fd, path, flags))
-OTHER(ftruncate, (int fd, off_t size), "ftruncate", fd, NULL, syscall(SYS_ftruncate, fd, size))
-OTHER(ftruncate64, (int fd, off_t size), "ftruncate", fd, NULL, syscall(SYS_ftruncate, fd, size))
 OTHER(flock, (int fd, int operation), "flock", fd, NULL, syscall(SYS_flock, fd, operation))
+
+static int unlink_it(int fd, const char *path, int flags)
+{
+    if (happens("unlink", fd, path))
+        return -1;
+    int result = (int)syscall(SYS_unlinkat, fd, path, flags);
+    if (result == 0)
+        note("unlink", fd, path, 0, NULL, 0);
+    return result;
+}
+
+int unlink(const char *path)
+{
+    return unlink_it(AT_FDCWD, path, 0);
+}
+
+int unlinkat(int fd, const char *path, int flags)
+{
+    return unlink_it(fd, path, flags);
+}
+
+static int truncate_it(int fd, off_t size)
+{
+    if (happens("ftruncate", fd, NULL))
+        return -1;
+    int result = (int)syscall(SYS_ftruncate, fd, size);
+    if (result == 0)
+        note("cut", fd, NULL, size, NULL, 0);
+    return result;
+}
+
+int ftruncate(int fd, off_t size)
+{
+    return truncate_it(fd, size);
+}
+
+int ftruncate64(int fd, off_t size)
+{
+    return truncate_it(fd, size);
+}
+
+/* SQLite's locks. */
+static int fcntl_it(int fd, int command, void *argument)
+{
+    if ((command == F_SETLK || command == F_SETLKW) && happens("lock", fd, NULL))
+        return -1;
+    return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+#define FCNTL(name)                                                                                                    \
+    int name(int fd, int command, ...)                                                                                 \
+    {                                                                                                                  \
+        va_list more;                                                                                                  \
+        va_start(more, command);                                                                                       \
+        void *argument = va_arg(more, void *); /* a number fits into it, too */                                        \
+        va_end(more);                                                                                                  \
+        return fcntl_it(fd, command, argument);                                                                        \
+    }
+FCNTL(fcntl)
+FCNTL(fcntl64)
+
+/* SQLite's -shm. */
+static void *mmap_it(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    if (fd >= 0 && happens("mmap", fd, NULL))
+        return MAP_FAILED;
+    return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+}
+
+void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return mmap_it(at, size, protection, flags, fd, offset);
+}
+
+void *mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return mmap_it(at, size, protection, flags, fd, offset);
+}

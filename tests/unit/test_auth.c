@@ -380,13 +380,15 @@ static void test_tokens_without_memory(void **state)
 #define OPENED "{\"action\":\"add\",\"ticket\":{\"projectId\":1,\"ticketId\":2}}"
 #define IV     "iv=000102030405060708090a0b0c0d0e0f"
 
+#define SEALED_REASON "cannot be decrypted, or is not JSON; "
+
 static void make_sealed(struct event *event, const char *body)
 {
     event_init(event, strdup(body), strlen(body));
 }
 
 /* At whichever allocation: the sender is told to come again, or all is as with enough of it: a good body is opened, and
- * one that no key opens keeps its iv. */
+ * what a body was sent with is kept. */
 static void test_bodies_without_memory(void **state)
 {
     (void)state;
@@ -396,7 +398,7 @@ static void test_bodies_without_memory(void **state)
         const char *reason;
     } cases[] = {
         {SEALED, "a=b&" IV, OUTCOME_NONE, "refused"},
-        {"AAAA", "a=b&" IV, OUTCOME_BAD_REQUEST, "cannot be decrypted, or is not JSON; " IV},
+        {"AAAA", "a=b&" IV, OUTCOME_BAD_REQUEST, "cannot be decrypted, or is not JSON"},
     };
     struct conf conf = nothing;
     conf.cipher = "AES-256-CBC";
@@ -410,13 +412,15 @@ static void test_bodies_without_memory(void **state)
             struct event event;
             make_sealed(&event, c->body);
             (i % 2 ? fail_allocations_after : fail_one_allocation_after)(n);
-            bool good = decrypt_decode(decrypt, c->query, &event);
+            bool good = decrypt_keep(&event, c->query, "gzip") && decrypt_decode(decrypt, c->query, &event);
             failed = stop_failing_allocations();
             assert_true(good || failed);
             if (good) {
                 assert_int_equal(event.refusal, c->refusal);
                 assert_string_equal(event.body, c->refusal == OUTCOME_NONE ? OPENED : c->body);
                 assert_string_equal(event_reason(&event), c->reason);
+                assert_string_equal(event.iv, IV + strlen("iv="));
+                assert_string_equal(event.coding, "gzip");
             }
             event_free(&event);
             assert_true(n < 1000);
@@ -449,7 +453,7 @@ static void test_keys_without_memory(void **state)
     decrypt_close(decrypt);
 }
 
-/* Likewise when it is tried again: by the iv in the reason. */
+/* Likewise when it is tried again: by the iv that was kept, or that is in the reason. */
 static void test_bodies_again_without_memory(void **state)
 {
     (void)state;
@@ -458,15 +462,17 @@ static void test_bodies_again_without_memory(void **state)
     conf.cipher_key = "one\ntwo\n";
     struct decrypt *decrypt = decrypt_open(&conf);
 
-    for (int once = 0; once < 2; once++) {
+    for (int i = 0; i < 4; i++) {
         bool failed = true;
         for (long n = 0; failed; n++) {
             struct event event;
             make_sealed(&event, SEALED);
-            (once ? fail_one_allocation_after : fail_allocations_after)(n);
-            bool good = decrypt_again(decrypt, "cannot be decrypted, or is not JSON; " IV, &event);
+            event_keep(event.iv, i % 2 ? IV + strlen("iv=") : "");
+            (i / 2 ? fail_one_allocation_after : fail_allocations_after)(n);
+            bool good = decrypt_again(decrypt, i % 2 ? "is not JSON; iv=00" : SEALED_REASON IV, &event);
             failed = stop_failing_allocations();
             assert_true(good || failed);
+            assert_string_equal(event.iv, IV + strlen("iv="));
             assert_string_equal(event.body, good ? OPENED : SEALED);
             event_free(&event);
             assert_true(n < 1000);

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "event/event.h"
 #include "event/timestamp.h"
+#include "failing_malloc.h"
 
 #include <ftw.h>
 #include <inttypes.h>
@@ -370,6 +371,46 @@ static void check_nested(size_t depth, enum outcome expected)
     text_free(&body);
 }
 
+/* At whichever allocation: refused as unavailable, or decoded just as with enough of it. */
+static void test_decoding_without_memory(void **state)
+{
+    (void)state;
+    static const char *const samples[] = {
+        "{\"action\":\"add\",\"ticket\":{\"projectId\":1,\"ticketId\":\"2\",\"title\":\"a\",\"z\":1,\"y\":{\"x\":[1,"
+        "null]}}}",
+        "{\"action\":\"add\",\"ticket\":{\"projectId\":1,\"ticketId\":\"2\",\"title\":\"\\u0000\"}}",
+        "{\"action\":\"close\",\"ticket\":{\"ticketId\":1.5,\"title\":7,\"softDeadline\":\"2023-02-29\"}}",
+        "{\"action\":",
+        "\xff",
+        "",
+    };
+
+    for (size_t s = 0; s < sizeof(samples) / sizeof(samples[0]); s++) {
+        struct event whole;
+        event_init(&whole, strdup(samples[s]), strlen(samples[s]));
+        assert_true(event_decode(&whole));
+        bool failed = true;
+        for (long n = 0; failed; n++) {
+            struct event event;
+            event_init(&event, strdup(samples[s]), strlen(samples[s]));
+            fail_allocations_after(n);
+            bool good = event_decode(&event);
+            failed = stop_failing_allocations();
+            if (good) {
+                assert_int_equal(event.refusal, whole.refusal);
+                assert_int_equal(event.extra_count, whole.extra_count);
+                assert_int_equal(event.values[FIELD_ticket_id].number, whole.values[FIELD_ticket_id].number);
+            } else {
+                assert_true(failed);
+            }
+            assert_string_not_equal(event_reason(&event), "");
+            event_free(&event);
+            assert_true(n < 1000);
+        }
+        event_free(&whole);
+    }
+}
+
 /* 1000 levels are taken, the two of the event included. */
 static void test_nesting(void **state)
 {
@@ -446,7 +487,7 @@ int main(void)
         cmocka_unit_test(test_long_name),     cmocka_unit_test(test_long_text),
         cmocka_unit_test(test_many_names),    cmocka_unit_test(test_refused_has_no_values),
         cmocka_unit_test(test_many_calls),    cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_truncated),     cmocka_unit_test(test_decoding_without_memory),
     };
     size_t count = 0;
 

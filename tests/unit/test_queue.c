@@ -50,6 +50,18 @@ static void test_later_events_wait_for_earlier_ones(void **state)
     assert_int_equal(queue_submit(queue, 1, &second), OUTCOME_NONE);
     queue_withdraw(queue, 0);
     assert_int_equal(queue_take(queue, 0, batch, 4, 10), 1);
+
+    /* Nor does a large body: it counts as one that waited. */
+    first = second = (struct waiter){0};
+    set_ticket(&first, 7);
+    set_ticket(&second, 7);
+    first.event.length = QUEUE_LARGE + 1;
+    queue_arrive(queue, 0, &first);
+    queue_arrive(queue, 1, &second);
+    assert_true(first.event.waited && !second.event.waited);
+    assert_int_equal(queue_submit(queue, 1, &second), OUTCOME_NONE);
+    assert_int_equal(queue_take(queue, 0, batch, 4, 10), 1);
+    assert_ptr_equal(batch[0], &second);
     queue_free(queue);
 }
 

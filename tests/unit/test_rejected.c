@@ -12,8 +12,12 @@
 #include "standard_error.h"
 #include "store/store.h"
 
-static const struct rejected sealed = {
-    .body = "AAAA", .length = 4, .reason = "cannot be decrypted, or is not JSON; iv=00", .project_id = 1};
+static const struct rejected sealed = {.body = "AAAA",
+                                       .length = 4,
+                                       .reason = "cannot be decrypted, or is not JSON",
+                                       .project_id = 1,
+                                       .iv = "00",
+                                       .coding = ""};
 
 static bool give_sealed(struct store_list *list, struct rejected *row)
 {

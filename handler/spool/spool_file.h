@@ -1,0 +1,130 @@
+/* The spool's database as a file: opened, shared with other processes, moved aside. For spool.c and old_format.c;
+ * spool.h says what it is for. */
+#ifndef TICKETD_SPOOL_FILE_H
+#define TICKETD_SPOOL_FILE_H
+
+#include "spool/spool.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#define SPOOL_PAGE 4096 /* bytes */
+
+enum spool_statement {
+#define STATEMENT(name, sql) SQL_##name,
+#include "spool/statements.def"
+#undef STATEMENT
+    SQL_COUNT_OF
+};
+
+/* A connection, for who holds the mutex. */
+struct spool_side {
+    pthread_mutex_t mutex;
+    bool drains; /* deleting needs some pages more */
+    sqlite3 *db; /* NULL: not open */
+    sqlite3_stmt *statements[SQL_COUNT_OF];
+    dev_t device; /* of the file that it has open */
+    ino_t inode;
+    int lock; /* spool.lock while it is in use */
+};
+
+struct spool {
+    const char *path;
+    char *file; /* spool.db */
+    int64_t max_pages;
+    struct spool_side in, out;
+    _Atomic int64_t known; /* see spool_waits */
+    int drain_lock;        /* below 0: another process drains, or nobody; by out.mutex */
+    char *identity;        /* of the database, where it is known; by in.mutex */
+    pthread_mutex_t saying;
+    const char *problem;       /* that events cannot be spooled, and why, was said */
+    const char *drain_problem; /* … that they cannot be brought out */
+    atomic_bool spooling;      /* that they are was said, since it was last empty */
+};
+
+enum spool_use {
+    SPOOL_READ,
+    SPOOL_CHANGE,
+    SPOOL_MAKE /* as SPOOL_CHANGE, and makes the file if it is missing */
+};
+
+/* Takes the mutex, opens the file that now has the name and begins a transaction. SQLITE_OK: spool_end must follow.
+ * Else it is over: *why says why, a static string. SQLITE_EMPTY, with no reason: there is no file, or no spool at all.
+ */
+int spool_begin(struct spool *spool, struct spool_side *side, enum spool_use use, const char **why) MUST_USE;
+
+/* Commits where `code` is SQLITE_OK; else, or where that fails, undoes all and sets *why. Moves a damaged file aside:
+ * what is done next is done on a new one. Returns what came of it, a primary result code. */
+int spool_end(struct spool *spool, struct spool_side *side, int code, const char **why) MUST_USE;
+
+/* Says so where events were spooled since it was last empty. */
+void spool_say_empty(struct spool *spool);
+
+/* For those who take out: logs what went wrong, once for each cause. True: nothing did, or there is no file. */
+bool spool_went_well(struct spool *spool, int code, const char *why);
+
+/* Whether the file was damaged. */
+bool spool_is_damage(int code);
+
+/* A statement, with its first parameters. */
+sqlite3_stmt *spool_sql(struct spool_side *side, enum spool_statement which, size_t count, const int64_t *numbers);
+#define SPOOL_SQL(side, which, ...)                                                                                    \
+    spool_sql(side, SQL_##which, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__})
+
+/* Its text. */
+const char *spool_statement(enum spool_statement which);
+
+/* Runs one whose rows are of no interest. */
+int spool_run(sqlite3_stmt *statement) MUST_USE;
+
+/* The number that its first row begins with; below 0: there is none. */
+int64_t spool_number(sqlite3_stmt *statement);
+
+/* Keeps the -wal small, which grows as long as somebody always reads. `empty`: removes the whole if it is larger
+ * than `renew_bytes`, nothing waits in it and nobody uses it now. */
+void spool_tidy(struct spool *spool, bool empty, int64_t renew_bytes);
+
+/* In `path`, PATH_MAX bytes: a file of the directory. Returns it. */
+const char *spool_name(const struct spool *spool, char *path, const char *name);
+
+/* Takes a flock(2) on a file of the directory, waiting so long. Below 0: errno, EWOULDBLOCK where others have it. */
+int spool_lock(const struct spool *spool, const char *name, int operation, int wait_ms) MUST_USE;
+
+/* Makes the directory if it is missing. NULL, or what is wrong with it, a static string. */
+const char *spool_make_directory(const struct spool *spool);
+
+/* Whether the disk has room for more than what taking out needs. */
+bool spool_has_disk(const struct spool *spool);
+
+/* What errno means, a static string. */
+const char *spool_reason(void);
+
+void spool_close_side(struct spool_side *side);
+
+/* What events and waiting have in common; see statements.def. */
+struct spool_key {
+    int64_t project, ticket, lone;
+};
+
+/* More or fewer of them. */
+struct spool_counts {
+    int64_t events, tickets;
+};
+
+/* Within a transaction of `in`: puts an event in, and adds to *counts what is new by it. */
+int spool_put(struct spool_side *side, struct event *event, struct spool_counts *counts) MUST_USE;
+
+/* Is last in such a transaction. `identity`: of the database that they are for; NULL: not known. */
+int spool_count(struct spool_side *side, const struct spool_counts *counts, const char *identity) MUST_USE;
+
+/* Makes an event of a row of EVENT_COLUMNS. False: no memory, or it is none. */
+bool spool_read_event(sqlite3_stmt *row, struct event *event) MUST_USE;
+
+extern const char spool_is_full[], spool_disk_full[];
+
+/* Takes over the segments of ticketd 0.1.0. NULL, or what went wrong, a static string. */
+const char *spool_take_over(struct spool *spool);
+
+#endif

@@ -1,0 +1,1 @@
+SELECT vcc.drop_rejected(event_id => $1)

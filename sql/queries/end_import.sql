@@ -1,0 +1,1 @@
+SELECT vcc.end_import(digest => $1, now => $2)
