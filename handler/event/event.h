@@ -82,7 +82,6 @@ struct event {
     char why[96]; /* why it is held; "": it was not tried, for want of time */
 
     /* The spool's own. */
-    int64_t spooled_no; /* its row there; 0: it is in none */
     unsigned tries;     /* how often it was tried and failed */
 };
 

@@ -208,6 +208,8 @@ static size_t drain(struct writer *writer)
         return 0;
     size_t drained = drain_step(writer->drain, now + writer->all->conf->db_timeout_ms / 5);
     writer->drain_at = drained > 0 ? 0 : now + EMPTY_MS;
+    if (drained > 0)
+        atomic_store(&writer->all->shared->readiness, READY_BY_DATABASE);
     return drained;
 }
 

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOOK_US    10000   /* how long it counts that nothing waits, in other processes */
-#define FAILURE_US 1000000 /* how long nobody asks a file again that could not be read */
+#define EMPTY_US  10000   /* how long it counts that nothing waits, in other processes */
+#define BROKEN_US 1000000 /* how long nobody asks a file again that could not be read */
 
 bool spool_valid_directory(const struct conf *conf)
 {
@@ -61,53 +61,47 @@ void spool_close(struct spool *spool)
     free(spool);
 }
 
-void spool_remove_empty(struct spool *spool)
+bool spool_went_well(struct spool *spool, enum spool_trouble trouble, const char *why)
 {
-    spool_tidy(spool, true, 0);
-}
+    static const char *const messages[] = {
+        [SPOOL_TAKES_NOTHING] = "the spool cannot take events: they are answered 503",
+        [SPOOL_GIVES_NOTHING] = "the spool cannot be drained: its events stay there",
+        [SPOOL_NOT_READ] = "the spool cannot be read: events go to the database, past those that may wait",
+    };
 
-/* Says a change, and nothing where there is none. */
-static void say_problem(struct spool *spool, const char *problem)
-{
     pthread_mutex_lock(&spool->saying);
-    if (problem && spool->problem != problem)
-        log_line(LOG_ERROR, "the spool cannot take events: they are answered 503", LOG_TEXT("why", problem),
-                 LOG_TEXT("dir", spool->path));
-    else if (!problem && spool->problem)
-        log_line(LOG_INFO, "the spool takes events again", LOG_TEXT("dir", spool->path));
-    else if (!problem && !atomic_load(&spool->spooling))
-        log_line(LOG_WARNING, "events are spooled until the database takes them", LOG_TEXT("dir", spool->path));
-    spool->problem = problem;
-    atomic_store(&spool->spooling, !problem);
+    const char *before = spool->said[trouble];
+    spool->said[trouble] = why;
     pthread_mutex_unlock(&spool->saying);
-}
-
-void spool_say_empty(struct spool *spool)
-{
-    if (atomic_exchange(&spool->spooling, false))
-        log_line(LOG_INFO, "the spool is empty", LOG_TEXT("dir", spool->path));
+    if (why && why != before)
+        log_line(LOG_ERROR, messages[trouble], LOG_TEXT("why", why), LOG_TEXT("dir", spool->path));
+    else if (!why && before && trouble == SPOOL_TAKES_NOTHING)
+        log_line(LOG_INFO, "the spool takes events again", LOG_TEXT("dir", spool->path));
+    return !why;
 }
 
 void spool_prepare(struct spool *spool)
 {
-    const char *why = NULL;
-
     if (!*spool->path)
         return;
-    why = spool_make_directory(spool);
+    const char *why = spool_make_directory(spool);
     if (!why)
         why = spool_take_over(spool);
     if (!why)
         why = spool_problem(spool);
-    if (why)
-        say_problem(spool, why);
+    spool_went_well(spool, SPOOL_TAKES_NOTHING, why);
 }
 
 /* ---- asking */
 
-static struct spool_key key_of(const struct event *event)
+/* What events and waiting have in common; see statements.def. */
+struct key {
+    int64_t project, ticket, lone;
+};
+
+static struct key key_of(const struct event *event)
 {
-    struct spool_key key = {event_project(event), event->values[FIELD_ticket_id].number, 0};
+    struct key key = {event_project(event), event->values[FIELD_ticket_id].number, 0};
 
     if (event->refusal != OUTCOME_NONE) {
         key.ticket = 0;
@@ -117,133 +111,75 @@ static struct spool_key key_of(const struct event *event)
     return key;
 }
 
-/* What spool->known says, and until when: monotonic microseconds times four. */
-enum known { ASK, EMPTY, SOME, UNKNOWN };
-
-static int64_t pack(enum known known, int64_t for_us)
-{
-    return (clock_monotonic_us() + for_us) * 4 + known;
-}
-
-/* Looks whether it is another file by now, and whether there is anything in it. */
-static enum known look_again(struct spool *spool, int64_t before)
-{
-    const char *why;
-    int64_t any = 0;
-    int code = spool_begin(spool, &spool->in, SPOOL_READ, &why);
-    if (code == SQLITE_OK) {
-        any = spool_number(spool->in.statements[SQL_ANY]);
-        code = spool_end(spool, &spool->in, any < 0 ? sqlite3_errcode(spool->in.db) : SQLITE_OK, &why);
-    }
-    enum known known = why ? UNKNOWN : any > 0 ? SOME : EMPTY;
-
-    /* What was appended in the meantime is not overlooked. */
-    if (!atomic_compare_exchange_strong(&spool->known, &before, pack(known, known == UNKNOWN ? FAILURE_US : LOOK_US)))
-        return ASK;
-    if (known == EMPTY)
-        spool_say_empty(spool);
-    if (known == UNKNOWN)
-        log_line(LOG_ERROR, "the spool cannot be read: events go to the database, past those that may wait",
-                 LOG_TEXT("why", why), LOG_TEXT("dir", spool->path));
-    return known;
-}
-
-/* One statement, on the file that is open. False: not on any. */
-static bool ask_quickly(struct spool *spool, const struct spool_key *key, bool *waits)
-{
-    struct spool_side *side = &spool->in;
-    int code = SQLITE_ERROR;
-
-    pthread_mutex_lock(&side->mutex);
-    if (side->db) {
-        sqlite3_stmt *statement = SPOOL_SQL(side, WAITS, key->project, key->ticket, key->lone);
-        code = sqlite3_step(statement);
-        sqlite3_reset(statement);
-    }
-    pthread_mutex_unlock(&side->mutex);
-    *waits = code == SQLITE_ROW;
-    return code == SQLITE_ROW || code == SQLITE_DONE;
-}
-
 bool spool_waits(struct spool *spool, struct event *event)
 {
-    struct spool_key key = key_of(event);
-    bool waits = false;
+    struct spool_side *side = &spool->in;
+    struct key key = key_of(event);
+    int64_t now = clock_monotonic_us(), waits = 0;
+    const char *why = NULL;
 
-    if (event->refusal != OUTCOME_NONE)
+    if (event->refusal != OUTCOME_NONE || !*spool->path || now < atomic_load(&spool->empty_until))
         return false;
-    for (int tries = 0; *spool->path && tries < 3; tries++) {
-        int64_t packed = atomic_load(&spool->known);
-        enum known known = clock_monotonic_us() < packed / 4 ? (enum known)(packed % 4) : ASK;
-        if (known == ASK)
-            known = look_again(spool, packed);
-        if (known == EMPTY || (known == SOME && ask_quickly(spool, &key, &waits)))
-            return waits;
-        if (known == UNKNOWN)
-            break;
-        if (known == SOME) /* but it could not be asked: look first */
-            atomic_compare_exchange_strong(&spool->known, &packed, pack(ASK, 0));
+    bool broken = now < atomic_load(&spool->broken_until);
+    if (!broken && spool_begin(spool, side, SPOOL_ASK, &why) == SQLITE_OK) {
+        waits = spool_number(SPOOL_SQL(side, WAITS, key.project, key.ticket, key.lone));
+        int code = waits < 0 ? sqlite3_errcode(side->db) : SQLITE_OK;
+        if (waits == 0 && spool_number(side->statements[SQL_ANY]) == 0)
+            atomic_store(&spool->empty_until, now + EMPTY_US); /* before the mutex is free for who appends */
+        (void)!spool_end(spool, side, code, &why);
     }
-    event->waited = *spool->path != '\0';
-    return false;
+    if (!broken && !spool_went_well(spool, SPOOL_NOT_READ, why)) {
+        atomic_store(&spool->broken_until, clock_monotonic_us() + BROKEN_US);
+        broken = true;
+    }
+    event->waited = event->waited || broken;
+    return waits > 0;
 }
 
 /* ---- in */
 
-int spool_put(struct spool_side *side, struct event *event, struct spool_counts *counts)
+static int put(struct spool_side *side, struct event *event, int64_t *added)
 {
-    struct spool_key key = key_of(event);
+    struct key key = key_of(event);
     size_t length;
     const char *body = event_received(event, &length);
-    sqlite3_stmt *put = SPOOL_SQL(side, PUT, key.project, key.ticket, key.lone, event->received_at, event->tries);
+    const char *reason = event->refusal == OUTCOME_NONE ? NULL : event_reason(event);
+    sqlite3_stmt *row = SPOOL_SQL(side, PUT, key.project, key.ticket, key.lone, event->received_at, event->tries);
 
-    sqlite3_bind_blob(put, 6, event->id, sizeof(event->id), SQLITE_STATIC);
-    sqlite3_bind_text(put, 7, action_name(event->action), -1, SQLITE_STATIC);
-    sqlite3_bind_blob64(put, 8, body ? body : "", length, SQLITE_STATIC);
-    sqlite3_bind_int(put, 9, outcome_status(event->refusal));
-    sqlite3_bind_text(put, 10, event->refusal == OUTCOME_NONE ? NULL : event_reason(event), -1, SQLITE_STATIC);
-    sqlite3_bind_text(put, 11, *event->iv ? event->iv : NULL, -1, SQLITE_STATIC);
-    sqlite3_bind_text(put, 12, *event->coding ? event->coding : NULL, -1, SQLITE_STATIC);
-    int code = spool_run(put);
-    sqlite3_clear_bindings(put);
-    if (code != SQLITE_OK || sqlite3_changes(side->db) == 0)
-        return code;
-    counts->events++;
-    code = spool_run(SPOOL_SQL(side, WAIT, key.project, key.ticket, key.lone, event->received_at, clock_realtime_us()));
-    counts->tickets += code == SQLITE_OK ? sqlite3_changes(side->db) : 0;
+    sqlite3_bind_blob(row, 6, event->id, sizeof(event->id), SQLITE_STATIC);
+    sqlite3_bind_blob64(row, 7, body ? body : "", length, SQLITE_STATIC);
+    sqlite3_bind_int(row, 8, outcome_status(event->refusal));
+    sqlite3_bind_text(row, 9, reason, -1, SQLITE_STATIC);
+    sqlite3_bind_text(row, 10, *event->iv ? event->iv : NULL, -1, SQLITE_STATIC);
+    sqlite3_bind_text(row, 11, *event->coding ? event->coding : NULL, -1, SQLITE_STATIC);
+    int code = spool_run(row);
+    sqlite3_clear_bindings(row);
+    *added += code == SQLITE_OK ? sqlite3_changes(side->db) : 0;
     return code;
-}
-
-int spool_count(struct spool_side *side, const struct spool_counts *counts, const char *identity)
-{
-    sqlite3_stmt *count = SPOOL_SQL(side, COUNT, counts->events, counts->tickets);
-    sqlite3_bind_text(count, 3, identity, -1, SQLITE_STATIC);
-    return spool_run(count);
 }
 
 /* NULL: all are in, or why not. Where there is no room for all each half is tried alone, so that a large event keeps no
  * small one out. */
 static const char *append_all(struct spool *spool, struct event **events, size_t count)
 {
-    struct spool_counts added;
+    struct spool_side *side = &spool->in;
+    int64_t added;
     const char *why;
     int code;
 
     for (bool again = true;; again = false) { /* once more where a damaged file was moved aside */
-        added = (struct spool_counts){0, 0};
-        code = spool_begin(spool, &spool->in, SPOOL_MAKE, &why);
+        added = 0;
+        code = spool_begin(spool, side, SPOOL_MAKE, &why);
         if (code == SQLITE_OK) {
-            atomic_store(&spool->known, pack(ASK, 0));
+            sqlite3_bind_text(side->statements[SQL_REMEMBER], 1, spool->identity, -1, SQLITE_STATIC);
             /* Not to the disk's last byte: bringing events out again takes some room, too. */
-            code = spool_has_disk(spool) ? SQLITE_OK : SQLITE_FULL;
+            code = spool_disk_problem(spool) ? SQLITE_FULL : spool_run(side->statements[SQL_REMEMBER]);
             for (size_t i = 0; code == SQLITE_OK && i < count; i++)
                 if (events[i]->outcome == OUTCOME_NONE)
-                    code = spool_put(&spool->in, events[i], &added);
-            if (code == SQLITE_OK)
-                code = spool_count(&spool->in, &added, spool->identity);
-            code = spool_end(spool, &spool->in, code, &why);
+                    code = put(side, events[i], &added);
+            code = spool_end(spool, side, code, &why);
         }
-        if (!again || !spool_is_damage(code))
+        if (!again || (code != SQLITE_CORRUPT && code != SQLITE_NOTADB))
             break;
     }
     if (code == SQLITE_FULL && count > 1) {
@@ -251,15 +187,13 @@ static const char *append_all(struct spool *spool, struct event **events, size_t
         why = append_all(spool, events + count / 2, count - count / 2);
         return why ? why : first;
     }
-    for (size_t i = 0; i < count; i++) {
-        struct event *event = events[i];
-        if (event->outcome == OUTCOME_NONE && code != SQLITE_OK)
-            event->outcome = OUTCOME_UNAVAILABLE;
-        else if (event->outcome == OUTCOME_NONE)
-            event->outcome = event->refusal == OUTCOME_NONE ? OUTCOME_SPOOLED : event->refusal;
-    }
+    for (size_t i = 0; i < count; i++)
+        if (events[i]->outcome == OUTCOME_NONE)
+            events[i]->outcome = code != SQLITE_OK                    ? OUTCOME_UNAVAILABLE
+                                 : events[i]->refusal == OUTCOME_NONE ? OUTCOME_SPOOLED
+                                                                      : events[i]->refusal;
     if (code == SQLITE_OK)
-        metrics_add(METRIC_SPOOL_EVENTS, added.events);
+        metrics_add(METRIC_SPOOL_EVENTS, added);
     return why;
 }
 
@@ -272,6 +206,8 @@ void spool_append(struct spool *spool, struct event **events, size_t count)
     if (open == 0)
         return;
     const char *why = append_all(spool, events, count);
-    if (*spool->path)
-        say_problem(spool, why);
+    if (!*spool->path || !spool_went_well(spool, SPOOL_TAKES_NOTHING, why))
+        return;
+    if (!atomic_exchange(&spool->spooling, true))
+        log_line(LOG_WARNING, "events are spooled until the database takes them", LOG_TEXT("dir", spool->path));
 }

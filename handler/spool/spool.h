@@ -25,7 +25,7 @@ bool spool_valid_directory(const struct conf *conf) MUST_USE;
 struct spool *spool_open(const struct conf *conf) MUST_USE;
 void spool_close(struct spool *spool);
 
-/* When a service stops: removes the files of a spool in which nothing waits and that nobody else uses, so that whoever
+/* When a service stops: removes the files of a spool in which nothing waits and that nobody uses now, so that whoever
  * looks finds nothing there. */
 void spool_remove_empty(struct spool *spool);
 
@@ -47,9 +47,8 @@ bool spool_waits(struct spool *spool, struct event *event);
  * all; where not all have room, as many as have. */
 void spool_append(struct spool *spool, struct event **events, size_t count);
 
-/* Appends the events of another spool's file: one that was kept aside, as far as it can be read, or recovered by other
- * means. Those that are here already are passed over, so it may be called again. False: not all, which is logged.
- * *added: how many are here now. */
+/* Appends the events of another spool's file, as far as it can be read. Those that are here already are passed over, so
+ * it may be called again. False: not all, which is logged. *added: how many are here now. */
 bool spool_add(struct spool *spool, const char *file, uint64_t *added) MUST_USE;
 
 /* ---- out */
@@ -89,12 +88,11 @@ struct spool_status {
     int64_t held, held_since; /* tickets that were put off, and the oldest event's receipt among them */
     int64_t oldest;           /* received_at of the first event; 0: there is none */
     int64_t bytes, max_bytes; /* in use, and allowed */
-    int64_t file_bytes;       /* on disk, with the -wal */
     int64_t aside;            /* *.bad */
 };
 
-/* Looks, sets the metrics, and gives disk space back where nothing waits: to be called about once a second by who
- * drains. NULL, or why it cannot be read, a static string; then all is 0 but max_bytes. */
+/* Looks, sets the metrics, and gives disk space back: to be called about once a second by who drains. NULL, or why it
+ * cannot be read, a static string; then all is 0 but max_bytes. */
 const char *spool_look(struct spool *spool, struct spool_status *status);
 
 struct spool_ticket {

@@ -16,25 +16,37 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_MS    2000     /* for another process */
-#define DISK_ROOM  8388608  /* bytes: a disk with less is full; the -wal takes 4 MiB */
-#define WAL_BYTES  16777216 /* so large a -wal is brought into the file, though others keep coming */
-#define MORE_PAGES 4096     /* for those who take out: deleting needs space, too */
-#define VERSION_1  1        /* of the tables: PRAGMA user_version */
+#define WAIT_MS    2000    /* for another process */
+#define LOOK_US    10000   /* how long it counts that nothing waits, in other processes */
+#define DISK_ROOM  8388608 /* bytes: a disk with less is full; the -wal takes 4 MiB */
+#define MORE_PAGES 4096    /* for those who take out: deleting needs space, too */
+#define VERSION_1  1       /* of the tables: PRAGMA user_version */
 
+/* A ticket waits as long as it has events; when one left it is the turn of its next, behind that of other tickets. Two
+ * processes may come upon a file without tables: one that was killed left it so. */
 static const char schema[] =
     "BEGIN IMMEDIATE;"
-    "CREATE TABLE events (no INTEGER PRIMARY KEY, project INTEGER NOT NULL, ticket INTEGER NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS events (no INTEGER PRIMARY KEY, project INTEGER NOT NULL, ticket INTEGER NOT NULL,"
     " lone INTEGER NOT NULL, received_at INTEGER NOT NULL, tries INTEGER NOT NULL, id BLOB NOT NULL UNIQUE,"
-    " action TEXT NOT NULL, refusal INTEGER NOT NULL, reason TEXT, iv TEXT, coding TEXT, body BLOB NOT NULL);"
-    "CREATE INDEX events_of_ticket ON events (project, ticket, lone);"
-    "CREATE TABLE waiting (project INTEGER, ticket INTEGER, lone INTEGER, since INTEGER NOT NULL,"
-    " next_try INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, why TEXT,"
-    " PRIMARY KEY (project, ticket, lone)) WITHOUT ROWID;"
-    "CREATE INDEX waiting_due ON waiting (next_try);"
-    "CREATE INDEX waiting_held ON waiting (since) WHERE tries > 0;"
-    "CREATE TABLE spool (events INTEGER NOT NULL, tickets INTEGER NOT NULL, identity TEXT);"
-    "INSERT INTO spool VALUES (0, 0, NULL);"
+    " refusal INTEGER NOT NULL, reason TEXT, iv TEXT, coding TEXT, body BLOB NOT NULL);"
+    "CREATE INDEX IF NOT EXISTS events_of_ticket ON events (project, ticket, lone);"
+    "CREATE TABLE IF NOT EXISTS waiting (project INTEGER, ticket INTEGER, lone INTEGER, since INTEGER NOT NULL,"
+    " next_try INTEGER NOT NULL DEFAULT 0, events INTEGER NOT NULL DEFAULT 1, tries INTEGER NOT NULL DEFAULT 0,"
+    " why TEXT, PRIMARY KEY (project, ticket, lone)) WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS waiting_due ON waiting (next_try);"
+    "CREATE INDEX IF NOT EXISTS waiting_held ON waiting (since) WHERE tries > 0;"
+    "CREATE TRIGGER IF NOT EXISTS event_came AFTER INSERT ON events BEGIN"
+    " INSERT INTO waiting (project, ticket, lone, since) VALUES (new.project, new.ticket, new.lone, new.received_at)"
+    "  ON CONFLICT DO UPDATE SET events = events + 1;"
+    "END;"
+    "CREATE TRIGGER IF NOT EXISTS event_left AFTER DELETE ON events BEGIN"
+    " UPDATE waiting SET events = events - 1, tries = 0, why = NULL,"
+    "  next_try = CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+    "  WHERE project = old.project AND ticket = old.ticket AND lone = old.lone;"
+    " DELETE FROM waiting WHERE project = old.project AND ticket = old.ticket AND lone = old.lone AND events = 0;"
+    "END;"
+    "CREATE TABLE IF NOT EXISTS spool (identity TEXT);"
+    "INSERT INTO spool SELECT NULL WHERE NOT EXISTS (SELECT 1 FROM spool);"
     "PRAGMA user_version = 1;"
     "COMMIT";
 
@@ -45,7 +57,6 @@ static const char *const statements[] = {
 };
 
 const char spool_is_full[] = "it is full: TICKETD_SPOOL_MAX_MB is reached";
-const char spool_disk_full[] = "there is no room on the disk";
 static const char is_busy[] = "another process holds it and does not go on";
 
 const char *spool_reason(void)
@@ -62,12 +73,12 @@ const char *spool_name(const struct spool *spool, char *path, const char *name)
 
 /* ---- the directory and its locks */
 
-/* After a file was made or renamed in it. */
 static bool sync_directory(const char *path)
 {
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool good = directory >= 0 && fsync(directory) == 0;
     int saved = errno;
+
     if (directory >= 0)
         close(directory);
     errno = saved;
@@ -79,15 +90,13 @@ const char *spool_make_directory(const struct spool *spool)
     struct stat stat;
     char parent[PATH_MAX];
 
-    if (mkdir(spool->path, 0700) == 0) {
-        snprintf(parent, sizeof(parent), "%s", spool->path);
-        if (!sync_directory(dirname(parent))) {
-            const char *why = spool_reason();
+    snprintf(parent, sizeof(parent), "%s", spool->path);
+    bool made = mkdir(spool->path, 0700) == 0;
+    if ((!made && errno != EEXIST) || (made && !sync_directory(dirname(parent)))) {
+        const char *why = spool_reason();
+        if (made)
             rmdir(spool->path);
-            return why;
-        }
-    } else if (errno != EEXIST) {
-        return spool_reason();
+        return why;
     }
     int directory = open(spool->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const char *why = directory < 0 || fstat(directory, &stat) != 0 ? spool_reason() : NULL;
@@ -126,34 +135,36 @@ int spool_lock(const struct spool *spool, const char *name, int operation, int w
     return fd;
 }
 
-/* ---- SQLite's result codes */
-
-/* Nothing that waiting or mending would help. */
-bool spool_is_damage(int code)
-{
-    return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
-}
-
-bool spool_has_disk(const struct spool *spool)
+const char *spool_disk_problem(const struct spool *spool)
 {
     struct statvfs volume;
-    return statvfs(spool->path, &volume) != 0 || volume.f_bavail * volume.f_frsize >= DISK_ROOM;
+    bool room = statvfs(spool->path, &volume) != 0 || volume.f_bavail * volume.f_frsize >= DISK_ROOM;
+    return room ? NULL : "there is no room on the disk";
+}
+
+/* ---- statements and their result codes */
+
+/* Nothing that waiting or mending would help. */
+static bool is_damage(int code)
+{
+    return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
 }
 
 static const char *explain(const struct spool *spool, const struct spool_side *side, int code)
 {
     int error = side->db ? sqlite3_system_errno(side->db) : 0;
+    const char *disk;
 
     switch (code) {
     case SQLITE_FULL:
-        return spool_has_disk(spool) ? spool_is_full : spool_disk_full;
+        disk = spool_disk_problem(spool);
+        return disk ? disk : spool_is_full;
     case SQLITE_BUSY:
         return is_busy;
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:
         if (error && strerrordesc_np(error))
             return strerrordesc_np(error);
-        break;
     }
     return sqlite3_errstr(code);
 }
@@ -162,6 +173,12 @@ sqlite3_stmt *spool_sql(struct spool_side *side, enum spool_statement which, siz
 {
     for (size_t i = 0; i < count; i++)
         sqlite3_bind_int64(side->statements[which], (int)i + 1, numbers[i]);
+    return side->statements[which];
+}
+
+sqlite3_stmt *spool_sql_of(struct spool_side *side, enum spool_statement which, const uint8_t id[16])
+{
+    sqlite3_bind_blob(side->statements[which], 1, id, 16, SQLITE_TRANSIENT);
     return side->statements[which];
 }
 
@@ -203,16 +220,16 @@ static int wait_for_others(void *ignored, int times)
     return times < WAIT_MS;
 }
 
-/* Makes the tables where there are none. Only who has the lock to himself meets a file without. */
+/* Makes the tables where there are none. */
 static int open_side(struct spool *spool, struct spool_side *side, const char **why)
 {
-    char settings[300];
+    char settings[400];
     sqlite3_stmt *row = NULL;
     int64_t version = 0;
 
     snprintf(settings, sizeof(settings),
-             "PRAGMA page_size = %d; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;"
-             "PRAGMA journal_size_limit = 4194304; PRAGMA wal_autocheckpoint = 1000; PRAGMA secure_delete = FAST; "
+             "PRAGMA page_size = %d; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+             "PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 4194304; PRAGMA secure_delete = FAST;"
              "PRAGMA max_page_count = %lld",
              SPOOL_PAGE, (long long)(spool->max_pages + (side->drains ? MORE_PAGES : 0)));
     int code = sqlite3_open_v2(spool->file, &side->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
@@ -229,18 +246,29 @@ static int open_side(struct spool *spool, struct spool_side *side, const char **
     sqlite3_finalize(row);
     if (code == SQLITE_OK && version == 0)
         code = sqlite3_exec(side->db, schema, NULL, NULL, NULL);
-    if (code == SQLITE_OK && version > VERSION_1) {
+    if (code == SQLITE_OK && version > VERSION_1)
         *why = "it was made by a newer ticketd";
-        return SQLITE_CANTOPEN;
-    }
-    for (int i = 0; code == SQLITE_OK && i < SQL_COUNT_OF; i++)
+    for (int i = 0; code == SQLITE_OK && !*why && i < SQL_COUNT_OF; i++)
         code = sqlite3_prepare_v3(side->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &side->statements[i], NULL);
-    return code == SQLITE_ERROR ? SQLITE_NOTADB : code; /* it has other tables */
+    if (code == SQLITE_ERROR && !*why)
+        *why = "its tables are not those of a spool";
+    return *why ? SQLITE_CANTOPEN : code & 0xff;
+}
+
+void spool_unlink(const struct spool *spool)
+{
+    static const char *const names[] = {"spool.db", "spool.db-wal", "spool.db-shm"};
+    char path[PATH_MAX];
+
+    /* By the first the other processes know whether theirs is still the one. */
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        unlink(spool_name(spool, path, names[i]));
 }
 
 /* For this user alone, whatever the umask, and durable. The -wal and -shm get its permissions. */
 static bool make_file(const struct spool *spool)
 {
+    spool_unlink(spool);
     int fd = open(spool->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     return fd >= 0 && close(fd) == 0 && sync_directory(spool->path);
 }
@@ -251,74 +279,58 @@ static int refuse(const char **why)
     return errno == EWOULDBLOCK ? SQLITE_BUSY : SQLITE_CANTOPEN;
 }
 
-static bool is_missing(void)
-{
-    return errno == ENOENT || errno == ENOTDIR;
-}
-
 /* Takes the lock, shared, and opens the file that now has the name. SQLITE_EMPTY: none has. */
 static int enter(struct spool *spool, struct spool_side *side, enum spool_use use, const char **why)
 {
     struct stat now;
+    int64_t time = clock_monotonic_us();
     bool there = stat(spool->file, &now) == 0;
 
-    if (!there && !is_missing())
+    if (!there && errno != ENOENT && errno != ENOTDIR)
         return refuse(why);
     if (!there && use != SPOOL_MAKE) {
         spool_close_side(side);
+        atomic_store(&spool->empty_until, time + LOOK_US);
         return SQLITE_EMPTY;
     }
-    if (!there || !side->db) {
-        *why = spool_make_directory(spool);
-        if (*why)
-            return SQLITE_CANTOPEN;
-    }
+    if (!side->db && (*why = spool_make_directory(spool)))
+        return SQLITE_CANTOPEN;
     side->lock = spool_lock(spool, "spool.lock", LOCK_SH, WAIT_MS);
     if (side->lock < 0)
         return refuse(why);
     there = stat(spool->file, &now) == 0;
-    if (side->db && there && now.st_ino == side->inode && now.st_dev == side->device)
-        return SQLITE_OK;
-    spool_close_side(side);
-    if (!there && use != SPOOL_MAKE)
-        return SQLITE_EMPTY;
-    if (!there || now.st_size == 0) {
-        if (!lock_within(side->lock, LOCK_EX, WAIT_MS) || (stat(spool->file, &now) != 0 && !make_file(spool)))
-            return refuse(why);
-        if (stat(spool->file, &now) != 0)
-            return refuse(why);
-    }
-    side->device = now.st_dev;
-    side->inode = now.st_ino;
-    int code = open_side(spool, side, why);
-    if (code != SQLITE_OK) {
-        *why = *why ? *why : explain(spool, side, code & 0xff);
+    if (!side->db || !there || now.st_ino != side->inode || now.st_dev != side->device) {
         spool_close_side(side);
+        if (!there && use != SPOOL_MAKE)
+            return SQLITE_EMPTY;
+        if ((!there || now.st_size == 0) &&
+            (!lock_within(side->lock, LOCK_EX, WAIT_MS) || (stat(spool->file, &now) != 0 && !make_file(spool)) ||
+             stat(spool->file, &now) != 0))
+            return refuse(why);
+        side->device = now.st_dev;
+        side->inode = now.st_ino;
+        int code = open_side(spool, side, why);
+        if (code != SQLITE_OK) {
+            *why = *why ? *why : explain(spool, side, code);
+            spool_close_side(side);
+            return code;
+        }
     }
-    return code;
+    side->looked_until = time + LOOK_US;
+    return SQLITE_OK;
 }
 
 /* Looks again, with a connection of its own: a read that failed once is no damage. */
 static bool is_damaged(const struct spool *spool)
 {
-    static const char *const questions[] = {
-        "PRAGMA integrity_check(1)",
-        /* Nothing was made in it yet, or all is there. */
-        "SELECT CASE WHEN (SELECT user_version FROM pragma_user_version) = 0 OR (SELECT count(*) FROM sqlite_master"
-        " WHERE name IN ('events', 'waiting', 'spool')) = 3 THEN 'ok' ELSE 'no' END",
-    };
+    sqlite3_stmt *row = NULL;
     sqlite3 *db = NULL;
-    bool sound = sqlite3_open_v2(spool->file, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK;
+    bool sound = sqlite3_open_v2(spool->file, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK &&
+                 sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) == SQLITE_OK &&
+                 sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &row, NULL) == SQLITE_OK &&
+                 sqlite3_step(row) == SQLITE_ROW && strcmp((const char *)sqlite3_column_text(row, 0), "ok") == 0;
 
-    if (sound)
-        sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    for (size_t i = 0; sound && i < sizeof(questions) / sizeof(questions[0]); i++) {
-        sqlite3_stmt *row = NULL;
-        sound = sqlite3_prepare_v2(db, questions[i], -1, &row, NULL) == SQLITE_OK;
-        int code = sound ? sqlite3_step(row) : SQLITE_ERROR;
-        sound = code == SQLITE_ROW && strcmp((const char *)sqlite3_column_text(row, 0), "ok") == 0;
-        sqlite3_finalize(row);
-    }
+    sqlite3_finalize(row);
     sqlite3_close(db);
     return !sound;
 }
@@ -357,67 +369,41 @@ static void move_aside(struct spool *spool, struct spool_side *side)
 
 int spool_begin(struct spool *spool, struct spool_side *side, enum spool_use use, const char **why)
 {
+    static const enum spool_statement begin[] = {
+        [SPOOL_READ] = SQL_READ, [SPOOL_CHANGE] = SQL_WRITE, [SPOOL_MAKE] = SQL_WRITE};
+    int code = SQLITE_EMPTY;
+
     pthread_mutex_lock(&side->mutex);
     *why = NULL;
     side->lock = -1;
-    int code = *spool->path ? enter(spool, side, use, why) : SQLITE_EMPTY;
-    if (code == SQLITE_OK)
-        code = spool_run(side->statements[use == SPOOL_READ ? SQL_READ : SQL_WRITE]);
+    if (use == SPOOL_ASK && side->db && clock_monotonic_us() < side->looked_until)
+        return SQLITE_OK;
+    if (*spool->path)
+        code = enter(spool, side, use, why);
+    if (code == SQLITE_OK && use != SPOOL_ASK)
+        code = spool_run(side->statements[begin[use]]);
+    if (code == SQLITE_OK && use == SPOOL_MAKE)
+        atomic_store(&spool->empty_until, 0);
     return code == SQLITE_OK ? code : spool_end(spool, side, code, why);
 }
 
 int spool_end(struct spool *spool, struct spool_side *side, int code, const char **why)
 {
-    if (code == SQLITE_OK)
+    bool begun = side->db && !sqlite3_get_autocommit(side->db);
+
+    if (code == SQLITE_OK && begun)
         code = spool_run(side->statements[SQL_COMMIT]);
     code &= 0xff;
-    if (code != SQLITE_OK && side->db && !sqlite3_get_autocommit(side->db))
+    if (code != SQLITE_OK && begun && !sqlite3_get_autocommit(side->db))
         (void)!spool_run(side->statements[SQL_ROLLBACK]);
     if (!*why && code != SQLITE_OK && code != SQLITE_EMPTY)
         *why = explain(spool, side, code);
-    if (spool_is_damage(code) || code == SQLITE_CANTOPEN)
+    if (is_damage(code) || code == SQLITE_CANTOPEN)
         spool_close_side(side);
     if (side->lock >= 0)
         close(side->lock);
-    if (spool_is_damage(code))
+    if (is_damage(code))
         move_aside(spool, side);
     pthread_mutex_unlock(&side->mutex);
     return code;
-}
-
-bool spool_went_well(struct spool *spool, int code, const char *why)
-{
-    pthread_mutex_lock(&spool->saying);
-    bool new = why != spool->drain_problem;
-    spool->drain_problem = why;
-    pthread_mutex_unlock(&spool->saying);
-    if (why && new)
-        log_line(LOG_ERROR, "the spool cannot be drained: its events stay there", LOG_TEXT("why", why),
-                 LOG_TEXT("dir", spool->path));
-    return code == SQLITE_OK || code == SQLITE_EMPTY;
-}
-
-void spool_tidy(struct spool *spool, bool empty, int64_t renew_bytes)
-{
-    struct spool_side *side = &spool->out;
-    struct stat file, wal = {0};
-    char wal_path[PATH_MAX + 8], shm_path[PATH_MAX + 8];
-
-    pthread_mutex_lock(&side->mutex);
-    int lock = spool_lock(spool, "spool.lock", empty ? LOCK_EX : LOCK_SH, 0);
-    snprintf(wal_path, sizeof(wal_path), "%s-wal", spool->file);
-    snprintf(shm_path, sizeof(shm_path), "%s-shm", spool->file);
-    (void)!stat(wal_path, &wal);
-    /* Behind a checkpoint that came to its end nobody reads, and the -wal holds nothing. */
-    if (lock >= 0 && side->db && stat(spool->file, &file) == 0 && file.st_ino == side->inode &&
-        (empty ? file.st_size + wal.st_size > renew_bytes : wal.st_size > WAL_BYTES) &&
-        spool_number(side->statements[SQL_SHRINK]) == 0 && empty && spool_number(side->statements[SQL_ANY]) == 0) {
-        spool_close_side(side);
-        unlink(spool->file);
-        unlink(wal_path);
-        unlink(shm_path);
-    }
-    if (lock >= 0)
-        close(lock);
-    pthread_mutex_unlock(&side->mutex);
 }

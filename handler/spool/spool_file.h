@@ -1,4 +1,4 @@
-/* The spool's database as a file: opened, shared with other processes, moved aside. For spool.c and old_format.c;
+/* The spool's database as a file: opened, shared with other processes, moved aside. For the files of this folder;
  * spool.h says what it is for. */
 #ifndef TICKETD_SPOOL_FILE_H
 #define TICKETD_SPOOL_FILE_H
@@ -27,24 +27,29 @@ struct spool_side {
     sqlite3_stmt *statements[SQL_COUNT_OF];
     dev_t device; /* of the file that it has open */
     ino_t inode;
-    int lock; /* spool.lock while it is in use */
+    int64_t looked_until; /* monotonic microseconds: until when that counts as the file that has the name */
+    int lock;             /* spool.lock while it is in use */
 };
+
+/* What is logged once for each cause. */
+enum spool_trouble { SPOOL_TAKES_NOTHING, SPOOL_GIVES_NOTHING, SPOOL_NOT_READ, SPOOL_TROUBLES };
 
 struct spool {
     const char *path;
     char *file; /* spool.db */
     int64_t max_pages;
-    struct spool_side in, out;
-    _Atomic int64_t known; /* see spool_waits */
-    int drain_lock;        /* below 0: another process drains, or nobody; by out.mutex */
-    char *identity;        /* of the database, where it is known; by in.mutex */
+    struct spool_side in, out;    /* for those who put in and ask, and those who take out */
+    _Atomic int64_t empty_until;  /* monotonic microseconds: until when it counts that nothing waits, */
+    _Atomic int64_t broken_until; /* … and that it cannot be read */
+    int drain_lock;               /* below 0: another process drains, or nobody; by out.mutex */
+    char *identity;               /* of the database, where it is known; by in.mutex */
     pthread_mutex_t saying;
-    const char *problem;       /* that events cannot be spooled, and why, was said */
-    const char *drain_problem; /* … that they cannot be brought out */
-    atomic_bool spooling;      /* that they are was said, since it was last empty */
+    const char *said[SPOOL_TROUBLES]; /* NULL: there is none; by `saying` */
+    atomic_bool spooling;             /* that events are spooled was said, since it was last empty */
 };
 
 enum spool_use {
+    SPOOL_ASK, /* one statement that reads; the file was looked at within 10 ms */
     SPOOL_READ,
     SPOOL_CHANGE,
     SPOOL_MAKE /* as SPOOL_CHANGE, and makes the file if it is missing */
@@ -59,21 +64,17 @@ int spool_begin(struct spool *spool, struct spool_side *side, enum spool_use use
  * what is done next is done on a new one. Returns what came of it, a primary result code. */
 int spool_end(struct spool *spool, struct spool_side *side, int code, const char **why) MUST_USE;
 
-/* Says so where events were spooled since it was last empty. */
-void spool_say_empty(struct spool *spool);
-
-/* For those who take out: logs what went wrong, once for each cause. True: nothing did, or there is no file. */
-bool spool_went_well(struct spool *spool, int code, const char *why);
-
-/* Whether the file was damaged. */
-bool spool_is_damage(int code);
+/* Logs a trouble where it is new. True: there is none. */
+bool spool_went_well(struct spool *spool, enum spool_trouble trouble, const char *why);
 
 /* A statement, with its first parameters. */
 sqlite3_stmt *spool_sql(struct spool_side *side, enum spool_statement which, size_t count, const int64_t *numbers);
 #define SPOOL_SQL(side, which, ...)                                                                                    \
     spool_sql(side, SQL_##which, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__})
 
-/* Its text. */
+/* The same, where the first parameter is an event's identifier. */
+sqlite3_stmt *spool_sql_of(struct spool_side *side, enum spool_statement which, const uint8_t id[16]);
+
 const char *spool_statement(enum spool_statement which);
 
 /* Runs one whose rows are of no interest. */
@@ -81,10 +82,6 @@ int spool_run(sqlite3_stmt *statement) MUST_USE;
 
 /* The number that its first row begins with; below 0: there is none. */
 int64_t spool_number(sqlite3_stmt *statement);
-
-/* Keeps the -wal small, which grows as long as somebody always reads. `empty`: removes the whole if it is larger
- * than `renew_bytes`, nothing waits in it and nobody uses it now. */
-void spool_tidy(struct spool *spool, bool empty, int64_t renew_bytes);
 
 /* In `path`, PATH_MAX bytes: a file of the directory. Returns it. */
 const char *spool_name(const struct spool *spool, char *path, const char *name);
@@ -95,34 +92,21 @@ int spool_lock(const struct spool *spool, const char *name, int operation, int w
 /* Makes the directory if it is missing. NULL, or what is wrong with it, a static string. */
 const char *spool_make_directory(const struct spool *spool);
 
-/* Whether the disk has room for more than what taking out needs. */
-bool spool_has_disk(const struct spool *spool);
+/* Removes the file, or what a process that was killed here has left of one. For who has spool.lock to himself. */
+void spool_unlink(const struct spool *spool);
+
+/* NULL: the disk has room for more than what taking out needs. Else what to say, a static string. */
+const char *spool_disk_problem(const struct spool *spool);
 
 /* What errno means, a static string. */
 const char *spool_reason(void);
 
 void spool_close_side(struct spool_side *side);
 
-/* What events and waiting have in common; see statements.def. */
-struct spool_key {
-    int64_t project, ticket, lone;
-};
-
-/* More or fewer of them. */
-struct spool_counts {
-    int64_t events, tickets;
-};
-
-/* Within a transaction of `in`: puts an event in, and adds to *counts what is new by it. */
-int spool_put(struct spool_side *side, struct event *event, struct spool_counts *counts) MUST_USE;
-
-/* Is last in such a transaction. `identity`: of the database that they are for; NULL: not known. */
-int spool_count(struct spool_side *side, const struct spool_counts *counts, const char *identity) MUST_USE;
-
 /* Makes an event of a row of EVENT_COLUMNS. False: no memory, or it is none. */
 bool spool_read_event(sqlite3_stmt *row, struct event *event) MUST_USE;
 
-extern const char spool_is_full[], spool_disk_full[];
+extern const char spool_is_full[];
 
 /* Takes over the segments of ticketd 0.1.0. NULL, or what went wrong, a static string. */
 const char *spool_take_over(struct spool *spool);

@@ -10,37 +10,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define RENEW_BYTES 1048576 /* an empty file this large is removed */
-
+#define WAL_BYTES                                                                                                      \
+    16777216                /* so large a -wal is brought into the file: SQLite begins it anew only when nobody reads  \
+                             */
 #define ROOM_PAGES 16       /* fewer are no room */
 #define ADD_EVENTS 256      /* of another file, a commit */
 #define ADD_MOST   10000000 /* rows that are looked for where the last cannot be found */
 
-/* As it is now, read by one of the connections. NULL, or why not. */
-static const char *read_status(struct spool *spool, struct spool_side *side, struct spool_status *status)
-{
-    int64_t *const numbers[] = {&status->events, &status->tickets, &status->oldest, &status->held, &status->held_since};
-    const char *why;
-    int code = spool_begin(spool, side, SPOOL_READ, &why);
-
-    *status = (struct spool_status){.max_bytes = spool->max_pages * SPOOL_PAGE};
-    if (code == SQLITE_OK) {
-        sqlite3_stmt *row = side->statements[SQL_LOOK];
-        code = sqlite3_step(row);
-        for (int i = 0; code == SQLITE_ROW && i < (int)(sizeof(numbers) / sizeof(numbers[0])); i++)
-            *numbers[i] = sqlite3_column_int64(row, i);
-        sqlite3_reset(row);
-        int64_t pages = spool_number(side->statements[SQL_PAGES]);
-        status->bytes = (pages - spool_number(side->statements[SQL_FREE_PAGES])) * SPOOL_PAGE;
-        (void)!spool_end(spool, side, code == SQLITE_ROW ? SQLITE_OK : code, &why);
-    }
-    return why;
-}
-
-static void look_at_files(const struct spool *spool, struct spool_status *status)
+/* Sums up the bytes of its files, and of the -wal alone, and counts those that were kept aside. */
+static void look_at_files(const struct spool *spool, int64_t *bytes, int64_t *wal_bytes, int64_t *aside)
 {
     DIR *listing = opendir(spool->path);
     struct dirent *entry;
@@ -48,38 +31,71 @@ static void look_at_files(const struct spool *spool, struct spool_status *status
 
     while (listing && (entry = readdir(listing))) {
         size_t length = strlen(entry->d_name);
-        status->aside += length > 4 && strcmp(entry->d_name + length - 4, ".bad") == 0;
-        if (strncmp(entry->d_name, "spool.db", 8) == 0 && fstatat(dirfd(listing), entry->d_name, &file, 0) == 0)
-            status->file_bytes += file.st_size;
+        *aside += length > 4 && strcmp(entry->d_name + length - 4, ".bad") == 0;
+        if (strncmp(entry->d_name, "spool.db", 8) != 0 || fstatat(dirfd(listing), entry->d_name, &file, 0) != 0)
+            continue;
+        *bytes += file.st_size;
+        if (strcmp(entry->d_name, "spool.db-wal") == 0)
+            *wal_bytes = file.st_size;
     }
     if (listing)
         closedir(listing);
 }
 
+void spool_remove_empty(struct spool *spool)
+{
+    struct spool_side *side = &spool->out;
+    const char *why;
+
+    if (spool_begin(spool, side, SPOOL_CHANGE, &why) != SQLITE_OK)
+        return;
+    if (flock(side->lock, LOCK_EX | LOCK_NB) == 0 && spool_number(side->statements[SQL_ANY]) == 0)
+        spool_unlink(spool);
+    (void)!spool_end(spool, side, SQLITE_EMPTY, &why); /* nothing was changed in it */
+}
+
 const char *spool_look(struct spool *spool, struct spool_status *status)
 {
-    const char *why = read_status(spool, &spool->out, status);
+    int64_t *const numbers[] = {&status->events, &status->tickets, &status->oldest, &status->held, &status->held_since};
+    struct spool_side *side = &spool->out;
+    int64_t bytes = 0, wal_bytes = 0;
+    const char *why;
 
-    if (!why && *spool->path)
-        spool_tidy(spool, status->events == 0, RENEW_BYTES);
-    look_at_files(spool, status);
-    if (!why && status->events == 0)
-        spool_say_empty(spool);
-    if (!why) {
-        metrics_set(METRIC_SPOOL_EVENTS, status->events);
-        metrics_set(METRIC_SPOOL_BYTES, status->events ? status->bytes : 0);
-        metrics_set(METRIC_SPOOL_OLDEST, status->oldest);
-        metrics_set(METRIC_SPOOL_TICKETS, status->tickets);
-        metrics_set(METRIC_SPOOL_HELD, status->held);
-        metrics_set(METRIC_SPOOL_HELD_OLDEST, status->held ? status->held_since : 0);
+    *status = (struct spool_status){.max_bytes = spool->max_pages * SPOOL_PAGE};
+    look_at_files(spool, &bytes, &wal_bytes, &status->aside);
+    if (spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
+        sqlite3_stmt *row = side->statements[SQL_LOOK];
+        int code = sqlite3_step(row);
+        for (int i = 0; code == SQLITE_ROW && i < (int)(sizeof(numbers) / sizeof(numbers[0])); i++)
+            *numbers[i] = sqlite3_column_int64(row, i);
+        sqlite3_reset(row);
+        int64_t pages = spool_number(side->statements[SQL_PAGES]);
+        status->bytes = (pages - spool_number(side->statements[SQL_FREE_PAGES])) * SPOOL_PAGE;
+        code = code == SQLITE_ROW ? spool_run(side->statements[SQL_COMMIT]) : code;
+        if (code == SQLITE_OK && wal_bytes > WAL_BYTES)
+            code = spool_run(side->statements[SQL_SHRINK]);
+        (void)!spool_end(spool, side, code, &why);
     }
-    return why;
+    if (why)
+        return why;
+    if (status->events == 0 && bytes > RENEW_BYTES)
+        spool_remove_empty(spool);
+    if (status->events == 0 && atomic_exchange(&spool->spooling, false))
+        log_line(LOG_INFO, "the spool is empty", LOG_TEXT("dir", spool->path));
+    metrics_set(METRIC_SPOOL_EVENTS, status->events);
+    metrics_set(METRIC_SPOOL_BYTES, status->events ? status->bytes : 0);
+    metrics_set(METRIC_SPOOL_OLDEST, status->oldest);
+    metrics_set(METRIC_SPOOL_TICKETS, status->tickets);
+    metrics_set(METRIC_SPOOL_HELD, status->held);
+    metrics_set(METRIC_SPOOL_HELD_OLDEST, status->held_since);
+    return NULL;
 }
 
 const char *spool_problem(struct spool *spool)
 {
-    struct spool_status status;
+    struct spool_side *side = &spool->in;
     char parent[PATH_MAX];
+    int64_t pages = 0;
 
     if (!*spool->path)
         return "TICKETD_SPOOL_DIR is not set";
@@ -90,13 +106,13 @@ const char *spool_problem(struct spool *spool)
     const char *why = spool_make_directory(spool);
     if (!why && faccessat(AT_FDCWD, spool->path, R_OK | W_OK | X_OK, AT_EACCESS) != 0)
         why = spool_reason();
-    if (!why)
-        why = read_status(spool, &spool->in, &status);
-    if (!why && status.bytes > (spool->max_pages - ROOM_PAGES) * SPOOL_PAGE)
+    if (!why && spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
+        pages = spool_number(side->statements[SQL_PAGES]);
+        (void)!spool_end(spool, side, pages < 0 ? sqlite3_errcode(side->db) : SQLITE_OK, &why);
+    }
+    if (!why && pages > spool->max_pages - ROOM_PAGES)
         why = spool_is_full;
-    if (!why && !spool_has_disk(spool))
-        why = spool_disk_full;
-    return why;
+    return why ? why : spool_disk_problem(spool);
 }
 
 size_t spool_tickets(struct spool *spool, const struct spool_ticket *after, struct spool_ticket *tickets, size_t most)
@@ -104,31 +120,29 @@ size_t spool_tickets(struct spool *spool, const struct spool_ticket *after, stru
     struct spool_side *side = &spool->out;
     const char *why;
     size_t count = 0;
-    int code = spool_begin(spool, side, SPOOL_READ, &why);
 
-    if (code == SQLITE_OK) {
+    if (spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
+        int code = SQLITE_DONE;
         sqlite3_stmt *row = SPOOL_SQL(side, TICKETS, after->project, after->ticket, after->lone, (int64_t)most);
         while (count < most && (code = sqlite3_step(row)) == SQLITE_ROW) {
             struct spool_ticket *ticket = &tickets[count++];
-            const char *text = (const char *)sqlite3_column_text(row, 6);
+            const char *text = (const char *)sqlite3_column_text(row, 7);
             const void *oldest = sqlite3_column_blob(row, 8);
-            *ticket = (struct spool_ticket){sqlite3_column_int64(row, 0),
-                                            sqlite3_column_int64(row, 1),
-                                            sqlite3_column_int64(row, 2),
-                                            sqlite3_column_int64(row, 3),
-                                            sqlite3_column_int64(row, 4),
-                                            sqlite3_column_int64(row, 7),
-                                            (unsigned)sqlite3_column_int64(row, 5),
-                                            {0},
-                                            {0}};
+            *ticket = (struct spool_ticket){.project = sqlite3_column_int64(row, 0),
+                                            .ticket = sqlite3_column_int64(row, 1),
+                                            .lone = sqlite3_column_int64(row, 2),
+                                            .since = sqlite3_column_int64(row, 3),
+                                            .next_try = sqlite3_column_int64(row, 4),
+                                            .events = sqlite3_column_int64(row, 5),
+                                            .tries = (unsigned)sqlite3_column_int64(row, 6)};
             snprintf(ticket->why, sizeof(ticket->why), "%s", text ? text : "");
             if (oldest && sqlite3_column_bytes(row, 8) == sizeof(ticket->oldest))
                 memcpy(ticket->oldest, oldest, sizeof(ticket->oldest));
         }
         sqlite3_reset(row);
-        code = spool_end(spool, side, code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code, &why);
+        (void)!spool_end(spool, side, code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code, &why);
     }
-    spool_went_well(spool, code, why);
+    spool_went_well(spool, SPOOL_GIVES_NOTHING, why);
     return count;
 }
 
@@ -137,50 +151,40 @@ bool spool_find(struct spool *spool, const uint8_t id[16], struct event *event)
     struct spool_side *side = &spool->out;
     const char *why;
     bool found = false;
-    int code = spool_begin(spool, side, SPOOL_READ, &why);
 
-    if (code == SQLITE_OK) {
-        sqlite3_stmt *row = side->statements[SQL_FIND];
-        sqlite3_bind_blob(row, 1, id, sizeof(event->id), SQLITE_STATIC);
-        code = sqlite3_step(row);
+    if (spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
+        sqlite3_stmt *row = spool_sql_of(side, SQL_FIND, id);
+        int code = sqlite3_step(row);
         found = code == SQLITE_ROW && spool_read_event(row, event);
         sqlite3_reset(row);
-        code = spool_end(spool, side, code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code, &why);
+        (void)!spool_end(spool, side, code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code, &why);
     }
-    spool_went_well(spool, code, why);
+    spool_went_well(spool, SPOOL_GIVES_NOTHING, why);
     return found;
 }
 
 /* ---- the database that the events are meant for */
 
-/* An append that begins the file finds it here. */
-static void keep_identity(struct spool *spool, const char *identity)
-{
-    pthread_mutex_lock(&spool->in.mutex);
-    if (!spool->identity || strcmp(spool->identity, identity) != 0) {
-        free(spool->identity);
-        spool->identity = strdup(identity);
-    }
-    pthread_mutex_unlock(&spool->in.mutex);
-}
-
-/* Remembers it by this statement. False: another one is remembered then, or it is not known. */
+/* Remembers it by this statement, and for an append that begins the file. False: another one is remembered. */
 static bool remember(struct spool *spool, enum spool_statement how, const char *identity)
 {
-    struct spool_side *side = &spool->out;
+    struct spool_side *side = &spool->in;
     bool belongs = true;
     const char *why;
+    char *copy = strdup(identity);
 
-    keep_identity(spool, identity);
-    int code = spool_begin(spool, side, SPOOL_CHANGE, &why);
-    if (code == SQLITE_OK) {
+    pthread_mutex_lock(&side->mutex);
+    free(spool->identity);
+    spool->identity = copy;
+    pthread_mutex_unlock(&side->mutex);
+    if (spool_begin(spool, side, SPOOL_CHANGE, &why) == SQLITE_OK) {
         sqlite3_bind_text(side->statements[how], 1, identity, -1, SQLITE_STATIC);
-        code = spool_run(side->statements[how]);
+        int code = spool_run(side->statements[how]);
         sqlite3_bind_text(side->statements[SQL_BELONGS], 1, identity, -1, SQLITE_STATIC);
         belongs = spool_number(side->statements[SQL_BELONGS]) == 1;
-        code = spool_end(spool, side, code, &why);
+        (void)!spool_end(spool, side, code, &why);
     }
-    return spool_went_well(spool, code, why) && belongs;
+    return spool_went_well(spool, SPOOL_GIVES_NOTHING, why) && belongs;
 }
 
 bool spool_belongs(struct spool *spool, const char *identity)
@@ -193,7 +197,7 @@ bool spool_adopt(struct spool *spool, const char *identity)
     return remember(spool, SQL_ADOPT, identity);
 }
 
-/* ---- a recovered file */
+/* ---- another spool's file */
 
 /* Each row by itself, so that a damaged page takes no more than its own with it. Returns how many it read. */
 static size_t read_some(sqlite3_stmt *row, int64_t *no, int64_t last, struct event *events, size_t *lost)
@@ -213,41 +217,39 @@ static size_t read_some(sqlite3_stmt *row, int64_t *no, int64_t last, struct eve
 
 bool spool_add(struct spool *spool, const char *file, uint64_t *added)
 {
+    static const enum spool_statement needed[] = {SQL_ROW, SQL_FIRST, SQL_LAST};
     struct event events[ADD_EVENTS], *pointers[ADD_EVENTS];
-    sqlite3_stmt *row = NULL, *first = NULL, *last = NULL;
+    sqlite3_stmt *rows[3] = {NULL, NULL, NULL};
     sqlite3 *db = NULL;
     size_t lost = 0;
-    const char *why = NULL;
 
     *added = 0;
-    if (sqlite3_open_v2(file, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, spool_statement(SQL_ROW), -1, &row, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, spool_statement(SQL_FIRST), -1, &first, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, spool_statement(SQL_LAST), -1, &last, NULL) != SQLITE_OK) {
-        why = sqlite3_errstr(sqlite3_errcode(db));
-    } else {
-        int64_t no = spool_number(first), end = spool_number(last);
-        no = no < 0 ? 1 : no;
-        if (end < 0 && sqlite3_errcode(db) != SQLITE_DONE) /* its last page is damaged */
-            end = no + ADD_MOST;
-        for (size_t count; !why && (count = read_some(row, &no, end, events, &lost)) > 0;) {
-            for (size_t i = 0; i < count; i++)
-                pointers[i] = &events[i];
-            spool_append(spool, pointers, count);
-            for (size_t i = 0; i < count; i++) {
-                if (events[i].outcome == OUTCOME_UNAVAILABLE)
-                    why = "the spool did not take them";
-                *added += events[i].outcome != OUTCOME_UNAVAILABLE;
-                event_free(&events[i]);
-            }
+    int code = sqlite3_open_v2(file, &db, SQLITE_OPEN_READWRITE, NULL);
+    for (size_t i = 0; code == SQLITE_OK && i < 3; i++)
+        code = sqlite3_prepare_v2(db, spool_statement(needed[i]), -1, &rows[i], NULL);
+    const char *why = code == SQLITE_OK ? NULL : sqlite3_errstr(code);
+    int64_t first = why ? 1 : spool_number(rows[1]), last = why ? 0 : spool_number(rows[2]);
+    first = first < 0 ? 1 : first; /* that page is damaged, or the last one */
+    last = last < 0 ? first + ADD_MOST : last;
+    while (!why && first <= last) {
+        size_t count = read_some(rows[0], &first, last, events, &lost);
+        for (size_t i = 0; i < count; i++)
+            pointers[i] = &events[i];
+        spool_append(spool, pointers, count);
+        for (size_t i = 0; i < count; i++) {
+            if (events[i].outcome == OUTCOME_UNAVAILABLE)
+                why = "the spool did not take them";
+            *added += events[i].outcome != OUTCOME_UNAVAILABLE;
+            event_free(&events[i]);
         }
     }
-    if (why || lost)
-        log_line(LOG_ERROR, "not all events of the file could be added", LOG_TEXT("file", file),
-                 LOG_TEXT("why", why ? why : "it is damaged"), LOG_NUMBER("added", (int64_t)*added));
-    sqlite3_finalize(row);
-    sqlite3_finalize(first);
-    sqlite3_finalize(last);
+    if (!why && lost)
+        why = "it is damaged";
+    if (why)
+        log_line(LOG_ERROR, "not all events of the file could be added", LOG_TEXT("file", file), LOG_TEXT("why", why),
+                 LOG_NUMBER("added", (int64_t)*added));
+    for (size_t i = 0; i < 3; i++)
+        sqlite3_finalize(rows[i]);
     sqlite3_close(db);
-    return !why && !lost;
+    return !why;
 }

@@ -429,6 +429,8 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
         PQclear(attempt.error);
         return true;
     }
+    if (work->long_try) /* and with success: others have as much time now, not two time-outs */
+        store->next_long_try = clock_monotonic_ms() + took / 1000;
     work->long_try = false;
     store->alone -= store->alone > 0;
     connection_healthy(store);

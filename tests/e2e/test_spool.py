@@ -143,8 +143,9 @@ def test_an_outage(cluster, spool, database):
     assert ids[1:] == [a["event"] for _, a, _ in answers]
     assert result(handler, body(1, "30")) == "updated"
     wait_until(lambda: ask(handler.socket, b"", method="GET", uri="/x/readyz")[1] == {"ready": True, "by": "database"})
+    wait_until(lambda: "the spool is empty" in handler.log.read_text(), what="the word that the spool is empty")
     log = handler.log.read_text()
-    assert log.count("events are spooled until") == 1 and "draining the spool" in log and "the spool is empty" in log
+    assert log.count("events are spooled until") == 1 and "draining the spool" in log
 
 
 def test_new_events_of_a_ticket_join_those_that_wait(spool):

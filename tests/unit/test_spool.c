@@ -88,6 +88,16 @@ static const char *in_directory(const char *name)
     return path;
 }
 
+static int64_t file_bytes(void)
+{
+    static const char *const names[] = {"spool.db", "spool.db-wal"};
+    struct stat status;
+    int64_t bytes = 0;
+    for (size_t i = 0; i < 2; i++)
+        bytes += stat(in_directory(names[i]), &status) == 0 ? status.st_size : 0;
+    return bytes;
+}
+
 /* ---- events */
 
 static void make_event(struct event *event, int64_t ticket, const char *body, size_t length)
@@ -196,7 +206,7 @@ static void test_order(void **state)
             int64_t ticket = events[i].values[FIELD_ticket_id].number;
             assert_int_equal(events[i].values[FIELD_project_id].number, 7);
             assert_int_equal(atoi(events[i].body), next[ticket]);
-            assert_true(events[i].waited && events[i].spooled_no > 0);
+            assert_true(events[i].waited);
             next[ticket] += 3;
             events[i].outcome = i % 2 ? OUTCOME_UPDATED : OUTCOME_IGNORED;
             pointers[i] = &events[i];
@@ -372,7 +382,7 @@ static void test_what_is_forgotten(void **state)
     assert_true(spool_forget(spool, pointers, 4));
     assert_int_equal(events_in(spool), 3);
     events[0].outcome = OUTCOME_DELETED;
-    memset(events[0].id, 0, 16); /* a row of that number, but of another event */
+    memset(events[0].id, 0, 16); /* another event */
     assert_true(spool_forget(spool, pointers, 1));
     assert_int_equal(events_in(spool), 3);
     for (int i = 0; i < 4; i++)
@@ -631,7 +641,7 @@ static void test_full(void **state)
     assert_int_equal(events_in(spool), 0);
     assert_null(spool_problem(spool));
     assert_null(spool_look(spool, &status));
-    assert_in_range(status.file_bytes, 0, 1048576);
+    assert_in_range(file_bytes(), 0, 1048576);
     assert_int_equal(append_one(spool, 9, large, sizeof(large)), OUTCOME_SPOOLED);
     assert_true(has_said("takes events again"));
     assert_true(waits(spool, 9));
@@ -696,7 +706,7 @@ static void test_the_wal_stays_small(void **state)
     assert_int_equal(status.events, 5 + 4 + 12 * 1500);
 }
 
-/* What was large is small again once it is empty, and no other process is left with the file that went. */
+/* What was large is small again once it is empty. */
 static void test_space_is_given_back(void **state)
 {
     (void)state;
@@ -707,14 +717,12 @@ static void test_space_is_given_back(void **state)
     for (int i = 0; i < 50; i++)
         assert_int_equal(append_one(i % 2 ? other : spool, i, large, sizeof(large)), OUTCOME_SPOOLED);
     assert_null(spool_look(spool, &status));
-    assert_in_range(status.file_bytes, 5000000, 16000000);
+    assert_in_range(file_bytes(), 5000000, 16000000);
     assert_in_range(status.bytes, 5000000, 6000000);
-    spool_tidy(spool, true, 0); /* it is not */
-    assert_int_equal(events_in(spool), 50);
     while (drain(spool, 10, true) > 0)
         ;
     assert_null(spool_look(spool, &status));
-    assert_in_range(status.file_bytes, 0, 1048576);
+    assert_in_range(file_bytes(), 0, 1048576);
     assert_int_equal(append_short(other, 1), OUTCOME_SPOOLED);
     assert_int_equal(append_short(spool, 2), OUTCOME_SPOOLED);
     spool_close(other); /* takes nothing with it */
@@ -909,8 +917,9 @@ static void damage(size_t how)
             assert_int_equal(pwrite(fd, garbage, sizeof(garbage), page * 4096), sizeof(garbage));
         close(fd);
     } else if (how == 3) { /* one page with events */
-        run("python3 -c 'import sys; f = open(sys.argv[1], \"r+b\"); d = f.read(); n = d.index(b\"add100\") // 4096;"
-            " f.seek(n * 4096); f.write(b\"Z\" * 4096)' '%s'",
+        run("python3 -c 'import sys; f = open(sys.argv[1], \"r+b\"); d = f.read();"
+            " n = [n for n in range(8192, len(d), 4096) if d[n] == 13 and b\"100\" in d[n:n + 4096]][0];"
+            " f.seek(n); f.write(b\"Z\" * 4096)' '%s'",
             in_directory("spool.db"));
     } else { /* its end */
         assert_int_equal(truncate(in_directory("spool.db"), 8192), 0);
@@ -976,12 +985,12 @@ static void test_recovery(void **state)
     assert_int_equal(append_short(spool, 1), OUTCOME_SPOOLED);
     assert_true(has_said("ticketd spool add"));
     sscanf(strstr(said.bytes, "spool add") + 11, "%199[^']", aside);
-    assert_false(spool_add(spool, aside, &count)); /* not all */
-    assert_in_range(count, 300, 501);
-    assert_int_equal(events_in(spool), count + 1);
+    for (int again = 0; again < 2; again++) {          /* once more changes nothing */
+        assert_false(spool_add(spool, aside, &count)); /* not all */
+        assert_in_range(count, 300, 501);
+        assert_int_equal(events_in(spool), count + 1);
+    }
     assert_true(has_said("not all events of the file could be added"));
-    assert_false(spool_add(spool, aside, &count)); /* once more changes nothing */
-    assert_int_equal(events_in(spool), count + 1);
     assert_true(waits(spool, 49));
     size_t found = spool_take(spool, 0, 1, taken, 600, SIZE_MAX), refused = 0;
     assert_int_equal(found, count + 1);
@@ -1146,7 +1155,6 @@ static void test_the_old_format(void **state)
             assert_int_equal(event_project(&events[i]), 3);
         } else {
             assert_string_equal(events[i].body, text);
-            assert_int_equal(events[i].action, ACTION_UPDATE);
             assert_int_equal(events[i].values[FIELD_ticket_id].number, 2);
             number += number == 2 ? 2 : 1;
         }
