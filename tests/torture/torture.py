@@ -596,7 +596,9 @@ class Torture:
         until = time.monotonic() + seconds
         while self.waiting():
             if time.monotonic() > until:
-                raise AssertionError(f"the spool is not empty after {seconds} s: {self.waiting()} events")
+                with contextlib.closing(sqlite3.connect(self.spool / "spool.db")) as db:
+                    rows = db.execute("SELECT w.ticket, w.events, w.tries, w.why, (SELECT e.tries FROM events e WHERE e.ticket = w.ticket ORDER BY no LIMIT 1), (SELECT substr(e.body, 1, 300) FROM events e WHERE e.ticket = w.ticket ORDER BY no LIMIT 1) FROM waiting w LIMIT 9").fetchall()
+                raise AssertionError(f"the spool is not empty after {seconds} s: {self.waiting()} events, {rows}")
             with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(
                     sqlite3.connect(f"file:{self.spool / 'spool.db'}?mode=rw", uri=True)) as db:  # fmt: skip
                 db.execute("UPDATE waiting SET next_try = 0 WHERE tries > 2")
