@@ -313,6 +313,7 @@ static void take_refusal(struct store *store, struct work *work, struct job *job
 
     if (tried)
         tried->refused = store->commits + 1;
+    job->slow = false; /* this time it ended: what may heal is tried once more at once */
     suspect(work, job);
     if (proven)
         refuse_suspects(store, work);
