@@ -221,6 +221,19 @@ def test_an_event_that_takes_too_long(serve, database):
     assert server.send(1, "more")[1] == "updated"
 
 
+def test_an_event_that_is_refused_after_it_took_too_long(serve, database):
+    """The refusal is one that is tried a second time: that is not another long try."""
+    database.query("CREATE SEQUENCE public.tries")
+    trigger(database, "IF pg_catalog.nextval('public.tries') < 3 THEN PERFORM pg_catalog.pg_sleep(30); END IF;"
+            "EXECUTE 'SELECT there_is_none'", when="NEW.title = 'slow'")  # fmt: skip
+    server = serve()
+    assert server.send(1, "slow")[:2] == (200, "spooled")
+    assert server.send(1, "after")[:2] == (200, "spooled")
+    wait_until(server.rejected, 20, "the event among those that were set aside")
+    assert server.rejected() == ["PostgreSQL refuses it with SQLSTATE 42703"]
+    wait_until(lambda: server.journal(1) == ["after"], what="the ticket's next event")
+
+
 def test_an_event_that_takes_too_long_without_a_spool(serve, database):
     """Its sender tries again, and is told at the third."""
     trigger(database, "PERFORM pg_catalog.pg_sleep(30)", when="NEW.title = 'slow'")
