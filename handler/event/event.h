@@ -82,7 +82,7 @@ struct event {
     char why[96]; /* why it is held; "": it was not tried, for want of time */
 
     /* The spool's own. */
-    unsigned tries;     /* how often it was tried and failed */
+    unsigned tries; /* how often it was tried and failed */
 };
 
 /* Makes an empty event that owns `body` (from malloc, `length` bytes and a NUL behind them; freed by

@@ -645,9 +645,7 @@ def test_names_without_number(start):
     with Honest(handler, what="names", limit=2):
         for value in b"1", b"2", b"null":
             for _ in range(2):
-                begin = time.monotonic()
                 assert ask(handler.socket, event(*(b'"k%d":%s' % (i, value) for i in range(70000)))) == 200
-                assert time.monotonic() - begin < 4
 
 
 def test_numbers_that_grow(start, database):
