@@ -13,7 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define PAGE 100 /* tickets that are read at once */
+#define PAGE    100 /* tickets that are read at once */
+#define HELD_MS 100 /* how often what is held is tried */
 
 static int failed(const char *why)
 {
@@ -124,7 +125,6 @@ static int drain_all(const struct conf *conf, struct spool *spool, const char *i
     const char *problem = look_at_spool(conf, spool, &status);
     struct progress progress;
     uint64_t total = 0;
-    size_t left = 0;
 
     (void)ignored;
     if (!problem && status.events > 0 && !spool_begin_drain(spool))
@@ -136,9 +136,19 @@ static int drain_all(const struct conf *conf, struct spool *spool, const char *i
     }
     (void)!spool_hurry(spool); /* whoever asks for it does not wait for what was put off */
     progress_start(&progress, (uint64_t)status.events, "draining");
-    while (drain && (left = drain_step(drain, clock_monotonic_ms() + conf->db_timeout_ms)) > 0) {
+    for (int64_t now = clock_monotonic_ms(), until = now + conf->db_timeout_ms; drain && now < until;
+         now = clock_monotonic_ms()) {
+        size_t left = drain_step(drain, now + conf->db_timeout_ms);
         total += left;
         progress_update(&progress, total, total);
+        if (left > 0) {
+            until = clock_monotonic_ms() + conf->db_timeout_ms;
+            continue;
+        }
+        if (store_is_away(store) || spool_look(spool, &status) || status.events == 0)
+            break;
+        clock_sleep_ms(HELD_MS); /* others hold what it needs, for a moment or for long */
+        (void)!spool_hurry(spool);
     }
     double seconds = progress_end(&progress);
     printf("%" PRIu64 " events drained in %.1f s\n", total, seconds);
