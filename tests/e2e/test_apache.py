@@ -16,6 +16,7 @@ import time
 import pytest
 from cluster import children_of
 from conftest import LOCATION, ROOT, Apache, Handler, sample, send, wait_until
+from test_spool import waiting
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("apache2"), reason="apache2 is not installed"),
@@ -431,7 +432,7 @@ def test_killed_fcgid_processes(site, database, folder, spool):
     if spool:
         assert "spooled" in {a.json.get("result") for _, a in answers}
         database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
-        wait_until(lambda: s.send(event(), timeout=120).json.get("result") not in (None, "spooled"), 60, "the drain")
+        wait_until(lambda: s.send(event(), timeout=120) and waiting(folder / "spool") == 0, 60, "the drain")
     check_answers(database, answers)
 
 
