@@ -12,7 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EMPTY_US  10000   /* how long it counts that nothing waits, in other processes */
 #define BROKEN_US 1000000 /* how long nobody asks a file again that could not be read */
 
 bool spool_valid_directory(const struct conf *conf)
@@ -125,7 +124,7 @@ bool spool_waits(struct spool *spool, struct event *event)
         waits = spool_number(SPOOL_SQL(side, WAITS, key.project, key.ticket, key.lone));
         int code = waits < 0 ? sqlite3_errcode(side->db) : SQLITE_OK;
         if (waits == 0 && spool_number(side->statements[SQL_ANY]) == 0)
-            atomic_store(&spool->empty_until, now + EMPTY_US); /* before the mutex is free for who appends */
+            atomic_store(&spool->empty_until, now + SPOOL_LOOK_US); /* before the mutex is free for who appends */
         (void)!spool_end(spool, side, code, &why);
     }
     if (!broken && !spool_went_well(spool, SPOOL_NOT_READ, why)) {
@@ -179,7 +178,7 @@ static const char *append_all(struct spool *spool, struct event **events, size_t
                     code = put(side, events[i], &added);
             code = spool_end(spool, side, code, &why);
         }
-        if (!again || (code != SQLITE_CORRUPT && code != SQLITE_NOTADB))
+        if (!again || !spool_is_damage(code))
             break;
     }
     if (code == SQLITE_FULL && count > 1) {

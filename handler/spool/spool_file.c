@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #define WAIT_MS    2000    /* for another process */
-#define LOOK_US    10000   /* how long it counts that nothing waits, in other processes */
 #define DISK_ROOM  8388608 /* bytes: a disk with less is full; the -wal takes 4 MiB */
 #define MORE_PAGES 4096    /* for those who take out: deleting needs space, too */
 #define VERSION_1  1       /* of the tables: PRAGMA user_version */
@@ -144,8 +143,7 @@ const char *spool_disk_problem(const struct spool *spool)
 
 /* ---- statements and their result codes */
 
-/* Nothing that waiting or mending would help. */
-static bool is_damage(int code)
+bool spool_is_damage(int code)
 {
     return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
 }
@@ -290,7 +288,7 @@ static int enter(struct spool *spool, struct spool_side *side, enum spool_use us
         return refuse(why);
     if (!there && use != SPOOL_MAKE) {
         spool_close_side(side);
-        atomic_store(&spool->empty_until, time + LOOK_US);
+        atomic_store(&spool->empty_until, time + SPOOL_LOOK_US);
         return SQLITE_EMPTY;
     }
     if (!side->db && (*why = spool_make_directory(spool)))
@@ -316,7 +314,7 @@ static int enter(struct spool *spool, struct spool_side *side, enum spool_use us
             return code;
         }
     }
-    side->looked_until = time + LOOK_US;
+    side->looked_until = time + SPOOL_LOOK_US;
     return SQLITE_OK;
 }
 
@@ -398,11 +396,11 @@ int spool_end(struct spool *spool, struct spool_side *side, int code, const char
         (void)!spool_run(side->statements[SQL_ROLLBACK]);
     if (!*why && code != SQLITE_OK && code != SQLITE_EMPTY)
         *why = explain(spool, side, code);
-    if (is_damage(code) || code == SQLITE_CANTOPEN)
+    if (spool_is_damage(code) || code == SQLITE_CANTOPEN)
         spool_close_side(side);
     if (side->lock >= 0)
         close(side->lock);
-    if (is_damage(code))
+    if (spool_is_damage(code))
         move_aside(spool, side);
     pthread_mutex_unlock(&side->mutex);
     return code;

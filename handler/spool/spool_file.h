@@ -10,7 +10,8 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#define SPOOL_PAGE 4096 /* bytes */
+#define SPOOL_PAGE    4096  /* bytes */
+#define SPOOL_LOOK_US 10000 /* how long it counts what was seen of a file that others may change */
 
 enum spool_statement {
 #define STATEMENT(name, sql) SQL_##name,
@@ -49,7 +50,7 @@ struct spool {
 };
 
 enum spool_use {
-    SPOOL_ASK, /* one statement that reads; the file was looked at within 10 ms */
+    SPOOL_ASK, /* one statement that reads; the file was looked at within SPOOL_LOOK_US */
     SPOOL_READ,
     SPOOL_CHANGE,
     SPOOL_MAKE /* as SPOOL_CHANGE, and makes the file if it is missing */
@@ -63,6 +64,9 @@ int spool_begin(struct spool *spool, struct spool_side *side, enum spool_use use
 /* Commits where `code` is SQLITE_OK; else, or where that fails, undoes all and sets *why. Moves a damaged file aside:
  * what is done next is done on a new one. Returns what came of it, a primary result code. */
 int spool_end(struct spool *spool, struct spool_side *side, int code, const char **why) MUST_USE;
+
+/* Whether the code of a failure says that the file is damaged: nothing that waiting or mending would help. */
+bool spool_is_damage(int code);
 
 /* Logs a trouble where it is new. True: there is none. */
 bool spool_went_well(struct spool *spool, enum spool_trouble trouble, const char *why);
