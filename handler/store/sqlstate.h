@@ -1,5 +1,5 @@
 /* What an error of PostgreSQL says for certain (PostgreSQL manual, appendix A). Whose fault it is it does not say: a
- * trigger of the user's may raise any, so that is proven (store.c). */
+ * trigger of the user's may raise any, so that is proven (store_faults.c). */
 #ifndef TICKETD_SQLSTATE_H
 #define TICKETD_SQLSTATE_H
 

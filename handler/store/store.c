@@ -3,34 +3,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/text.h"
-#include "store/store_pipeline.h"
+#include "store/store_faults.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define JOURNAL     "ticket_events" /* so begin the names of its partitions */
-#define SMALL       16              /* events of a pipeline after one was refused in a larger one */
-#define TRIES       3               /* time-outs of one event, alone, until it is set aside; a crash counts twice */
-#define CRASH_TRIES 2
-#define SET_ASIDE   "it was set aside before" /* of vcc.apply_events */
-
-/* The jobs that have no verdict yet. */
-struct work {
-    struct job *jobs;     /* all, by ticket */
-    struct job **waiting; /* those without a verdict, in the order in which they are tried */
-    size_t count;         /* of waiting */
-    struct job **chosen;  /* those of the next pipeline */
-    size_t chosen_count;
-    size_t part;      /* how many it may have */
-    bool long_try;    /* it has one event and may take all of TICKETD_DB_TIMEOUT_MS */
-    bool closing;     /* the deadline has passed: what is at fault is still set aside */
-    unsigned stuck;   /* events that could not be written alone, since the last commit */
-    int64_t patience; /* monotonic milliseconds: how long it goes on past more than one of those */
-    unsigned suspect; /* events that failed alone, without a proof that it is their fault */
-    bool probed;      /* a made-up event failed too since the last commit: nothing is proven */
-};
+#define SMALL     16                        /* events of a pipeline after one was refused in a larger one */
+#define SET_ASIDE "it was set aside before" /* of vcc.apply_events */
 
 static size_t least(size_t a, size_t b)
 {
@@ -113,119 +93,6 @@ static void forget_done(struct work *work)
     work->count = count;
 }
 
-/* -- whose fault --------------------------------------------------------------------------------------------------- */
-
-static void refuse_job(struct job *job)
-{
-    struct event *event = job->event;
-    struct text pointer = {0};
-
-    text_append(&pointer, job->field < FIELD_COUNT ? "/ticket/" : "");
-    text_append(&pointer, job->field < FIELD_COUNT ? event_fields[job->field].name : "");
-    event_refuse(event, OUTCOME_UNPROCESSABLE, pointer.failed || !pointer.bytes ? "" : pointer.bytes, job->detail);
-    event->refusal = OUTCOME_UNPROCESSABLE;
-    log_line(LOG_WARNING, "event refused by the database", LOG_TEXT("detail", job->detail));
-    text_free(&pointer);
-}
-
-/* Rights, objects that are missing and the like: the same may have been wrong for all, and have been put right between
- * the failure and its proof. Such an event is tried once more. */
-static bool may_heal(const char *state)
-{
-    static const char *const classes[] = {"42", "28", "3D", "3F", "0A", "25"};
-    size_t i = 0;
-
-    while (i < sizeof(classes) / sizeof(classes[0]) && strncmp(state, classes[i], 2) != 0)
-        i++;
-    return i < sizeof(classes) / sizeof(classes[0]);
-}
-
-/* The database takes others: those that failed alone are at fault, and are set aside next. */
-static void refuse_suspects(struct store *store, struct work *work)
-{
-    for (size_t i = 0; i < work->count && work->suspect > 0; i++) {
-        struct job *job = work->waiting[i];
-        if (!job->suspect)
-            continue;
-        job->suspect = false;
-        work->suspect--;
-        if (may_heal(job->state) && !job->confirmed) {
-            job->confirmed = true;
-            continue;
-        }
-        tries_forget(&store->tries, job->event);
-        job->slow = false;
-        refuse_job(job);
-    }
-}
-
-static void suspect(struct work *work, struct job *job)
-{
-    job->suspect = true;
-    work->suspect++;
-}
-
-/* What an error names, never what the event holds. */
-static void note_error(struct job *job, const PGresult *error)
-{
-    const char *state = PQresultErrorField(error, PG_DIAG_SQLSTATE);
-    const char *column = PQresultErrorField(error, PG_DIAG_COLUMN_NAME);
-    const char *constraint = PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME);
-
-    job->field = column ? event_field_by_column(column) : FIELD_COUNT;
-    snprintf(job->state, sizeof(job->state), "%s", state ? state : "");
-    snprintf(job->detail, sizeof(job->detail), "PostgreSQL refuses it with SQLSTATE %.5s%s%.63s%s%.63s", job->state,
-             column ? ", column " : "", column ? column : "", constraint ? ", constraint " : "",
-             constraint ? constraint : "");
-}
-
-static void say_failed(const struct store *store, struct job *job, bool crashed)
-{
-    job->field = FIELD_COUNT;
-    snprintf(job->state, sizeof(job->state), "%s", crashed ? "" : "57014");
-    if (crashed)
-        snprintf(job->detail, sizeof(job->detail), "PostgreSQL's server process ended when it worked on it, twice");
-    else
-        snprintf(job->detail, sizeof(job->detail), "PostgreSQL did not finish it within %d ms",
-                 store->conf->db_timeout_ms);
-}
-
-/* What took too long before, or ended a server process, is not tried with others again; what did so too often only
- * waits for the proof that others are taken. */
-static void recall(struct store *store, struct work *work)
-{
-    for (size_t i = 0; i < work->count; i++) {
-        struct job *job = work->waiting[i];
-        const struct tried *tried =
-            job->event->refusal == OUTCOME_NONE ? tries_find(&store->tries, job->event, false) : NULL;
-        unsigned tries = tried && tried->tries > job->event->tries ? tried->tries : job->event->tries;
-        if (job->event->refusal != OUTCOME_NONE || (tries == 0 && !(tried && tried->slow)))
-            continue;
-        job->slow = true;
-        say_failed(store, job, tried && tried->crashed);
-        if (tries >= TRIES)
-            suspect(work, job);
-    }
-}
-
-/* One more made-up event: does the database take any of this project? */
-static void probe(struct store *store, struct work *work)
-{
-    const struct job *job = NULL;
-    char state[6] = "";
-
-    for (size_t i = 0; !job && i < work->count; i++)
-        if (work->waiting[i]->suspect)
-            job = work->waiting[i];
-    if (!job)
-        return;
-    work->probed = !connection_probe(store, job->event->values[FIELD_project_id].number, state);
-    if (!work->probed)
-        refuse_suspects(store, work);
-    else if (!store->connection || strcmp(state, job->state) == 0)
-        connection_failed(store, "it takes no event at all", state); /* whatever it says, it says it of all */
-}
-
 /* -- what became of it --------------------------------------------------------------------------------------------- */
 
 /* The pipeline is committed. What the rule refuses is set aside next. The next one may be larger, unless there are
@@ -241,7 +108,7 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
         event->waited = event->waited || job->held;
         if (job->verdict == OUTCOME_NONE && *job->detail && !job->held) {
             job->field = FIELD_COUNT;
-            refuse_job(job);
+            faults_refuse(job);
         }
         if (strcmp(job->detail, SET_ASIDE) == 0) /* with its reason */
             event->outcome = event->refusal;
@@ -258,111 +125,36 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
         store->commits++;
         work->stuck = 0;
         work->probed = false;
-        refuse_suspects(store, work);
+        faults_prove(store, work);
     }
     metrics_observe(METRIC_BATCH_EVENTS, applied + rejected);
     metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
     metrics_add(METRIC_REJECTED, rejected);
 }
 
-static enum sqlstate_class classify(const struct attempt *attempt)
-{
-    if (attempt->broken)
-        return SQLSTATE_OUTAGE;
-    const char *state = PQresultErrorField(attempt->error, PG_DIAG_SQLSTATE);
-    const char *table = PQresultErrorField(attempt->error, PG_DIAG_TABLE_NAME);
-    if (state && table && strcmp(state, "23505") == 0 && strncmp(table, JOURNAL, strlen(JOURNAL)) == 0)
-        return SQLSTATE_HELD; /* the journal has one of them: another session was faster */
-    return sqlstate_classify(state);
-}
-
-static void hold(struct work *work, struct job *job)
-{
-    job->held = true;
-    work->stuck++;
-}
-
-/* An event alone did not end in the time that a batch has, or in all the time there is. */
-static void take_timeout(struct store *store, struct work *work, struct job *job)
-{
-    bool tried = work->long_try;
-
-    work->long_try = false;
-    work->stuck++;
-    say_failed(store, job, false);
-    if (!tried) {
-        struct tried *entry = tries_find(&store->tries, job->event, true);
-        job->slow = entry != NULL;
-        job->held = !job->slow;
-        if (entry)
-            entry->slow = true;
-    } else if (tries_count(&store->tries, job->event, 1) >= TRIES) {
-        suspect(work, job);
-    } else {
-        job->slow = false;
-        job->held = true;
-    }
-}
-
-/* An event alone was refused. If others were taken since it was so before, that is the proof: the made-up one may lack
- * what a constraint of the user's wants. */
-static void take_refusal(struct store *store, struct work *work, struct job *job)
-{
-    struct tried *tried = tries_find(&store->tries, job->event, true);
-    bool proven = tried && tried->refused && tried->refused <= store->commits;
-
-    if (tried)
-        tried->refused = store->commits + 1;
-    job->slow = false; /* this time it ended: what may heal is tried once more at once */
-    suspect(work, job);
-    if (proven)
-        refuse_suspects(store, work);
-}
-
-/* An event alone, and the connection is gone without a word. */
-static void take_crash(struct store *store, struct work *work, struct job *job)
-{
-    say_failed(store, job, true);
-    if (tries_count(&store->tries, job->event, CRASH_TRIES) >= TRIES)
-        suspect(work, job);
-}
-
 /* The pipeline was undone, or is in doubt. Of several the first are tried next: so the one at fault is found. */
 static void take_failure(struct store *store, struct work *work, const struct attempt *attempt)
 {
-    enum sqlstate_class class = classify(attempt);
+    enum sqlstate_class class = faults_classify(attempt);
     size_t count = work->chosen_count;
-    struct job *first = work->chosen[0];
-    bool alone = count == 1 && first->event->refusal == OUTCOME_NONE;
+    bool was_held = work->chosen[0]->was_held;
 
     for (size_t i = 0; i < count; i++)
         work->chosen[i]->event->waited = true; /* it may be applied all the same, or others be before it */
-    if (class != SQLSTATE_TIMEOUT)
-        work->long_try = false;
+    if (count == 1)
+        faults_note(store, work, attempt, class);
+    else if (class == SQLSTATE_FAULT)
+        work->part = count > SMALL ? SMALL : (count + 1) / 2;
+    else if (class != SQLSTATE_OUTAGE)
+        work->part = count > SMALL ? SMALL : 1; /* each failure takes long, a few more commits do not */
+    else if (attempt->crashed)
+        store->alone = 2 * count; /* which one it was shows when each is alone; others come between them, so more */
+    if (count > 1 && !was_held && (class == SQLSTATE_TIMEOUT || class == SQLSTATE_HELD))
+        store->batch = work->part; /* the deadline may come before the one is found */
+    work->long_try = false;
     if (class == SQLSTATE_OUTAGE) {
-        if (alone && attempt->crashed)
-            take_crash(store, work, first);
-        else if (attempt
-                     ->crashed) /* which of them it was shows when each is alone; others come between them, so more */
-            store->alone = 2 * count;
         store->batch = least((count + 1) / 2, store->batch);
         connection_failed_by(store, attempt->error);
-    } else if (count > 1 && class == SQLSTATE_FAULT) {
-        work->part = count > SMALL ? SMALL : (count + 1) / 2;
-    } else if (count > 1) {
-        work->part = count > SMALL ? SMALL : 1; /* each failure takes long, a few more commits do not */
-        if (!first->was_held)
-            store->batch = work->part; /* the deadline may come before the one is found */
-    } else if (!alone) {               /* it cannot even be set aside now */
-        note_error(first, attempt->error);
-        hold(work, first);
-    } else if (class == SQLSTATE_TIMEOUT) {
-        take_timeout(store, work, first);
-    } else if (class == SQLSTATE_HELD) {
-        hold(work, first);
-    } else {
-        note_error(first, attempt->error);
-        take_refusal(store, work, first);
     }
 }
 
@@ -414,7 +206,7 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
     if (work->chosen_count == 0 && (work->suspect == 0 || work->probed))
         choose_slow(store, work);
     if (work->suspect > 0 && !work->probed && (work->chosen_count == 0 || work->suspect > 1)) {
-        probe(store, work);
+        faults_probe(store, work);
         return true;
     }
     if (work->chosen_count == 0)
@@ -454,7 +246,7 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
     if (!work.jobs || !work.waiting || !work.chosen)
         goto out;
     pipeline_sort(events, count, work.jobs, work.waiting);
-    recall(store, &work);
+    faults_recall(store, &work);
     if (store->connection && clock_monotonic_ms() >= store->journal_due)
         (void)!connection_prepare_journal(store, deadline);
     for (bool tried = false; work.count > 0 && !store_must_stop(store); tried = true) {

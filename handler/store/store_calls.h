@@ -19,7 +19,7 @@ struct job {
     bool was_held;      /* … it, or one before it, could not be written when it was last tried */
     bool slow;          /* it did not end in the time that a batch has: it is tried last, with all the time there is */
     bool suspect;       /* it failed alone, for the reason in detail: others do not wait for the proof */
-    bool confirmed;     /* that was proven once, and it is tried once more: see store.c */
+    bool confirmed;     /* that was proven once, and it is tried once more: see store_faults.c */
     enum field field;   /* that the error names; FIELD_COUNT: none */
     char state[6];      /* its SQLSTATE */
 
