@@ -8,8 +8,8 @@
  *                 would leave. One line each, "CALL PATH OFFSET LENGTH"; behind that of a write come its bytes. OFFSET
  * is the size of a cut file; of a "sync" the length of the log when it began: what came later it does not cover
  *
- * CALL is a family: open covers openat and the like; lock is fcntl's; mmap is that of a file. WHAT is the name of an
- * error, or
+ * CALL is a family: open covers openat and the like; lock is fcntl's, to lock; mmap is that of a file. WHAT is the name
+ * of an error, or
  *   SHORT  (write) half of the bytes are written and every later write fails with ENOSPC: the disk is full
  *   HALF   (write) half of the bytes are written, and that is all
  *   TORN   (write) half of the bytes are written and the process is killed
@@ -425,7 +425,9 @@ int ftruncate64(int fd, off_t size)
 /* SQLite's locks. */
 static int fcntl_it(int fd, int command, void *argument)
 {
-    if ((command == F_SETLK || command == F_SETLKW) && happens("lock", fd, NULL))
+    bool locks = (command == F_SETLK || command == F_SETLKW) && ((struct flock *)argument)->l_type != F_UNLCK;
+
+    if (locks && happens("lock", fd, NULL))
         return -1;
     return (int)syscall(SYS_fcntl, fd, command, argument);
 }

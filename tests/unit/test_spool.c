@@ -767,6 +767,43 @@ static void test_failing_syncs(void **state)
     assert_int_equal(events_in(spool), 1 + good);
 }
 
+/* Where SQLite cannot open a file for writing once, it opens it for reading only. */
+static const char *fails_once; /* how the path of the file ends */
+
+static int open_badly(const char *path, int flags, int mode)
+{
+    size_t length = fails_once ? strlen(fails_once) : 0;
+
+    if (length && strlen(path) > length && strcmp(path + strlen(path) - length, fails_once) == 0 &&
+        (flags & O_ACCMODE) == O_RDWR) {
+        fails_once = NULL;
+        errno = EMFILE;
+        return -1;
+    }
+    return open(path, flags, mode);
+}
+
+static void test_a_file_that_cannot_be_opened_once(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"spool.db", "spool.db-wal", "spool.db-shm"};
+    sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+
+    vfs->xSetSystemCall(vfs, "open", (sqlite3_syscall_ptr)open_badly);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(append_short(spool, 1), OUTCOME_SPOOLED);
+        spool_close(spool);
+        spool = spool_open(&conf);
+        fails_once = names[i];
+        (void)append_short(spool, 2);
+        assert_null(fails_once);
+        assert_int_equal(append_short(spool, 3), OUTCOME_SPOOLED);
+        while (events_in(spool) > 0)
+            assert_true(drain(spool, 10, true) > 0);
+    }
+    vfs->xSetSystemCall(vfs, "open", NULL);
+}
+
 static void test_permissions(void **state)
 {
     (void)state;
@@ -1203,6 +1240,7 @@ int main(void)
         TEST(the_wal_stays_small),
         TEST(space_is_given_back),
         TEST(failing_syncs),
+        TEST(a_file_that_cannot_be_opened_once),
         TEST(permissions),
         TEST(closed_directories),
         TEST(files_in_the_way),
