@@ -92,16 +92,18 @@ static bool is_too_late(struct writer *writer, size_t count)
     return true;
 }
 
-/* How long the store may try: the oldest event sets the limit, and even that gets a try. While the database is known to
- * be away nobody waits for it. */
+static int64_t soon(const struct writer *writer)
+{
+    return clock_monotonic_ms() + writer->all->conf->db_timeout_ms / 5;
+}
+
+/* How long the store may try: the oldest event sets the limit, and even that gets a try. Where there is a spool nobody
+ * waits long for a database that was away. */
 static int64_t batch_deadline(const struct writer *writer)
 {
-    int64_t now = clock_monotonic_ms(), soon = now + writer->all->conf->db_timeout_ms / 5;
-    int64_t oldest = writer->batch[0]->deadline;
+    int64_t least = soon(writer), oldest = writer->batch[0]->deadline;
 
-    if (store_is_away(writer->store))
-        return soon;
-    return oldest > soon ? oldest : soon;
+    return oldest < least || (writer->drain && store_was_away(writer->store)) ? least : oldest;
 }
 
 /* Gives up those of the first `count` that have no verdict, but for what is held and has time left. What waits for a
@@ -168,11 +170,11 @@ size_t writer_write(struct writer *writer, int wait_ms)
         writer->joined = 0;
         return 0;
     }
-    bool too_late = is_too_late(writer, count);
+    bool given_up = is_too_late(writer, count) || (writer->drain && store_stays_away(writer->store, soon(writer)));
     for (size_t i = 0; i < count; i++) {
         struct event *event = &writer->batch[i]->event;
         event->held = false;
-        if (!too_late && !spool_waits(spool, event)) /* else it joins those that wait there */
+        if (!given_up && !spool_waits(spool, event)) /* else it joins those that wait there */
             writer->events[tried++] = event;
     }
     if (tried > 0)
@@ -203,11 +205,12 @@ static size_t drain(struct writer *writer)
         (void)!spool_look(writer->all->spool, &status);
         writer->looked_at = now;
     }
-    if (now < writer->drain_at || store_is_away(writer->store) || store_must_stop(writer->store) ||
-        atomic_load(&writer->all->shared->stopping))
+    if (now < writer->drain_at || store_must_stop(writer->store) || atomic_load(&writer->all->shared->stopping) ||
+        store_stays_away(writer->store, soon(writer)))
         return 0;
-    size_t drained = drain_step(writer->drain, now + writer->all->conf->db_timeout_ms / 5);
-    writer->drain_at = drained > 0 ? 0 : now + EMPTY_MS;
+    size_t drained = drain_step(writer->drain, soon(writer));
+    int64_t end = clock_monotonic_ms(); /* what took long, and for nothing, gives others as much time */
+    writer->drain_at = drained > 0 ? 0 : end + (end - now) + EMPTY_MS;
     if (drained > 0)
         atomic_store(&writer->all->shared->readiness, READY_BY_DATABASE);
     return drained;

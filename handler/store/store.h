@@ -42,6 +42,12 @@ bool store_must_stop(const struct store *store);
 /* Whether it is known that the database does not take events now, and not yet time to try again. */
 bool store_is_away(const struct store *store);
 
+/* Whether it did not take events when it was last tried. */
+bool store_was_away(const struct store *store);
+
+/* The same, tried again where that is due, not beyond `deadline` (monotonic milliseconds). */
+bool store_stays_away(struct store *store, int64_t deadline) MUST_USE;
+
 /* To be called about once a second while there is nothing to do: notices a lost connection, or a server that does not
  * answer within TICKETD_DB_TIMEOUT_MS, and connects again.
  * Returns whether the database would take an event now. */
@@ -60,6 +66,8 @@ struct rejected {
 };
 
 struct store_list;
+
+#define STORE_LAST_TIME INT64_C(253402300799000000) /* of the year 9999 */
 
 /* Lists what is in vcc.rejected_events and was received last from `since` on and before `until` (microseconds since
  * 1970), in that order, through a store that does nothing else meanwhile. Takes a page at a time, of 8 MiB of bodies or

@@ -401,6 +401,18 @@ bool store_is_away(const struct store *store)
     return !store->connection && clock_monotonic_ms() < store->next_try;
 }
 
+bool store_was_away(const struct store *store)
+{
+    return store->failures > 0;
+}
+
+bool store_stays_away(struct store *store, int64_t deadline)
+{
+    if (store->connection || !store_was_away(store))
+        return false;
+    return store_is_away(store) || !connection_open(store, deadline);
+}
+
 bool store_idle(struct store *store)
 {
     int64_t now = clock_monotonic_ms();

@@ -154,7 +154,7 @@ def spooled_and_drained(database, folder):
     spool = {"TICKETD_SPOOL_DIR": folder / "spool"}
 
     class Spooled(contenders.Ticketd):
-        settings = {**spool, "TICKETD_DATABASE": "host=/nonexistent", "TICKETD_DB_TIMEOUT_MS": "100"}
+        settings = {**spool, "TICKETD_DATABASE": "host=/nonexistent"}
 
     contender = Spooled(folder, database)
     log = measure.AccessLog(contender.nginx.log)

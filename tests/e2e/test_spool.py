@@ -148,6 +148,14 @@ def test_an_outage(cluster, spool, database):
     assert log.count("events are spooled until") == 1 and "draining the spool" in log
 
 
+def test_nobody_waits_for_a_database_that_was_away(spool):
+    """The first event does, for the time-out; after it each one of a new ticket would take as long."""
+    handler = spool.handler(reachable=False, TICKETD_DB_TIMEOUT_MS=3000)
+    began = time.monotonic()
+    assert [result(handler, event("add", ticket)) for ticket in range(1, 22)] == ["spooled"] * 21
+    assert time.monotonic() - began < 20
+
+
 def test_new_events_of_a_ticket_join_those_that_wait(spool):
     """Of the same ticket, though the database is there; those of others go straight to it."""
     away = spool.handler(reachable=False)
