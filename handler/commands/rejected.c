@@ -30,10 +30,10 @@ static bool parse_time(const char *name, const char *text, int64_t *time)
     return !wrong;
 }
 
-/* What arrives after the start is left alone: a retry would never end where the sender tries again as well. */
-static bool selection_open(struct selection *selection, const struct conf *conf, int argc, char **argv)
+/* `until`: where it is not said. */
+static bool selection_open(struct selection *selection, const struct conf *conf, int64_t until, int argc, char **argv)
 {
-    *selection = (struct selection){.since = 0, .until = clock_realtime_us()};
+    *selection = (struct selection){.since = 0, .until = until};
     atomic_store(&selection->stop_at, INT64_MAX);
     if (argc > 1 && !parse_time("SINCE", argv[1], &selection->since))
         return false;
@@ -138,7 +138,7 @@ static int list(const struct conf *conf, int argc, char **argv)
     unsigned long long count = 0;
     bool written = true;
 
-    if (!selection_open(&selection, conf, argc, argv))
+    if (!selection_open(&selection, conf, STORE_LAST_TIME, argc, argv))
         return EXIT_CANNOT_RUN;
     while (written && store_list_next(selection.list, &row))
         written = list_row(&row, count++ == 0);
@@ -259,7 +259,8 @@ static int retry(const struct conf *conf, int argc, char **argv)
 {
     struct retry retry = {0};
 
-    if (!selection_open(&retry.selection, conf, argc, argv))
+    /* What arrives after the start is left alone: it would never end where the sender tries again as well. */
+    if (!selection_open(&retry.selection, conf, clock_realtime_us(), argc, argv))
         return EXIT_CANNOT_RUN;
     retry.decrypt = decrypt_open(conf);
     struct store *store = store_open(conf, &retry.selection.stop_at);

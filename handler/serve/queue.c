@@ -1,6 +1,7 @@
 /* Between the threads that read and the writers that commit. */
 #include "serve/queue.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "store/store.h"
 
@@ -10,10 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#define JUMP_US 60000000 /* of the clock, against the monotonic one */
+
 TAILQ_HEAD(waiters, waiter);
 
 struct lane {
-    struct waiters waiting; /* in order of received_at */
+    struct waiters waiting; /* in order of their turns */
     pthread_cond_t more;
 };
 
@@ -23,10 +26,12 @@ struct queue {
     size_t bytes, max_bytes;
     int timeout_ms;
     int verdicts_fd;
-    bool awake; /* nobody waits any more */
-    int64_t last_received_at;
+    bool awake;      /* nobody waits any more */
+    int64_t turns;   /* of all that arrived */
+    int64_t last_id; /* the time in the last identifier */
+    int64_t offset;  /* of the clock from the monotonic one, when the last arrived */
     int slot_count, lane_count;
-    int64_t *arrived; /* for each slot received_at of the event being decoded; 0: none */
+    int64_t *arrived; /* for each slot the turn of the event being decoded; 0: none */
     struct lane *lanes;
 };
 
@@ -74,23 +79,34 @@ void queue_free(struct queue *queue)
     free(queue);
 }
 
+/* The time for the next identifier. */
+static int64_t time_of_id(struct queue *queue, int64_t now, int64_t monotonic)
+{
+    int64_t jump = now - monotonic - queue->offset, ahead = queue->last_id - now;
+
+    if (queue->turns > 0 && (jump > JUMP_US || jump < -JUMP_US))
+        log_line(LOG_WARNING, "the clock jumped: times of receipt follow it", LOG_NUMBER("seconds", jump / 1000000));
+    queue->turns++;
+    queue->offset = now - monotonic;
+    queue->last_id = ahead >= 0 && ahead <= JUMP_US ? queue->last_id + 1 : now;
+    return queue->last_id;
+}
+
 void queue_arrive(struct queue *queue, int slot, struct waiter *waiter)
 {
     pthread_mutex_lock(&queue->lock);
-    int64_t now = clock_realtime_us();
-    if (now <= queue->last_received_at)
-        now = queue->last_received_at + 1;
-    queue->last_received_at = now;
+    waiter->arrived = clock_monotonic_us();
+    waiter->event.received_at = clock_realtime_us();
+    int64_t id_time = time_of_id(queue, waiter->event.received_at, waiter->arrived);
+    waiter->turn = queue->turns;
     if (waiter->event.length <= QUEUE_LARGE)
-        queue->arrived[slot] = now;
+        queue->arrived[slot] = waiter->turn;
     else
         waiter->event.waited = true; /* others may overtake it */
     pthread_mutex_unlock(&queue->lock);
 
-    waiter->event.received_at = now;
-    waiter->arrived = clock_monotonic_us();
     waiter->deadline = waiter->arrived / 1000 + queue->timeout_ms;
-    clock_uuid(waiter->event.id, now);
+    clock_uuid(waiter->event.id, id_time);
 }
 
 static void wake_writers(struct queue *queue)
@@ -114,7 +130,7 @@ enum outcome queue_submit(struct queue *queue, int slot, struct waiter *waiter)
     if (queue->bytes + waiter->event.length <= queue->max_bytes) {
         struct lane *lane = lane_of(queue, &waiter->event);
         struct waiter *before = TAILQ_LAST(&lane->waiting, waiters);
-        while (before && before->event.received_at > waiter->event.received_at)
+        while (before && before->turn > waiter->turn)
             before = TAILQ_PREV(before, waiters, link);
         if (before)
             TAILQ_INSERT_AFTER(&lane->waiting, before, waiter, link);
@@ -157,7 +173,7 @@ static size_t take_ready(struct queue *queue, struct lane *lane, struct waiter *
     size_t count = 0, bytes = 0;
     struct waiter *waiter;
 
-    while (count < most && (waiter = TAILQ_FIRST(&lane->waiting)) && waiter->event.received_at < before) {
+    while (count < most && (waiter = TAILQ_FIRST(&lane->waiting)) && waiter->turn < before) {
         bytes += waiter->event.length;
         if (count && bytes > STORE_BATCH_BYTES)
             break;

@@ -16,6 +16,7 @@
 /* An event on its way through the queue. Owned by the connection; the queue and the batches borrow it. */
 struct waiter {
     struct event event;
+    int64_t turn;       /* its place among all that arrived */
     int64_t arrived;    /* monotonic microseconds; 0: not yet */
     int64_t deadline;   /* monotonic milliseconds; see clock.h */
     void *owner;        /* the submitter's own */
@@ -33,10 +34,13 @@ void queue_free(struct queue *queue);
 
 #define QUEUE_LARGE 262144 /* bytes of a body whose decoding may take longer than a commit */
 
-/* The request has arrived: gives its event the time and the identifier, greater than all before, and holds back all
- * that arrive later until this one is submitted or withdrawn. So decoding, which can take longer for one event than for
- * the next, never changes the order of a ticket's events. A large body holds back nobody: what overtakes it is told
- * from it by the identifier, as with all events that waited. */
+/* The request has arrived: gives its event the time and the identifier, and holds back all that arrive later until this
+ * one is submitted or withdrawn. So decoding, which can take longer for one event than for the next, never changes the
+ * order of a ticket's events. A large body holds back nobody: what overtakes it is told from it by the identifier, as
+ * with all events that waited.
+ *
+ * Identifiers grow, also while the clock is set back a little (RFC 9562 section 6.2): by up to a minute they may be
+ * ahead of it. A larger jump of the clock is logged, and they follow it. */
 void queue_arrive(struct queue *queue, int slot, struct waiter *waiter);
 
 /* Passes an arrived event on to its lane. OUTCOME_UNAVAILABLE: there is no room; it is withdrawn. */

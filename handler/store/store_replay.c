@@ -11,8 +11,6 @@
 #define PAGE       500     /* rows that one query asks for */
 #define PAGE_BYTES 8388608 /* and of how large bodies; the last one may go beyond that */
 
-#define LAST_TIME INT64_C(253402300799000000) /* of the year 9999 */
-
 struct store_list {
     struct store *store;
     int64_t since, until;
@@ -144,7 +142,7 @@ struct store_list *store_list_rejected(struct store *store, int64_t since, int64
 /* A page begins behind an identifier: here behind the one before. */
 struct store_list *store_find_rejected(struct store *store, const uint8_t last_event_id[16])
 {
-    struct store_list *list = store_list_rejected(store, 0, LAST_TIME);
+    struct store_list *list = store_list_rejected(store, 0, STORE_LAST_TIME);
     size_t byte = sizeof(list->after);
 
     if (!list)

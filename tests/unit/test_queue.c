@@ -8,8 +8,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "failing_malloc.h"
 #include "serve/queue.h"
 #include "store/store.h"
@@ -23,6 +27,52 @@ static void set_ticket(struct waiter *waiter, int64_t ticket)
     waiter->event.length = 100;
 }
 
+static int64_t clock_ahead; /* seconds */
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    int status = (int)syscall(SYS_clock_gettime, id, now);
+    now->tv_sec += id == CLOCK_REALTIME ? clock_ahead : 0;
+    return status;
+}
+
+/* The event of a request that arrives while the clock is so many seconds ahead. */
+static struct event arrive_at(struct queue *queue, int64_t seconds)
+{
+    struct waiter waiter = {0};
+
+    clock_ahead = seconds;
+    queue_arrive(queue, 0, &waiter);
+    queue_withdraw(queue, 0);
+    clock_ahead = 0;
+    return waiter.event;
+}
+
+static void test_a_clock_that_is_set(void **state)
+{
+    (void)state;
+    struct queue *queue = queue_new(1, SLOTS, 1000, 1000);
+    int64_t began = clock_realtime_us();
+    struct text said = {0};
+
+    log_setup(LOG_INFO, LOG_LOGFMT);
+    log_redirect(&said);
+    struct event now = arrive_at(queue, 0), ahead = arrive_at(queue, 30), back = arrive_at(queue, 0);
+    assert_true(back.received_at < began + 10000000);                                   /* not drawn along, */
+    assert_true(memcmp(ahead.id, now.id, 16) > 0 && memcmp(back.id, ahead.id, 16) > 0); /* but in order */
+    assert_false(said.length);
+
+    ahead = arrive_at(queue, 3600);
+    now = arrive_at(queue, 0);
+    back = arrive_at(queue, 0);
+    assert_true(memcmp(now.id, ahead.id, 16) < 0 && memcmp(back.id, now.id, 16) > 0);
+    assert_non_null(strstr(said.bytes, "the clock jumped"));
+    assert_non_null(strstr(said.bytes, "seconds=-3600"));
+    log_redirect(NULL);
+    text_free(&said);
+    queue_free(queue);
+}
+
 static void test_later_events_wait_for_earlier_ones(void **state)
 {
     (void)state;
@@ -33,7 +83,7 @@ static void test_later_events_wait_for_earlier_ones(void **state)
     set_ticket(&second, 7);
     queue_arrive(queue, 0, &first);
     queue_arrive(queue, 1, &second);
-    assert_true(second.event.received_at > first.event.received_at);
+    assert_true(second.event.received_at >= first.event.received_at);
     assert_true(memcmp(second.event.id, first.event.id, 16) > 0);
 
     /* The second is decoded sooner: it must not be taken while the first is not. */
@@ -207,8 +257,8 @@ static void test_threads(void **state)
         size_t count = queue_take(queue, 0, batch, 64, 1000);
         assert_true(count > 0);
         for (size_t i = 0; i < count; i++) {
-            assert_true(batch[i]->event.received_at > last);
-            last = batch[i]->event.received_at;
+            assert_true(batch[i]->turn > last);
+            last = batch[i]->turn;
         }
         queue_finish(queue, batch, count);
         total += count;
@@ -223,6 +273,7 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_clock_that_is_set),
         cmocka_unit_test(test_later_events_wait_for_earlier_ones),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_bytes_of_a_batch),
