@@ -222,6 +222,18 @@ static bool find_out_whether_distributed(struct store *store, int64_t deadline)
     return good;
 }
 
+/* synchronous_commit is set on by our functions; this nobody can set in a session. */
+static bool warn_without_fsync(struct store *store, int64_t deadline)
+{
+    char fsync[4] = "on";
+
+    if (!succeeds(store, PQsendQuery(store->connection, "SHOW fsync"), deadline, fsync, sizeof(fsync)))
+        return false;
+    if (strcmp(fsync, "off") == 0 && !store->complained)
+        log_line(LOG_WARNING, "fsync is off in PostgreSQL: events that are stored are lost if its machine fails");
+    return true;
+}
+
 bool connection_is_pooled(const struct conf *conf)
 {
     return conf->pooler != 0;
@@ -366,7 +378,8 @@ bool connection_open(struct store *store, int64_t deadline)
         return false;
     }
     if (!schema_fits(store, deadline) || !find_out_whether_distributed(store, deadline) ||
-        !prepare_session(store, deadline) || !connection_prepare_journal(store, deadline))
+        !warn_without_fsync(store, deadline) || !prepare_session(store, deadline) ||
+        !connection_prepare_journal(store, deadline))
         return false;
 
     store->counted = 1;

@@ -45,6 +45,9 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN  -- a look after a lock must show what others did
         RAISE feature_not_supported USING MESSAGE = 'ticketd needs default_transaction_isolation = ''read committed''';
     END IF;
+    IF current_setting('synchronous_commit') = 'off' THEN  -- what is answered 200 is on disk
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
     project_id := coalesce(project_id, array_fill(project, ARRAY[cardinality(ticket_id)]));
     IF event_id IS NULL THEN  -- a UUIDv7 of now
         received_at := coalesce(received_at, array_fill(statement_timestamp(), ARRAY[cardinality(ticket_id)]));

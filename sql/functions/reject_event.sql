@@ -13,6 +13,8 @@ CREATE OR REPLACE FUNCTION vcc.reject_event(
 ) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+    SELECT set_config('synchronous_commit', 'on', true)  -- what is said to be kept is on disk
+     WHERE current_setting('synchronous_commit') = 'off';
     INSERT INTO vcc.rejected_events AS r
            (body, reason, first_received_at, last_received_at, attempts, project_id, digest, last_event_id, iv, coding)
     VALUES (body, reason, received_at, received_at, 1, project_id,

@@ -38,6 +38,12 @@ SELECT 'encoding', CASE current_setting('server_encoding') WHEN 'UTF8' THEN 'ok'
        current_setting('server_encoding') || CASE current_setting('server_encoding') WHEN 'UTF8' THEN '' ELSE
            ' cannot hold all that is sent: make a database with ENCODING ''UTF8''' END
 UNION ALL
+SELECT 'durability', CASE WHEN current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean THEN 'ok' ELSE 'note' END,
+       CASE WHEN NOT current_setting('fsync')::boolean THEN 'fsync is off: events that are stored are lost if the machine of the database fails'
+            WHEN NOT current_setting('full_page_writes')::boolean THEN 'full_page_writes is off: a page that is half written is lost'
+            WHEN current_setting('synchronous_commit') = 'off' THEN 'synchronous_commit is off: ticketd sets it on for its events'
+            ELSE 'what is stored is on disk' END
+UNION ALL
 SELECT 'clock', CASE WHEN abs(ahead) > 60 THEN 'wrong' WHEN abs(ahead) > 5 THEN 'note' ELSE 'ok' END,
        CASE WHEN abs(ahead) > 5 THEN format('the clock of the database is %s s %s of this host''s: let NTP set both', abs(ahead),
            CASE WHEN ahead > 0 THEN 'ahead' ELSE 'behind' END) ELSE 'as on this host' END

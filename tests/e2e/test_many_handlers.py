@@ -53,7 +53,7 @@ def test_two_handlers_on_the_same_tickets(start, folder, database):
                 models[event.key] = after
                 break
         else:  # it changed nothing, and so locked nothing: the ticket was made again before this was in the journal
-            assert event.action != "add" and result in ("ignored", "unchanged"), body
+            assert event.action != "add" and result in ("ignored", "unchanged"), (result, effect, identifier, body)
             overtaken += 1
     expected = model.Model()
     for each in models.values():
@@ -62,7 +62,7 @@ def test_two_handlers_on_the_same_tickets(start, folder, database):
     assert not model.compare(database.connection, expected, journal=False)
     assert overtaken < len(bodies) / 20
     for handler in handlers:
-        assert not [line for line in lines(handler) if line["level"] in ("error", "warning")]
+        assert {line["msg"][:12] for line in lines(handler) if line["level"] in ("error", "warning")} <= {"fsync is off"}
 
 
 def start_in(start, folder, name, **settings):

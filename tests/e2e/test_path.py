@@ -14,7 +14,8 @@ import uuid
 import fastcgi
 import model
 import pytest
-from conftest import LOCATION, ROOT, event, sample, send, wait_until
+from conftest import LOCATION, ROOT, command, event, sample, send, wait_until
+from test_spool import ask
 
 
 def test_the_vendors_samples(nginx, database):
@@ -209,6 +210,26 @@ def test_poisoned_events_of_a_batch(start, database, place, share):
     handler.stop()
     failed = database.value("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()")
     assert failed <= {0.03: 10, 0.5: 5, 1: 1.7}[share] * len(bad) * (poison == "x")
+
+
+@pytest.mark.parametrize("setting, kept", [("off", "on"), ("local", "local")])
+def test_what_is_answered_is_on_disk(start, database, setting, kept):
+    """An asynchronous commit is answered before it is written. The trigger sees what counts when it is committed."""
+    database.query(f"""
+        ALTER DATABASE {database.name} SET synchronous_commit = {setting};
+        CREATE TABLE public.seen (place text, setting text);
+        CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            INSERT INTO public.seen VALUES (TG_TABLE_NAME, current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER look AFTER INSERT ON vcc.tickets DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION public.look();
+        CREATE CONSTRAINT TRIGGER look AFTER INSERT ON vcc.rejected_events DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION public.look()""")
+    handler = start()
+    assert [ask(handler.socket, content)[0] for content in (event("add"), b"[]")] == [200, 422]
+    assert database.query("SELECT * FROM public.seen ORDER BY 1") == [("rejected_events", kept), ("tickets", kept)]
+    assert "fsync is off" in handler.log.read_text()  # as it is in these tests
+    said = command("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none").stdout
+    assert re.search("^durability +note: fsync is off", said, re.M), said
 
 
 def test_refused_because_of_the_one_before(start, database):
