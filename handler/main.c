@@ -38,7 +38,7 @@ static const struct command {
     {"rejected", command_rejected, "list|retry|show|drop", "[SINCE [UNTIL]|ID]", 1, 3, EXIT_CANNOT_RUN,
      "list the bodies that were refused, or try them again: those last received from SINCE on and before UNTIL; write "
      "the body ID to standard output; remove it"},
-    {"spool", command_spool, "status|list|drop|drain|add", "[ID|FILE]", 1, 2, EXIT_CANNOT_RUN,
+    {"spool", command_spool, "status|list|drop|drain|add|adopt", "[ID|FILE]", 1, 2, EXIT_CANNOT_RUN,
      "look at the events that wait; set the event ID aside; apply them now; add those of a recovered FILE"},
     {"fields", command_fields, NULL, "", 0, 0, 1, "list the attributes of a ticket, their columns and types"},
 };

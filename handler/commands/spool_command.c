@@ -50,6 +50,7 @@ static int show_status(const struct conf *conf, struct spool *spool, const char 
         return failed(unread);
     printf("%-11s %s\n%-11s %" PRId64 "\n%-11s %" PRId64 "\n", "directory", conf->spool_dir, "events", status.events,
            "tickets", status.tickets);
+    printf("%-11s %s\n", "database", *status.identity ? status.identity : "any");
     print_time("oldest", status.oldest);
     printf("%-11s %" PRId64 " tickets: ticketd spool list names them\n", "held", status.held);
     print_time("held since", status.held_since);
@@ -176,6 +177,24 @@ static int add(const struct conf *conf, struct spool *spool, const char *file)
     return good ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
 }
 
+/* After a move to another database. */
+static int adopt(const struct conf *conf, struct spool *spool, const char *ignored)
+{
+    _Atomic int64_t stop_at = INT64_MAX;
+    struct store *store = store_open(conf, &stop_at);
+    const char *identity = store ? store_identity(store, clock_monotonic_ms() + conf->db_timeout_ms) : NULL;
+    bool good = identity != NULL;
+
+    (void)ignored;
+    if (good) {
+        spool_is_for(spool, identity);
+        good = spool_adopt(spool);
+        printf("%s: what waits in the spool is meant for it\n", identity);
+    }
+    store_close(store);
+    return good ? EXIT_SUCCESS : failed("the spool stays as it is");
+}
+
 static const struct {
     const char *word;
     int (*run)(const struct conf *conf, struct spool *spool, const char *argument);
@@ -186,6 +205,7 @@ static const struct {
     {"drop", drop, true},
     {"drain", drain_all, false},
     {"add", add, true},
+    {"adopt", adopt, false},
 };
 
 int command_spool(const struct conf *conf, int argc, char **argv)

@@ -25,6 +25,7 @@ struct writer {
     size_t held;            /* of batch */
     size_t most;            /* events of the next batch */
     size_t joined;          /* how many of the last went into the spool */
+    bool met;               /* it was seen whether the spool is that of the database */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
     int64_t looked_at;  /* monotonic milliseconds: when it last looked at the spool, and */
     int64_t drain_at;   /* … when it drains again */
@@ -156,6 +157,18 @@ static size_t finish_batch(struct writer *writer, size_t count)
     return done;
 }
 
+/* Before the first event: tickets that wait in the spool of another database are not ours. */
+static void meet_database(struct writer *writer)
+{
+    const char *identity = writer->drain && !writer->met
+                               ? store_identity(writer->store, clock_monotonic_ms() + writer->all->conf->db_timeout_ms)
+                               : NULL;
+
+    writer->met = true;
+    if (identity)
+        spool_is_for(writer->all->spool, identity);
+}
+
 size_t writer_write(struct writer *writer, int wait_ms)
 {
     struct spool *spool = writer->all->spool;
@@ -170,6 +183,7 @@ size_t writer_write(struct writer *writer, int wait_ms)
         writer->joined = 0;
         return 0;
     }
+    meet_database(writer);
     bool given_up = is_too_late(writer, count) || (writer->drain && store_stays_away(writer->store, soon(writer)));
     for (size_t i = 0; i < count; i++) {
         struct event *event = &writer->batch[i]->event;

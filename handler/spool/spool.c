@@ -88,7 +88,8 @@ void spool_prepare(struct spool *spool)
         why = spool_take_over(spool);
     if (!why)
         why = spool_problem(spool);
-    spool_went_well(spool, SPOOL_TAKES_NOTHING, why);
+    if (spool_went_well(spool, SPOOL_TAKES_NOTHING, why) && (why = spool_warning(spool)))
+        log_line(LOG_WARNING, "the spool is not safe", LOG_TEXT("why", why), LOG_TEXT("dir", spool->path));
 }
 
 /* ---- asking */
@@ -122,6 +123,8 @@ bool spool_waits(struct spool *spool, struct event *event)
     bool broken = now < atomic_load(&spool->broken_until);
     if (!broken && spool_begin(spool, side, SPOOL_ASK, &why) == SQLITE_OK) {
         waits = spool_number(SPOOL_SQL(side, WAITS, key.project, key.ticket, key.lone));
+        if (waits > 0 && spool_foreign(spool, side))
+            waits = 0;
         int code = waits < 0 ? sqlite3_errcode(side->db) : SQLITE_OK;
         if (waits == 0 && spool_number(side->statements[SQL_ANY]) == 0)
             atomic_store(&spool->empty_until, now + SPOOL_LOOK_US); /* before the mutex is free for who appends */
@@ -173,6 +176,8 @@ static const char *append_all(struct spool *spool, struct event **events, size_t
             sqlite3_bind_text(side->statements[SQL_REMEMBER], 1, spool->identity, -1, SQLITE_STATIC);
             /* Not to the disk's last byte: bringing events out again takes some room, too. */
             code = spool_disk_problem(spool) ? SQLITE_FULL : spool_run(side->statements[SQL_REMEMBER]);
+            if (code == SQLITE_OK && (why = spool_foreign(spool, side)))
+                code = SQLITE_EMPTY;
             for (size_t i = 0; code == SQLITE_OK && i < count; i++)
                 if (events[i]->outcome == OUTCOME_NONE)
                     code = put(side, events[i], &added);

@@ -53,7 +53,8 @@ bool spool_add(struct spool *spool, const char *file, uint64_t *added) MUST_USE;
 
 /* ---- out */
 
-/* Only one process drains: whether it is this one, until spool_end_drain or its end. Does not wait. */
+/* Only one process drains: whether it is this one, until spool_end_drain or its end. Does not wait for another one.
+ * False also where the spool belongs to another database or cannot be read, which is logged. */
 bool spool_begin_drain(struct spool *spool) MUST_USE;
 void spool_end_drain(struct spool *spool);
 
@@ -89,6 +90,7 @@ struct spool_status {
     int64_t oldest;           /* received_at of the first event; 0: there is none */
     int64_t bytes, max_bytes; /* in use, and allowed */
     int64_t aside;            /* *.bad */
+    char identity[160];       /* of the database that it belongs to; "": of any */
 };
 
 /* Looks, sets the metrics, and gives disk space back: to be called about once a second by who drains. NULL, or why it
@@ -107,11 +109,15 @@ struct spool_ticket {
  * how many. */
 size_t spool_tickets(struct spool *spool, const struct spool_ticket *after, struct spool_ticket *tickets, size_t most);
 
-/* Whether the events are meant for the database with this identity. The spool remembers the first that it hears of
- * after it was empty. False: for another one, or it cannot be read. */
-bool spool_belongs(struct spool *spool, const char *identity);
+/* This process has the database with this identity: what it puts in is meant for it. The file remembers the first that
+ * puts something in while it is empty; then no process that has another one puts in or takes out. One that does not
+ * know yet which it has is taken for the right one. Cheap where nothing changes. */
+void spool_is_for(struct spool *spool, const char *identity);
 
-/* From now on they are meant for this one. False: logged. */
-bool spool_adopt(struct spool *spool, const char *identity) MUST_USE;
+/* What is there is meant for the database of this process from now on. False: logged. */
+bool spool_adopt(struct spool *spool) MUST_USE;
+
+/* NULL, or why its events are not safe in it, a static string. */
+const char *spool_warning(const struct spool *spool);
 
 #endif

@@ -199,6 +199,13 @@ int64_t spool_number(sqlite3_stmt *statement)
     return number;
 }
 
+const char *spool_foreign(struct spool *spool, struct spool_side *side)
+{
+    sqlite3_bind_text(side->statements[SQL_FOREIGN], 1, spool->identity, -1, SQLITE_STATIC);
+    return spool_number(side->statements[SQL_FOREIGN]) == 1 ? "it belongs to another database: see ticketd spool status"
+                                                            : NULL;
+}
+
 /* ---- a connection */
 
 void spool_close_side(struct spool_side *side)

@@ -43,7 +43,7 @@ struct spool {
     _Atomic int64_t empty_until;  /* monotonic microseconds: until when it counts that nothing waits, */
     _Atomic int64_t broken_until; /* … and that it cannot be read */
     int drain_lock;               /* below 0: another process drains, or nobody; by out.mutex */
-    char *identity;               /* of the database, where it is known; by in.mutex */
+    char *identity;               /* of our database, NULL: not known; changed by who has both mutexes */
     pthread_mutex_t saying;
     const char *said[SPOOL_TROUBLES]; /* NULL: there is none; by `saying` */
     atomic_bool spooling;             /* that events are spooled was said, since it was last empty */
@@ -86,6 +86,9 @@ int spool_run(sqlite3_stmt *statement) MUST_USE;
 
 /* The number that its first row begins with; below 0: there is none. */
 int64_t spool_number(sqlite3_stmt *statement);
+
+/* NULL, or that the file belongs to another database. For a transaction. */
+const char *spool_foreign(struct spool *spool, struct spool_side *side);
 
 /* In `path`, PATH_MAX bytes: a file of the directory. Returns it. */
 const char *spool_name(const struct spool *spool, char *path, const char *name);

@@ -7,20 +7,23 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define RENEW_BYTES 1048576 /* an empty file this large is removed */
 #define WAL_BYTES                                                                                                      \
-    16777216                /* so large a -wal is brought into the file: SQLite begins it anew only when nobody reads  \
-                             */
-#define ROOM_PAGES 16       /* fewer are no room */
-#define ADD_EVENTS 256      /* of another file, a commit */
-#define ADD_MOST   10000000 /* rows that are looked for where the last cannot be found */
+    16777216              /* so large a -wal is brought into the file: SQLite begins it anew only when nobody reads    \
+                           */
+#define ROOM_PAGES    16  /* fewer are no room */
+#define LOOK_IDENTITY 5   /* the column of it */
+#define ADD_EVENTS    256 /* of another file, a commit */
+#define ADD_MOST      10000000 /* rows that are looked for where the last cannot be found */
 
 /* Sums up the bytes of its files, and of the -wal alone, and counts those that were kept aside. */
 static void look_at_files(const struct spool *spool, int64_t *bytes, int64_t *wal_bytes, int64_t *aside)
@@ -68,6 +71,8 @@ const char *spool_look(struct spool *spool, struct spool_status *status)
         int code = sqlite3_step(row);
         for (int i = 0; code == SQLITE_ROW && i < (int)(sizeof(numbers) / sizeof(numbers[0])); i++)
             *numbers[i] = sqlite3_column_int64(row, i);
+        const char *identity = code == SQLITE_ROW ? (const char *)sqlite3_column_text(row, LOOK_IDENTITY) : NULL;
+        snprintf(status->identity, sizeof(status->identity), "%s", identity ? identity : "");
         sqlite3_reset(row);
         int64_t pages = spool_number(side->statements[SQL_PAGES]);
         status->bytes = (pages - spool_number(side->statements[SQL_FREE_PAGES])) * SPOOL_PAGE;
@@ -108,11 +113,22 @@ const char *spool_problem(struct spool *spool)
         why = spool_reason();
     if (!why && spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
         pages = spool_number(side->statements[SQL_PAGES]);
+        why = spool_foreign(spool, side);
         (void)!spool_end(spool, side, pages < 0 ? sqlite3_errcode(side->db) : SQLITE_OK, &why);
     }
     if (!why && pages > spool->max_pages - ROOM_PAGES)
         why = spool_is_full;
     return why ? why : spool_disk_problem(spool);
+}
+
+const char *spool_warning(const struct spool *spool)
+{
+    struct statfs volume;
+
+    if (!*spool->path || statfs(spool->path, &volume) != 0 ||
+        (volume.f_type != TMPFS_MAGIC && volume.f_type != RAMFS_MAGIC))
+        return NULL;
+    return "it is in memory (tmpfs): what waits there is lost when the machine stops";
 }
 
 size_t spool_tickets(struct spool *spool, const struct spool_ticket *after, struct spool_ticket *tickets, size_t most)
@@ -165,36 +181,28 @@ bool spool_find(struct spool *spool, const uint8_t id[16], struct event *event)
 
 /* ---- the database that the events are meant for */
 
-/* Remembers it by this statement, and for an append that begins the file. False: another one is remembered. */
-static bool remember(struct spool *spool, enum spool_statement how, const char *identity)
+void spool_is_for(struct spool *spool, const char *identity)
+{
+    pthread_mutex_lock(&spool->in.mutex);
+    if (!spool->identity || strcmp(spool->identity, identity) != 0) {
+        pthread_mutex_lock(&spool->out.mutex);
+        free(spool->identity);
+        spool->identity = strdup(identity);
+        pthread_mutex_unlock(&spool->out.mutex);
+    }
+    pthread_mutex_unlock(&spool->in.mutex);
+}
+
+bool spool_adopt(struct spool *spool)
 {
     struct spool_side *side = &spool->in;
-    bool belongs = true;
     const char *why;
-    char *copy = strdup(identity);
 
-    pthread_mutex_lock(&side->mutex);
-    free(spool->identity);
-    spool->identity = copy;
-    pthread_mutex_unlock(&side->mutex);
     if (spool_begin(spool, side, SPOOL_CHANGE, &why) == SQLITE_OK) {
-        sqlite3_bind_text(side->statements[how], 1, identity, -1, SQLITE_STATIC);
-        int code = spool_run(side->statements[how]);
-        sqlite3_bind_text(side->statements[SQL_BELONGS], 1, identity, -1, SQLITE_STATIC);
-        belongs = spool_number(side->statements[SQL_BELONGS]) == 1;
-        (void)!spool_end(spool, side, code, &why);
+        sqlite3_bind_text(side->statements[SQL_ADOPT], 1, spool->identity, -1, SQLITE_STATIC);
+        (void)!spool_end(spool, side, spool_run(side->statements[SQL_ADOPT]), &why);
     }
-    return spool_went_well(spool, SPOOL_GIVES_NOTHING, why) && belongs;
-}
-
-bool spool_belongs(struct spool *spool, const char *identity)
-{
-    return remember(spool, SQL_REMEMBER, identity);
-}
-
-bool spool_adopt(struct spool *spool, const char *identity)
-{
-    return remember(spool, SQL_ADOPT, identity);
+    return spool_went_well(spool, SPOOL_GIVES_NOTHING, why);
 }
 
 /* ---- another spool's file */

@@ -79,7 +79,9 @@ size_t spool_take(struct spool *spool, unsigned lane, unsigned lanes, struct eve
     const char *why;
     int code = spool_begin(spool, side, SPOOL_READ, &why);
 
-    if (code == SQLITE_OK) {
+    if (code == SQLITE_OK && (why = spool_foreign(spool, side))) {
+        (void)!spool_end(spool, side, SQLITE_EMPTY, &why);
+    } else if (code == SQLITE_OK) {
         sqlite3_stmt *due = SPOOL_SQL(side, DUE, clock_realtime_us());
         while (code == SQLITE_OK && !taking.full && taking.count < most && (code = sqlite3_step(due)) == SQLITE_ROW) {
             int64_t project = sqlite3_column_int64(due, 0), ticket = sqlite3_column_int64(due, 1),
@@ -151,11 +153,22 @@ bool spool_hurry(struct spool *spool)
 
 bool spool_begin_drain(struct spool *spool)
 {
-    pthread_mutex_lock(&spool->out.mutex);
-    if (spool->drain_lock < 0 && *spool->path)
+    struct spool_side *side = &spool->out;
+    const char *why;
+
+    if (spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
+        why = spool_foreign(spool, side);
+        (void)!spool_end(spool, side, SQLITE_EMPTY, &why);
+    }
+    if (!*spool->path || !spool_went_well(spool, SPOOL_GIVES_NOTHING, why)) {
+        spool_end_drain(spool);
+        return false;
+    }
+    pthread_mutex_lock(&side->mutex);
+    if (spool->drain_lock < 0)
         spool->drain_lock = spool_lock(spool, "drain.lock", LOCK_EX, 0);
     bool good = spool->drain_lock >= 0;
-    pthread_mutex_unlock(&spool->out.mutex);
+    pthread_mutex_unlock(&side->mutex);
     return good;
 }
 

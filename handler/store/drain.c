@@ -108,6 +108,10 @@ size_t drain_step(struct drain *drain, int64_t deadline)
 {
     unsigned tries[4096]; /* the most that conf.def allows of a batch */
 
+    const char *identity = store_identity(drain->store, deadline);
+    if (!identity)
+        return 0;
+    spool_is_for(drain->spool, identity);
     if (!spool_begin_drain(drain->spool))
         return 0;
     size_t count = spool_take(drain->spool, drain->lane, drain->lanes, drain->events, store_batch(drain->store),

@@ -48,6 +48,9 @@ bool store_was_away(const struct store *store);
 /* The same, tried again where that is due, not beyond `deadline` (monotonic milliseconds). */
 bool store_stays_away(struct store *store, int64_t deadline) MUST_USE;
 
+/* Which database it is, for spool_is_for; connects if it must, not beyond `deadline`. NULL: the database is away. */
+const char *store_identity(struct store *store, int64_t deadline) MUST_USE;
+
 /* To be called about once a second while there is nothing to do: notices a lost connection, or a server that does not
  * answer within TICKETD_DB_TIMEOUT_MS, and connects again.
  * Returns whether the database would take an event now. */

@@ -222,6 +222,12 @@ static bool find_out_whether_distributed(struct store *store, int64_t deadline)
     return good;
 }
 
+static bool read_identity(struct store *store, int64_t deadline)
+{
+    int sent = PQsendQuery(store->connection, sql_database_identity_query);
+    return succeeds(store, sent, deadline, store->identity, sizeof(store->identity));
+}
+
 /* synchronous_commit is set on by our functions; this nobody can set in a session. */
 static bool warn_without_fsync(struct store *store, int64_t deadline)
 {
@@ -378,7 +384,7 @@ bool connection_open(struct store *store, int64_t deadline)
         return false;
     }
     if (!schema_fits(store, deadline) || !find_out_whether_distributed(store, deadline) ||
-        !warn_without_fsync(store, deadline) || !prepare_session(store, deadline) ||
+        !read_identity(store, deadline) || !warn_without_fsync(store, deadline) || !prepare_session(store, deadline) ||
         !connection_prepare_journal(store, deadline))
         return false;
 
@@ -424,6 +430,12 @@ bool store_stays_away(struct store *store, int64_t deadline)
     if (store->connection || !store_was_away(store))
         return false;
     return store_is_away(store) || !connection_open(store, deadline);
+}
+
+const char *store_identity(struct store *store, int64_t deadline)
+{
+    bool there = store->connection || (!store_is_away(store) && connection_open(store, deadline));
+    return there ? store->identity : NULL;
 }
 
 bool store_idle(struct store *store)

@@ -27,6 +27,7 @@ struct store {
     struct tries tries;    /* bodies that failed alone */
     size_t alone;          /* pipelines that have one event only: one of several had ended a server process */
     uint64_t commits;      /* that applied something */
+    char identity[160];    /* of the database; see store_identity */
     bool distributed;      /* the database is spread over many nodes: a call is of one project */
 };
 

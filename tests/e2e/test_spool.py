@@ -20,7 +20,7 @@ import zlib
 import fastcgi
 import psycopg2
 import pytest
-from conftest import Handler, body, command, event, fcgiwrap, wait_until
+from conftest import Database, Handler, body, command, event, fcgiwrap, wait_until
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files to another user")
 NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="needs an ordinary user: root may write everywhere")
@@ -668,6 +668,27 @@ def test_large_events_drain_in_order(spool):
     assert [t.split()[0] for t in spool.journal()] == [str(i) for i in range(30)]
     with spool.handler(name="two").log.open():  # who serves gives the disk its room back
         wait_until(lambda: sum(f.stat().st_size for f in spool.path.glob("spool.db*")) < 1 << 20, what="room on the disk")
+
+
+def test_a_spool_belongs_to_one_database(cluster, spool, database):
+    one = spool.handler()
+    assert result(one, body(1, "a")) == "inserted"
+    other = Database(cluster, f"{database.name}_2")
+    with contextlib.closing(cluster.connect()) as admin:
+        admin.cursor().execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS false")
+        database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'handler'")
+        assert result(one, body(2, "b")) == "spooled"
+        two = spool.handler(name="two", TICKETD_DATABASE=other.handler)
+        assert result(two, body(2, "c")) == "inserted"  # that one waits here is another database's affair
+        wait_until(lambda: "it belongs to another database" in two.log.read_text(), what="a word about it")
+        assert spool.status()["database"].startswith(f"{database.name}, made 2")
+        by_hand = spool.command("spool", "drain", TICKETD_DATABASE=other.handler)
+        assert by_hand.returncode == 2 and spool.waiting() == 1, by_hand
+        one.stop()
+        assert spool.command("spool", "adopt", TICKETD_DATABASE="host=/nonexistent").returncode == 2
+        assert other.name in spool.command("spool", "adopt", TICKETD_DATABASE=other.handler).stdout
+        spool.wait_until_empty()
+        assert other.value("SELECT count(*) FROM vcc.ticket_events") == 2
 
 
 # By hand

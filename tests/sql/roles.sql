@@ -64,7 +64,7 @@ $$, 'nor on a sequence');
 SELECT set_eq(
     $$ SELECT p.proname::text FROM pg_proc p WHERE p.oid IN (SELECT oid FROM pg_temp.functions
         WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE')) $$,
-    $$ VALUES ('apply_events'), ('schema_version'), ('reject_event'), ('list_rejected'),
+    $$ VALUES ('apply_events'), ('schema_version'), ('database_identity'), ('reject_event'), ('list_rejected'),
               ('forget_rejected'), ('drop_rejected'), ('begin_import'), ('import_ended'), ('end_import'), ('prepare_journal') $$,
     'vcc_writer executes the functions of the handler and no other');
 SELECT is_empty($$

@@ -66,6 +66,7 @@ SELECT is(pg_temp.with_decoys(pg_temp.call('add', 'c', '{type}', 3)), 'updated',
 SELECT is(pg_temp.with_decoys(pg_temp.call('delete', NULL, NULL, 4)), 'deleted', 'delete');
 SELECT is(pg_temp.with_decoys(pg_temp.call('delete', NULL, NULL, 5)), 'unchanged', 'delete without a row');
 SELECT is(pg_temp.with_decoys('SELECT vcc.schema_version()') IS NOT NULL, true, 'schema_version');
+SELECT is(pg_temp.with_decoys('SELECT vcc.database_identity()') IS NOT NULL, true, 'database_identity');
 
 SELECT is((SELECT array_agg(n) FROM (VALUES ((SELECT count(*) FROM decoy.tickets)),
                                             ((SELECT count(*) FROM decoy.ticket_events)),

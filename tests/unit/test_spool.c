@@ -904,7 +904,8 @@ static void test_no_directory(void **state)
     assert_non_null(spool_problem(nothing));
     assert_false(spool_begin_drain(nothing));
     assert_null(spool_look(nothing, &status));
-    assert_true(spool_belongs(nothing, "a"));
+    spool_is_for(nothing, "a");
+    assert_null(spool_warning(nothing));
     spool_close(nothing);
     assert_true(spool_valid_directory(&none));
     assert_true(spool_valid_directory(&conf));
@@ -915,6 +916,21 @@ static void test_no_directory(void **state)
 }
 
 /* A process that stopped in the middle keeps others out for two seconds, not for good. */
+static void test_in_memory(void **state)
+{
+    (void)state;
+    char memory[] = "/dev/shm/ticketd-test-XXXXXX";
+    assert_non_null(mkdtemp(memory));
+    struct conf volatile_conf = {.spool_dir = memory, .spool_max_mb = 1};
+    struct spool *in_memory = spool_open(&volatile_conf);
+
+    spool_prepare(in_memory);
+    assert_true(has_said("it is in memory"));
+    spool_close(in_memory);
+    run("rm -rf '%s'", memory);
+    assert_null(spool_warning(spool));
+}
+
 static void test_a_stopped_process(void **state)
 {
     (void)state;
@@ -1109,22 +1125,23 @@ static void test_identity(void **state)
     (void)state;
     struct spool *other = spool_open(&conf);
 
-    assert_true(spool_belongs(spool, "a")); /* nothing there, nothing remembered but by this process */
-    assert_true(spool_belongs(spool, "b"));
-    assert_int_equal(append_short(spool, 1), OUTCOME_SPOOLED);
-    assert_false(spool_belongs(other, "a"));
-    assert_true(spool_belongs(other, "b"));
-    assert_false(spool_belongs(other, "a"));
-    assert_true(spool_adopt(other, "c"));
-    assert_false(spool_belongs(spool, "b"));
-    assert_true(spool_belongs(other, "c"));
-    assert_int_equal(drain(spool, 10, true), 1);
-    assert_true(spool_belongs(other, "d")); /* an empty one is for anybody */
-    spool_close(spool);
-    spool = spool_open(&conf);
-    assert_int_equal(append_short(spool, 1), OUTCOME_SPOOLED); /* by who does not know any */
-    assert_false(spool_belongs(spool, "e"));
-    assert_true(spool_belongs(spool, "d"));
+    assert_int_equal(append_short(spool, 1), OUTCOME_SPOOLED); /* nobody knows any database yet */
+    spool_is_for(other, "b");
+    assert_int_equal(append_short(other, 1), OUTCOME_SPOOLED); /* which says so, */
+    spool_is_for(spool, "a");
+    assert_false(waits(spool, 1)); /* and now it is not the other's */
+    assert_int_equal(append_short(spool, 2), OUTCOME_UNAVAILABLE);
+    assert_int_equal(drain(spool, 10, true), 0);
+    assert_true(has_said("it belongs to another database"));
+    assert_non_null(spool_problem(spool));
+    assert_true(waits(other, 1));
+
+    assert_true(spool_adopt(spool));
+    assert_int_equal(append_short(other, 2), OUTCOME_UNAVAILABLE);
+    assert_int_equal(append_short(spool, 2), OUTCOME_SPOOLED);
+    assert_int_equal(drain(spool, 10, true), 3);
+    assert_int_equal(append_short(other, 1), OUTCOME_SPOOLED); /* an empty one is for anybody */
+    assert_int_equal(append_short(spool, 1), OUTCOME_UNAVAILABLE);
     spool_close(other);
 }
 
@@ -1245,6 +1262,7 @@ int main(void)
         TEST(closed_directories),
         TEST(files_in_the_way),
         TEST(no_directory),
+        TEST(in_memory),
         TEST(a_stopped_process),
         TEST(damage),
         TEST(recovery),

@@ -1,0 +1,1 @@
+SELECT vcc.database_identity()
