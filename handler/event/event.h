@@ -1,5 +1,5 @@
 /* JSON body → struct event: every decoding rule of the contract lives behind event_decode.
- * The only module that knows cJSON. No module state: any thread may call, each on its own event. */
+ * No module state: any thread may call, each on its own event. */
 #ifndef TICKETD_EVENT_H
 #define TICKETD_EVENT_H
 
@@ -48,6 +48,8 @@ struct fault {
     char *pointer; /* JSON pointer (RFC 6901) to the place; "" is the whole body */
     char *detail;
 };
+
+#define EVENT_FAULTS 100 /* that are kept of a body, and one more that says so */
 
 #define EVENT_SENT_WITH 64 /* characters of what a body was sent with */
 

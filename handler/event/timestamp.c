@@ -1,4 +1,4 @@
-/* Times of the body, read for event.c; main.c sets the zone of those that carry no offset. */
+/* Times of the body, read for decode.c; main.c sets the zone of those that carry no offset. */
 #include "event/timestamp.h"
 
 #include <limits.h>
@@ -100,6 +100,21 @@ static bool take_offset(struct cursor *c, struct moment *m)
         return true;
     take(c, ":");
     return take_number(c, 2, &m->offset_minutes);
+}
+
+bool timestamp_is_none(const char *text, size_t length)
+{
+    static const char *const dates[] = {"0000-00-00", "-0001-11-30", "-001-11-30"};
+
+    for (size_t i = 0; i < sizeof(dates) / sizeof(dates[0]); i++) {
+        size_t date = strlen(dates[i]);
+        struct cursor c = {text + date, text + length};
+        struct moment ignored = {0};
+        if (length >= date && memcmp(text, dates[i], date) == 0)
+            return c.at == c.end ||
+                   (take(&c, "Tt ") && take_clock(&c, &ignored) && take_offset(&c, &ignored) && c.at == c.end);
+    }
+    return false;
 }
 
 static bool take_moment(struct cursor *c, struct moment *m)

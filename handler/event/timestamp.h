@@ -15,6 +15,9 @@ bool timestamp_set_zone(const char *name) MUST_USE;
 /* Reads a date-time or a date. NULL: *microseconds is set; else what is wrong, a static string for people. */
 const char *timestamp_parse(const char *text, size_t length, int64_t *microseconds) MUST_USE;
 
+/* Whether it is a date by which PHP says that there is none: what becomes of MySQL's 0000-00-00. */
+bool timestamp_is_none(const char *text, size_t length) MUST_USE;
+
 /* Takes Unix seconds, or milliseconds from 10^11 up (either sign). NULL or what is wrong, as above. */
 const char *timestamp_from_unix(int64_t number, int64_t *microseconds) MUST_USE;
 
