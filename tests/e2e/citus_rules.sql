@@ -3,7 +3,13 @@ SET allow_system_table_mods = on;
 
 CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass PRIMARY KEY, partkey text);
 CREATE TABLE pg_catalog.distributed_functions (id regprocedure PRIMARY KEY, argument text);
-GRANT SELECT ON pg_catalog.pg_dist_partition TO PUBLIC;
+CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass, shardid bigint, shardminvalue text, shardmaxvalue text);
+CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint, groupid integer);
+CREATE TABLE pg_catalog.pg_dist_node (groupid integer, nodename text, nodeport integer, noderole name);
+INSERT INTO pg_catalog.pg_dist_placement VALUES (1, 1), (2, 2);
+INSERT INTO pg_catalog.pg_dist_node VALUES (1, 'one', 5432, 'primary'), (2, 'two', 5432, 'primary');
+GRANT SELECT ON pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard, pg_catalog.pg_dist_placement, pg_catalog.pg_dist_node
+    TO PUBLIC;
 
 CREATE FUNCTION pg_catalog.create_reference_table(table_name regclass) RETURNS void LANGUAGE sql AS $$
     INSERT INTO pg_dist_partition VALUES (table_name, NULL)
@@ -30,6 +36,7 @@ BEGIN
     ASSERT colocate_with = 'none' OR EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass(colocate_with)),
         format('%s is not co-located', table_name);
     INSERT INTO pg_dist_partition VALUES (table_name, distribution_column);
+    INSERT INTO pg_dist_shard VALUES (table_name, 1, '-2147483648', '-1'), (table_name, 2, '0', '2147483647');
 END
 $$;
 

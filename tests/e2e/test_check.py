@@ -8,11 +8,12 @@ import shutil
 import socket
 import subprocess
 
+import psycopg2
 import pytest
-from conftest import body, command, free_port, wait_until
+from conftest import TICKETD, body, command, environment, free_port, wait_until
 from test_spool import ROOT_ONLY, Spool, ask
 
-NAMES = ["settings", "socket", "access", "spool", "database", "encoding", "clock", "rights", "journal", "schema"]
+NAMES = ["settings", "socket", "access", "spool", "database", "encoding", "clock", "rights", "journal", "schema", "events"]
 GRADES = {"ok", "note", "wrong", "not looked at"}
 
 
@@ -52,6 +53,8 @@ def test_all_is_well(database, conninfo, folder):
     assert re.fullmatch(r"PostgreSQL \d.*, database test_\d+, role handler, by unix socket", found["database"][1])
     assert found["journal"][1] == "partitions for 12 months ahead"
     assert not (folder / "spool").exists(), "it changed something"
+    for table in "tickets", "ticket_events", "rejected_events", "deleted_tickets", "ticket_adds":
+        assert database.value(f"SELECT count(*) FROM vcc.{table}") == 0
 
 
 # -- access ---------------------------------------------------------------------------------------------------------
@@ -178,7 +181,8 @@ def test_a_database_out_of_reach(database):
     one("database", "wrong", "does the server run, and is TICKETD_DATABASE right", TICKETD_DATABASE="host=/nonexistent")
     _, found, errors = check(TICKETD_DATABASE=f"host=127.0.0.1,::1 port={free_port()} password=my-secret")
     assert found["database"][0] == "wrong" and found["database"][1].count("Connection refused") == 2
-    assert found["schema"] == ("not looked at", "") and list(found)[-2:] == ["database", "schema"]
+    assert found["schema"] == found["events"] == ("not looked at", "")
+    assert list(found)[-3:] == ["database", "schema", "events"]
     assert "my-secret" not in str(found) + errors
     one("database", "wrong", 'database "none" does not exist: see TICKETD_DATABASE',
         TICKETD_DATABASE=re.sub("dbname=\\S+", "dbname=none", database.handler))  # fmt: skip
@@ -230,12 +234,13 @@ def test_rights(database, conninfo):
     database.query("REVOKE vcc_writer FROM handler")
     try:
         one("rights", "wrong", "GRANT vcc_writer TO handler, which may not execute apply_events, ", **conninfo)
-        one("schema", "wrong", "permission denied.*: run ticketd migrate", **conninfo)
+        one("schema", "wrong", "permission denied.*: GRANT vcc_writer to the role", **conninfo)
     finally:
         database.query("GRANT vcc_writer TO handler")
     database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer; "
                    "GRANT EXECUTE ON FUNCTION vcc.forget_rejected TO PUBLIC")  # fmt: skip
-    one("rights", "ok", "", **conninfo)  # it is the group that is wrong, and the next look says so
+    one("rights", "ok", "", **conninfo)  # it is the group that is wrong
+    one("events", "wrong", "permission denied for function apply_events: GRANT vcc_writer to the role", **conninfo)
     database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
     one("rights", "note", "is a superuser", TICKETD_DATABASE=database.owner)
 
@@ -262,3 +267,52 @@ def test_journal(database, conninfo):
         VALUES (gen_random_uuid(), 1, 1, 'add', now(), 'inserted', '{}')""")
     database.query("ANALYZE vcc.ticket_events_default")
     one("journal", "note", "about 1 rows in the default partition: SELECT vcc.prepare_journal", **conninfo)
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+def trigger(table, when, does):
+    return (f"CREATE FUNCTION public.theirs() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {does}; END$$; "
+            f"CREATE {'CONSTRAINT ' * ('DEFERRED' in when)}TRIGGER theirs {when} FOR EACH ROW EXECUTE FUNCTION public.theirs()"
+            .replace("TABLE", table), "DROP FUNCTION public.theirs CASCADE")  # fmt: skip
+
+
+def alter(table, what, back):
+    return f"ALTER TABLE vcc.{table} {what}", f"ALTER TABLE vcc.{table} {back}"
+
+
+@pytest.mark.parametrize(("wrong", "right", "grade", "words"), [
+    (*trigger("vcc.tickets", "BEFORE UPDATE ON TABLE", "RAISE 'not today'"), "wrong", "^it takes no event: not today"),
+    (*trigger("vcc.tickets", "AFTER DELETE ON TABLE DEFERRABLE INITIALLY DEFERRED", "RAISE 'at the end' USING ERRCODE = 'UE001'"),
+     "wrong", "at the end"),
+    (*trigger("vcc.tickets", "BEFORE INSERT ON TABLE", "RETURN NULL"), "wrong", "^one cannot be written now: "),
+    (*alter("tickets", "RENAME title TO headline", "RENAME headline TO title"), "wrong", 'column t.title does not exist'),
+    (*alter("rejected_events", "RENAME reason TO why", "RENAME why TO reason"), "wrong", 'column "reason"'),
+    ("ALTER ROLE handler SET default_transaction_isolation = 'serializable'", "ALTER ROLE handler RESET ALL", "wrong",
+     "default_transaction_isolation = 'read committed'"),
+    (*alter("tickets", "ADD CONSTRAINT theirs CHECK (title <> 'ticketd check')", "DROP CONSTRAINT theirs"), "note",
+     'violates check constraint "theirs".*others may be taken'),
+], ids=["trigger", "deferred trigger", "trigger that drops the row", "column", "column of another table", "isolation",
+        "constraint"])  # fmt: skip
+def test_what_stops_events(database, conninfo, wrong, right, grade, words):
+    database.query(wrong)
+    one("events", grade, words, **conninfo)
+    database.query(right)
+    one("events", "ok", "^one was applied, changed, deleted and set aside, and all of it taken back$", **conninfo)
+
+
+def test_no_answer(database, conninfo):
+    """The database lets in, and then a lock stops all."""
+    with contextlib.closing(psycopg2.connect(database.owner)) as lock, lock.cursor() as cursor:
+        cursor.execute("LOCK vcc.migrations")
+        one("schema", "wrong", "^no answer in time: does the server run", TICKETD_DB_TIMEOUT_MS="300", **conninfo)
+
+
+@ROOT_ONLY
+def test_no_permission_is_not_no_answer(folder):
+    folder.chmod(0o755)
+    (folder / "closed").mkdir(0o700)
+    done = subprocess.run([shutil.copy(TICKETD, folder), "check"], user="nobody", stdout=subprocess.PIPE, text=True,
+                          env=environment(TICKETD_DATABASE=f"host={folder}/closed", TICKETD_AUTH="none"))  # fmt: skip
+    assert "Permission denied: this user may not open the server's socket" in done.stdout

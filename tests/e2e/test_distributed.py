@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import model
 import pytest
+import test_check
 import test_rule
 from cluster import Cluster
 from conftest import ROOT, Database, Handler, event, free_port, temporary_folder
@@ -114,6 +115,13 @@ def test_migrate_distributes_what_it_makes(start, database):
                        "(single boolean PRIMARY KEY, before timestamptz NOT NULL)")  # fmt: skip
         distribute(database, CITUS)
     assert ask(start().socket, event("add", 1))[0] == 200
+
+
+def test_check_tries_every_node(distributed):
+    """Here, projects of the second one are refused."""
+    test_check.one("events", "ok", "", TICKETD_DATABASE=distributed.handler)
+    distributed.query("ALTER TABLE vcc.tickets ADD CHECK (hashint8(project_id) < 0)")
+    test_check.one("events", "note", "^it takes no event on two:5432: ", TICKETD_DATABASE=distributed.handler)
 
 
 # -- the real thing -------------------------------------------------------------------------------------------------
