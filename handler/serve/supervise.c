@@ -2,6 +2,7 @@
 #include "serve/supervise.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -131,8 +132,9 @@ static void reload(const struct supervised *all, const struct notify *notify)
                  LOG_NUMBER("tokens", (int64_t)auth_token_count(all->auth)),
                  LOG_NUMBER("keys", (int64_t)decrypt_key_count(all->decrypt)));
     else
-        log_line(LOG_ERROR, "tokens or keys cannot be read again: the old ones stay in force");
-    notify_say(notify, "READY=1");
+        log_line(LOG_ERROR, RELOAD_FAILED);
+    metrics_set(METRIC_RELOAD_FAILED, !good);
+    notify_say(notify, good ? "READY=1\nSTATUS=" : "READY=1\nSTATUS=" RELOAD_FAILED);
 }
 
 static void wait_for_the_end(const struct supervised *all, const sigset_t *signals, const struct notify *notify)

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "web/answer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const endpoints[] = {
@@ -44,12 +45,16 @@ void endpoints_answer_live(struct text *answer)
 
 void endpoints_answer_ready(struct text *answer, enum readiness readiness)
 {
-    if (readiness == NOT_READY)
-        answer_json(answer, 503, "{\"ready\":false}");
-    else if (readiness == READY_BY_DATABASE)
-        answer_json(answer, 200, "{\"ready\":true,\"by\":\"database\"}");
-    else
-        answer_json(answer, 200, "{\"ready\":true,\"by\":\"spool\"}");
+    static const char *const states[] = {
+        [NOT_READY] = "\"ready\":false",
+        [READY_BY_DATABASE] = "\"ready\":true,\"by\":\"database\"",
+        [READY_BY_SPOOL] = "\"ready\":true,\"by\":\"spool\"",
+    };
+    char json[256];
+
+    snprintf(json, sizeof(json), "{%s%s}", states[readiness],
+             metrics_value(METRIC_RELOAD_FAILED) ? ",\"detail\":\"" RELOAD_FAILED "\"" : "");
+    answer_json(answer, readiness == NOT_READY ? 503 : 200, json);
 }
 
 void endpoints_answer_metrics(struct text *answer)

@@ -16,6 +16,9 @@ const char *endpoints_other_methods(enum endpoint endpoint, const char *method) 
 /* Who would take an event now. */
 enum readiness { NOT_READY, READY_BY_DATABASE, READY_BY_SPOOL };
 
+/* What readyz has for a detail after a reload that failed (METRIC_RELOAD_FAILED). */
+#define RELOAD_FAILED "tokens or keys cannot be read again: the old ones of that file stay in force"
+
 /* The answers to livez, readyz and metrics. */
 void endpoints_answer_live(struct text *answer);
 void endpoints_answer_ready(struct text *answer, enum readiness readiness);

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -213,6 +214,7 @@ CASES = {
     "TicketdRejectsEvents": ({"ticketd_rejected_events_total": "0 0 1x8"}, {"ticketd_rejected_events_total": "1x9"}),
     "TicketdUnauthorized": ({'ticketd_requests_total{status="401"}': "0+60x20"},
                             {'ticketd_requests_total{status="401"}': "0+1x20"}),
+    "TicketdReloadFailed": ({"ticketd_reload_failed": "1x9"}, {"ticketd_reload_failed": "1 0x8"}),
     "TicketdSlow": ({'ticketd_request_duration_seconds_bucket{le="1"}': "0x20",
                      'ticketd_request_duration_seconds_bucket{le="10"}': "0+9x20",
                      'ticketd_request_duration_seconds_bucket{le="+Inf"}': "0+9x20"},
@@ -275,6 +277,25 @@ def test_a_frozen_database_is_noticed_without_an_event(cluster, start, folder, w
     finally:
         cluster.thaw()
     becomes(handler, "database")
+
+
+def test_a_reload_that_failed_is_seen(start, folder):
+    """Until one succeeds. The old token holds."""
+    token, manager = folder / "token", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    token.write_text("0123456789abcdef")
+    with manager:
+        manager.bind(str(folder / "notify"))
+        handler = start(NOTIFY_SOCKET=folder / "notify", TICKETD_TOKEN_FILE=token)
+        assert manager.recv(4096) == b"READY=1"
+        for failed, change in (1, lambda: token.rename(folder / "away")), (0, lambda: (folder / "away").rename(token)):
+            change()
+            handler.process.send_signal(signal.SIGHUP)
+            assert manager.recv(4096).startswith(b"RELOADING=1")
+            status = manager.recv(4096).decode().removeprefix("READY=1\nSTATUS=")
+            assert status == ("tokens or keys cannot be read again: the old ones of that file stay in force" if failed else "")
+            assert value(scrape(handler), "reload_failed") == failed
+            assert json.loads(get(handler, "readyz")[2]).get("detail", "") == status
+            assert ask(handler.socket, body(1), HTTP_AUTHORIZATION="Bearer 0123456789abcdef")[0] != 401
 
 
 def test_from_the_start_to_the_stop(cluster, start, folder, database):
