@@ -61,6 +61,15 @@ void metrics_set(enum metric metric, int64_t value)
     atomic_store_explicit(&cells[metric][0], value, memory_order_relaxed);
 }
 
+void metrics_raise(enum metric metric, int64_t value)
+{
+    int64_t before = get(metric, 0);
+
+    while (before < value && !atomic_compare_exchange_weak(&cells[metric][0], &before, value)) {
+        /* another thread was faster: before is what it set */
+    }
+}
+
 void metrics_observe(enum metric metric, int64_t value)
 {
     int bucket = 0;

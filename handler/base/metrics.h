@@ -23,6 +23,9 @@ void metrics_add(enum metric metric, int64_t n);
 /* A gauge; microseconds where its unit is SECONDS. */
 void metrics_set(enum metric metric, int64_t value);
 
+/* The same where it is higher than what there is. */
+void metrics_raise(enum metric metric, int64_t value);
+
 /* One value of a histogram; microseconds where its unit is SECONDS. */
 void metrics_observe(enum metric metric, int64_t value);
 

@@ -27,6 +27,7 @@ struct writer {
     size_t joined;          /* how many of the last went into the spool */
     bool met;               /* it was seen whether the spool is that of the database */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
+    bool remembers;     /* the first one asked the database when the last event came, before the start */
     int64_t looked_at;  /* monotonic milliseconds: when it last looked at the spool, and */
     int64_t drain_at;   /* … when it drains again */
 };
@@ -202,8 +203,12 @@ void writer_look(struct writer *writer)
 {
     enum readiness readiness = READY_BY_DATABASE;
 
-    if (!store_idle(writer->store))
+    if (!store_idle(writer->store)) {
         readiness = spool_problem(writer->all->spool) ? NOT_READY : READY_BY_SPOOL;
+    } else if (writer->lane == 0 && !writer->remembers) {
+        writer->remembers = true;
+        metrics_raise(METRIC_LAST_EVENT, store_last_received(writer->store));
+    }
     atomic_store(&writer->all->shared->readiness, readiness);
 }
 

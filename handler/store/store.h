@@ -56,6 +56,10 @@ const char *store_identity(struct store *store, int64_t deadline) MUST_USE;
  * Returns whether the database would take an event now. */
 bool store_idle(struct store *store);
 
+/* When the database's last event was received, in microseconds since 1970, where it is connected; 0: there is none, or
+ * it does not say. */
+int64_t store_last_received(struct store *store);
+
 /* A body that was set aside. */
 struct rejected {
     uint8_t last_event_id[16];

@@ -289,6 +289,20 @@ bool connection_prepare_journal(struct store *store, int64_t deadline)
     return !broken;
 }
 
+int64_t store_last_received(struct store *store)
+{
+    char received[24] = "";
+    int64_t deadline = clock_monotonic_ms() + connection_patience(store->conf, false);
+    bool broken;
+    PGresult *error =
+        run(store, PQsendQuery(store->connection, sql_last_received), deadline, received, sizeof(received), &broken);
+
+    PQclear(error);
+    if (broken)
+        connection_failed_by(store, NULL);
+    return atoll(received);
+}
+
 /* Runs one of the probe's statements. False: *state. */
 static bool probe_step(struct store *store, int sent, char state[6])
 {

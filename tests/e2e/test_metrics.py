@@ -149,6 +149,18 @@ def test_an_outage_in_numbers(cluster, spool, database):
     assert value(samples, "database_connects_total") >= 2
 
 
+@pytest.mark.parametrize("ago", ["10 seconds", "5 minutes", "3 hours", "9 days"])
+def test_the_last_event_before_the_start_is_known(start, database, ago):
+    """Else TicketdSilent could not fire after a restart."""
+    received = database.value(f"SELECT extract(epoch FROM now() - interval '{ago}')::bigint")
+    database.query("""SELECT vcc.apply_events(ticket_id => '{1}', project_id => '{1}', action => '{add}', payload => '{"{}"}',
+        received_at => ARRAY[to_timestamp(%s)])""", received)
+    handler = start()
+    wait_until(lambda: value(scrape(handler), "last_event_timestamp_seconds") == received, what="the last event")
+    ask(handler.socket, body(1))
+    assert value(scrape(handler), "last_event_timestamp_seconds") > time.time() - 5
+
+
 def test_what_other_processes_spool_is_counted(spool):
     """And what has waited since before the start; each record is looked at once."""
     one = spool.handler(reachable=False, name="one")
@@ -212,6 +224,8 @@ CASES = {
     "TicketdSpoolLingers": ({"ticketd_spool_oldest_age_seconds": "900+60x9"}, {"ticketd_spool_oldest_age_seconds": "800x9"}),
     "TicketdHoldsTickets": ({"ticketd_spool_held_age_seconds": "300+60x9"}, {"ticketd_spool_held_age_seconds": "200x9"}),
     "TicketdRejectsEvents": ({"ticketd_rejected_events_total": "0 0 1x8"}, {"ticketd_rejected_events_total": "1x9"}),
+    "TicketdRefusesMuch": ({'ticketd_requests_total{status="422"}': "0+60x20"}, {'ticketd_requests_total{status="422"}': "0+1x20"}),
+    "TicketdTooLarge": ({'ticketd_requests_total{status="413"}': "0 0 1x8"}, {'ticketd_requests_total{status="413"}': "1x9"}),
     "TicketdUnauthorized": ({'ticketd_requests_total{status="401"}': "0+60x20"},
                             {'ticketd_requests_total{status="401"}': "0+1x20"}),
     "TicketdReloadFailed": ({"ticketd_reload_failed": "1x9"}, {"ticketd_reload_failed": "1 0x8"}),

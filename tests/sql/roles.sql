@@ -65,7 +65,8 @@ SELECT set_eq(
     $$ SELECT p.proname::text FROM pg_proc p WHERE p.oid IN (SELECT oid FROM pg_temp.functions
         WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE')) $$,
     $$ VALUES ('apply_events'), ('schema_version'), ('database_identity'), ('reject_event'), ('list_rejected'),
-              ('forget_rejected'), ('drop_rejected'), ('begin_import'), ('import_ended'), ('end_import'), ('prepare_journal') $$,
+              ('forget_rejected'), ('drop_rejected'), ('begin_import'), ('import_ended'), ('end_import'), ('prepare_journal'),
+              ('last_received') $$,
     'vcc_writer executes the functions of the handler and no other');
 SELECT is_empty($$
     SELECT name FROM pg_temp.functions WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE') AND NOT prosecdef
