@@ -377,10 +377,17 @@ bool connection_begin(struct store *store, int64_t deadline)
     return store->connection && PQstatus(store->connection) != CONNECTION_BAD && finish_connecting(store, deadline);
 }
 
+const char *connection_said(const PGconn *connection)
+{
+    const char *said = PQerrorMessage(connection);
+    bool quotes = strncmp(said, "invalid ", 8) == 0; /* invalid integer value "…", invalid sslmode value: "…" */
+    return quotes ? "an option of the connection string, such as sslmode, or of libpq's environment is bad" : said;
+}
+
 const char *connection_problem(const struct store *store)
 {
     ConnStatusType status = PQstatus(store->connection); /* of NULL: bad */
-    const char *why = store->connection ? PQerrorMessage(store->connection) : "out of memory";
+    const char *why = store->connection ? connection_said(store->connection) : "out of memory";
     bool connecting = status != CONNECTION_BAD && status != CONNECTION_OK; /* libpq has begun a message then */
     return *why && !connecting ? why : "no answer in time";
 }
@@ -409,24 +416,6 @@ bool connection_open(struct store *store, int64_t deadline)
              LOG_TEXT("host", PQhost(store->connection)), LOG_TEXT("database", PQdb(store->connection)),
              LOG_TEXT("user", PQuser(store->connection)));
     return true;
-}
-
-/* An empty string is valid: everything then comes from libpq's own environment. libpq's message is not shown: it quotes
- * the string, which may hold a password. */
-static bool is_valid(const char *name, const char *conninfo)
-{
-    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
-    if (!options)
-        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", name),
-                 LOG_TEXT("expected", "a connection string or URI as in the PostgreSQL manual, section 34.1.1"));
-    PQconninfoFree(options);
-    return options != NULL;
-}
-
-bool store_valid_conninfo(const struct conf *conf)
-{
-    bool database = is_valid("TICKETD_DATABASE", conf->database);
-    return is_valid("TICKETD_REPORT_DATABASE", conf->report_database) && database;
 }
 
 bool store_is_away(const struct store *store)

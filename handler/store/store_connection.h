@@ -64,6 +64,9 @@ bool connection_is_pooled(const struct conf *conf);
 bool connection_begin(struct store *store, int64_t deadline) MUST_USE;
 const char *connection_problem(const struct store *store);
 
+/* libpq's message, but for one that quotes a value, which may be a part of a password. Of NULL: no memory. */
+const char *connection_said(const PGconn *connection);
+
 /* What the server said of a statement; where `error` is NULL, or says nothing, what is wrong with the connection. */
 const char *connection_error(const struct store *store, const PGresult *error);
 

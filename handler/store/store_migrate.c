@@ -8,9 +8,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "store/sql.h"
-#include "store/store.h"
+#include "store/store_connection.h"
 
-#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +49,7 @@ static void complain(struct migrate *m, const PGresult *result, const char *what
     m->busy = is_lock(PQresultErrorField(result, PG_DIAG_SQLSTATE));
     if (!m->busy)
         log_line(LOG_ERROR, m->failed, LOG_TEXT("at", what),
-                 LOG_TEXT("why", message ? message : PQerrorMessage(m->connection)), LOG_TEXT("do", hint ? hint : ""));
+                 LOG_TEXT("why", message ? message : connection_said(m->connection)), LOG_TEXT("do", hint ? hint : ""));
 }
 
 /* NULL: failed, which was logged, or somebody else holds a lock. `values` may be NULL: none, and sql may be several
@@ -330,7 +329,7 @@ bool store_migrate(const struct conf *conf)
     bool good = false;
 
     if (PQstatus(m.connection) != CONNECTION_OK) {
-        log_line(LOG_ERROR, "cannot connect to the database", LOG_TEXT("why", PQerrorMessage(m.connection)));
+        log_line(LOG_ERROR, "cannot connect to the database", LOG_TEXT("why", connection_said(m.connection)));
         goto out;
     }
     PQsetNoticeReceiver(m.connection, show_notice, NULL);

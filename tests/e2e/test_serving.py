@@ -41,6 +41,35 @@ def test_a_bad_setting_stops_the_start(settings, words):
         assert word in result.stderr
 
 
+@pytest.mark.parametrize("conninfo", [
+    "postgresql://u:s3cr/et@host/db", "postgresql://u:et@s3cr@host/db", "postgresql://u:1/s3cr@host/db", "postgresql://u:s3cr/db",
+    "postgresql://u:%s3cr@host/db", "host=h password=et s3cr",
+    "host=h;password=s3cr", "dbname=d;user=u;password=s3cr", "user='u password=s3cr'", "dbname=postgresql://u:s3cr@host/db",
+    "host=h port=s3cr", "hostaddr=127.0.0.1;s3cr", "host=h connect_timeout=s3cr", "host=h port=99999", "host=a,b port=1,0",
+    "host=h password='s3cr"])  # fmt: skip
+def test_a_connection_string_that_may_quote_a_password(conninfo):
+    """It stops the start, and no part of it is shown: libpq would take parts for a port or a host, and name them."""
+    for name, action in ("TICKETD_DATABASE", "serve"), ("TICKETD_DATABASE", "check"), ("TICKETD_REPORT_DATABASE", "migrate"):
+        done = command(action, **{"TICKETD_AUTH": "none", "TICKETD_LISTEN": "unix:/nowhere/x", name: conninfo})
+        assert done.returncode == 1 and name in done.stderr, done.stderr
+        assert "s3cr" not in done.stdout + done.stderr and "99999" not in done.stderr
+
+
+@pytest.mark.parametrize("conninfo", ["host=/nowhere sslmode=require;s3cr", "host=/nowhere target_session_attrs=s3cr"])
+def test_libpqs_message_is_not_passed_on_where_it_quotes(conninfo):
+    for action in "check", "migrate":
+        done = command(action, TICKETD_AUTH="none", TICKETD_DATABASE=conninfo)
+        assert done.returncode == 1 and "such as sslmode" in done.stdout + done.stderr
+        assert "s3cr" not in done.stdout + done.stderr
+
+
+def test_connection_strings_that_are_good():
+    for conninfo in ("postgresql://u:p%40ss%2Fword@[::1]:1,127.0.0.1:2/db?connect_timeout=3", "host=/nowhere,@abstract,b%eth0 port=,1,",
+                     "postgresql://%2Fnowhere/db?application_name=a@b", "password='a@b/c;password=d' host=/nowhere user=a@b"):  # fmt: skip
+        done = command("rejected", "list", TICKETD_DATABASE=conninfo, TICKETD_DB_TIMEOUT_MS="100")
+        assert "bad setting" not in done.stderr, done.stderr
+
+
 def test_commands():
     assert command("--version").stdout.startswith("ticketd ")
     help_text = command("--help").stdout
