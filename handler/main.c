@@ -8,6 +8,7 @@
 #include "spool/spool.h"
 #include "store/store.h"
 #include "web/answer.h"
+#include "web/listener.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,8 +146,8 @@ int main(int argc, char **argv)
     if (!command)
         return 2;
     bool serves = command->run == command_serve;
-    bool good =
-        conf_read(&conf) && valid_time_zone(&conf) && store_valid_conninfo(&conf) && spool_valid_directory(&conf);
+    bool good = conf_read(&conf) && valid_time_zone(&conf) && listener_valid(conf.listen) &&
+                store_valid_conninfo(&conf) && spool_valid_directory(&conf);
     int status = good ? command->run(&conf, argc > 2 ? argc - 2 : 0, argv + 2) : command->cannot_run;
     if (status != EXIT_SUCCESS && serves && getenv("GATEWAY_INTERFACE"))
         excuse();

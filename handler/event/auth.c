@@ -7,6 +7,7 @@
 
 #include <openssl/crypto.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -98,6 +99,25 @@ bool auth_reload(struct auth *auth)
     return good;
 }
 
+/* A parameter that stands in a query as it is set: not one with & or =, or with % and what can be decoded. */
+static bool may_match(const char *name)
+{
+    size_t size = strlen(name) + sizeof("=x"), length = 0;
+    char *query = malloc(size), *value = malloc(size);
+    bool good = query && value;
+
+    if (good) {
+        snprintf(query, size, "%s=x", name);
+        good = query_find(query, name, value, &length) == QUERY_ONE && strcmp(value, "x") == 0;
+    }
+    if (!good)
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_TOKEN_PARAM"), LOG_TEXT("value", name),
+                 LOG_TEXT("expected", "the name as it is when decoded, without & and ="));
+    free(query);
+    free(value);
+    return good;
+}
+
 struct auth *auth_open(const struct conf *conf)
 {
     struct auth *auth = calloc(1, sizeof(*auth));
@@ -105,7 +125,7 @@ struct auth *auth_open(const struct conf *conf)
         return NULL;
     auth->conf = conf;
     pthread_rwlock_init(&auth->lock, NULL);
-    if (!auth_reload(auth)) {
+    if (!may_match(conf->token_param) || !auth_reload(auth)) {
         auth_close(auth);
         return NULL;
     }

@@ -10,8 +10,8 @@
 
 struct auth;
 
-/* Reads the tokens that the configuration names. NULL: there are none, or they cannot be read; logged with what to do.
- */
+/* Reads the tokens that the configuration names. NULL: there are none, or they cannot be read, or the parameter's name
+ * matches none; logged with what to do. */
 struct auth *auth_open(const struct conf *conf) MUST_USE;
 void auth_close(struct auth *auth);
 

@@ -5,11 +5,13 @@
 #include "base/metrics.h"
 #include "spool/spool_file.h"
 
+#include <errno.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BROKEN_US 1000000 /* how long nobody asks a file again that could not be read */
@@ -17,13 +19,19 @@
 bool spool_valid_directory(const struct conf *conf)
 {
     char parent[PATH_MAX];
+    struct stat status;
+    int error = 0;
 
     snprintf(parent, sizeof(parent), "%s", conf->spool_dir);
-    if (!*parent || access(dirname(parent), F_OK) == 0)
-        return true;
-    log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_SPOOL_DIR"), LOG_TEXT("value", conf->spool_dir),
-             LOG_TEXT("expected", "a directory, or one that can be made in its parent"));
-    return false;
+    if (*parent && stat(conf->spool_dir, &status) == 0)
+        error = S_ISDIR(status.st_mode) ? 0 : ENOTDIR;
+    else if (*parent && (errno == ENOTDIR || access(dirname(parent), F_OK) != 0))
+        error = errno;
+    if (error)
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_SPOOL_DIR"), LOG_TEXT("value", conf->spool_dir),
+                 LOG_TEXT("why", strerror(error)),
+                 LOG_TEXT("expected", "a directory, or one that can be made in its parent"));
+    return !error;
 }
 
 struct spool *spool_open(const struct conf *conf)

@@ -42,7 +42,8 @@ bool listener_inherit(struct listener *listener)
 
 static bool fail(const char *address, const char *why)
 {
-    log_line(LOG_ERROR, "cannot listen", LOG_TEXT("address", address), LOG_TEXT("why", why));
+    log_line(LOG_ERROR, "cannot listen", LOG_TEXT("name", "TICKETD_LISTEN"), LOG_TEXT("address", address),
+             LOG_TEXT("why", why));
     return false;
 }
 
@@ -93,8 +94,6 @@ static bool open_unix(struct listener *listener, const char *path)
     char copy[sizeof(address.sun_path)];
     struct stat status;
 
-    if (!*path || strlen(path) >= sizeof(address.sun_path))
-        return fail(path, "a unix socket's path has 1 to 107 bytes");
     strcpy(address.sun_path, path);
     strcpy(copy, path);
 
@@ -139,8 +138,6 @@ static bool open_tcp(struct listener *listener, const char *address)
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found;
     char host[256];
 
-    if (!colon || colon == address || !colon[1])
-        return fail(address, "give unix:PATH or HOST:PORT (for all addresses say 0.0.0.0:PORT)");
     snprintf(host, sizeof(host), "%.*s", (int)(colon - address), address);
     if (host[0] == '[' && host[strlen(host) - 1] == ']') {
         memmove(host, host + 1, strlen(host));
@@ -160,6 +157,27 @@ static bool open_tcp(struct listener *listener, const char *address)
                  LOG_TEXT("address", address));
     *listener = (struct listener){.fd = fd};
     return true;
+}
+
+static bool is_tcp_port(const char *digits)
+{
+    size_t length = strspn(digits, "0123456789");
+    return length > 0 && length < 6 && !digits[length] && atoi(digits) > 0 && atoi(digits) < 65536;
+}
+
+bool listener_valid(const char *address)
+{
+    const char *path = strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL, *colon = strrchr(address, ':');
+    const char *expected = NULL;
+
+    if (path && (!*path || strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)))
+        expected = "unix:PATH, with a path of 1 to 107 bytes";
+    else if (!path && *address && (!colon || colon == address || !is_tcp_port(colon + 1)))
+        expected = "unix:PATH, or HOST:PORT with a port from 1 to 65535 (for all addresses say 0.0.0.0:PORT)";
+    if (expected)
+        log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_LISTEN"), LOG_TEXT("value", address),
+                 LOG_TEXT("expected", expected));
+    return !expected;
 }
 
 bool listener_open(struct listener *listener, const char *address)

@@ -14,7 +14,11 @@ struct listener {
  * False: none was. */
 bool listener_inherit(struct listener *listener);
 
-/* Opens `address`, unix:PATH (mode 0660) or HOST:PORT. False: logged why. A live socket is never replaced, a stale one
+/* Whether an address can be meant: unix:PATH with a path that fits, HOST:PORT with a port from 1 to 65535, or "".
+ * False: logged as a bad TICKETD_LISTEN. */
+bool listener_valid(const char *address);
+
+/* Opens such an address, a unix socket with mode 0660. False: logged why. A live socket is never replaced, a stale one
  * is. */
 bool listener_open(struct listener *listener, const char *address);
 

@@ -164,7 +164,8 @@ def test_spool(conninfo, folder, database):
         TICKETD_SPOOL_MAX_MB="1048576", **place)  # fmt: skip
     shutil.rmtree(spool.path)
     spool.path.write_text("a file")
-    one("spool", "wrong", "can take no more: Not a directory", **place)
+    done = command("check", TICKETD_AUTH="none", **place)
+    assert done.returncode == 1 and "TICKETD_SPOOL_DIR" in done.stderr and "Not a directory" in done.stderr
 
 
 @ROOT_ONLY

@@ -28,11 +28,19 @@ BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"x"}}'
     ({"TICKETD_TIME_ZONE": "Europe/Atlantis"}, ["TICKETD_TIME_ZONE"]),
     ({"TICKETD_DATABASE": "host"}, ["TICKETD_DATABASE"]),
     ({"TICKETD_AUTH": "token"}, ["TICKETD_AUTH=none"]),
-    ({"TICKETD_LISTEN": ":9000"}, ["0.0.0.0:PORT"]),
+    ({"TICKETD_LISTEN": ":9000"}, ["TICKETD_LISTEN", "0.0.0.0:PORT"]),
+    ({"TICKETD_LISTEN": "9000"}, ["TICKETD_LISTEN", "0.0.0.0:PORT"]),
+    *(({"TICKETD_LISTEN": f"127.0.0.1:{port}"}, ["TICKETD_LISTEN", "from 1 to 65535"])
+      for port in ("", "0", "65536", "99999", "4294976296", "-1", " 9000", "9000x", "http")),
     ({"TICKETD_LISTEN": ""}, ["TICKETD_LISTEN"]),
-    ({"TICKETD_LISTEN": "host.invalid:9000"}, ["host.invalid"]),
-    ({"TICKETD_LISTEN": "unix:" + "x" * 108}, ["107 bytes"]),
-    ({"TICKETD_LISTEN": "unix:/nowhere/x"}, ["/nowhere/x", "No such file"]),
+    ({"TICKETD_LISTEN": "host.invalid:9000"}, ["TICKETD_LISTEN", "host.invalid"]),
+    ({"TICKETD_LISTEN": "unix:" + "x" * 108}, ["TICKETD_LISTEN", "107 bytes"]),
+    ({"TICKETD_LISTEN": "unix:"}, ["TICKETD_LISTEN", "107 bytes"]),
+    ({"TICKETD_LISTEN": "unix:/nowhere/x"}, ["TICKETD_LISTEN", "/nowhere/x", "No such file"]),
+    *(({"TICKETD_SPOOL_DIR": path}, ["TICKETD_SPOOL_DIR", "Not a directory"])
+      for path in ("/etc/passwd", "/etc/passwd/", "/etc/passwd/spool", "/dev/null")),
+    ({"TICKETD_SPOOL_DIR": "/nowhere/spool"}, ["TICKETD_SPOOL_DIR", "No such file"]),
+    *(({"TICKETD_TOKEN_PARAM": name}, ["TICKETD_TOKEN_PARAM"]) for name in ("secret%2Dkey", "a=b", "a&b", "a&a", "=", "&")),
 ])
 def test_a_bad_setting_stops_the_start(settings, words):
     result = command(**{"TICKETD_AUTH": "none", "TICKETD_LISTEN": "unix:/nowhere/x", **settings})
