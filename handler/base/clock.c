@@ -2,9 +2,11 @@
 #include "base/clock.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -23,6 +25,18 @@ int64_t clock_monotonic_ms(void)
 void clock_sleep_ms(int milliseconds)
 {
     nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000L}, NULL);
+}
+
+bool clock_lock_within(int fd, int operation, int wait_ms)
+{
+    int64_t until = clock_monotonic_ms() + wait_ms;
+
+    while (flock(fd, operation | LOCK_NB) != 0) {
+        if ((errno != EWOULDBLOCK && errno != EINTR) || clock_monotonic_ms() >= until)
+            return false;
+        clock_sleep_ms(1);
+    }
+    return true;
 }
 
 int64_t clock_realtime_us(void)

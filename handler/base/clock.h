@@ -12,6 +12,9 @@ int64_t clock_monotonic_us(void);
 /* Sleeps so many milliseconds, below 1000, or until a signal is handled. */
 void clock_sleep_ms(int milliseconds);
 
+/* flock(2) that waits no longer than that: who holds it may be stopped. False: errno. */
+bool clock_lock_within(int fd, int operation, int wait_ms) __attribute__((warn_unused_result));
+
 /* Microseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_realtime_us(void);
 

@@ -42,14 +42,6 @@ static bool add_lines(struct secrets *secrets, const char *text, size_t length)
     return good;
 }
 
-static void warn_of_readers(int fd, const char *path, const char *name)
-{
-    struct stat status;
-    if (fstat(fd, &status) == 0 && (status.st_mode & (S_IRWXO)) != 0)
-        log_line(LOG_WARNING, "a file with secrets is open to every user: chmod o= it", LOG_TEXT("name", name),
-                 LOG_TEXT("file", path));
-}
-
 /* NULL, or what is wrong. */
 static const char *read_file(struct secrets *secrets, const char *path, const char *name)
 {
@@ -58,20 +50,26 @@ static const char *read_file(struct secrets *secrets, const char *path, const ch
     size_t length = 0;
     ssize_t count = -1;
     char *bytes = malloc(FILE_MAX);
-    int fd = bytes ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    /* Not to wait for the other end of a FIFO, which would keep SIGTERM waiting too. */
+    int fd = bytes ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+    struct stat status = {0};
+    bool regular = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 
-    while (fd >= 0 && length < FILE_MAX && (count = read(fd, bytes + length, FILE_MAX - length)) > 0)
+    while (regular && length < FILE_MAX && (count = read(fd, bytes + length, FILE_MAX - length)) > 0)
         length += (size_t)count;
     if (!bytes)
         wrong = exhausted;
+    else if (fd >= 0 && !regular)
+        wrong = "is no regular file";
     else if (fd < 0 || count < 0)
         wrong = strerror(errno);
     else if (length == FILE_MAX)
         wrong = "is longer than 64 KiB";
     else if (!add_lines(secrets, bytes, length))
         wrong = exhausted;
-    else
-        warn_of_readers(fd, path, name);
+    else if (status.st_mode & S_IRWXO)
+        log_line(LOG_WARNING, "a file with secrets is open to every user: chmod o= it", LOG_TEXT("name", name),
+                 LOG_TEXT("file", path));
     if (bytes)
         explicit_bzero(bytes, FILE_MAX);
     free(bytes);

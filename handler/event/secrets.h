@@ -17,9 +17,10 @@ struct secrets {
     size_t count;
 };
 
-/* Reads the lines of `text`, and those of the file `path` where that is not "". An end of line (LF or CRLF) is no part
- * of a secret; empty lines are none. Warns about a file that others may read. `name` is the setting that names the
- * file, for the log. False: it cannot be read, or no memory (logged); *secrets is empty then. secrets_free frees. */
+/* Reads the lines of `text`, and those of the regular file `path` where that is not "". An end of line (LF or CRLF) is
+ * no part of a secret; empty lines are none. Warns about a file that others may read. `name` is the setting that names
+ * the file, for the log. False: it cannot be read, or no memory (logged); *secrets is empty then. secrets_free frees.
+ */
 bool secrets_read(struct secrets *secrets, const char *text, const char *path, const char *name) MUST_USE;
 
 /* Whether there are secrets just where they are wanted. False: logged as the setting `name` being bad, expected being

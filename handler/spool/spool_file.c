@@ -107,25 +107,12 @@ const char *spool_make_directory(const struct spool *spool)
     return why;
 }
 
-/* Not a wait without end: the process that holds it may be stopped. False: errno. */
-static bool lock_within(int fd, int operation, int wait_ms)
-{
-    int64_t until = clock_monotonic_ms() + wait_ms;
-
-    while (flock(fd, operation | LOCK_NB) != 0) {
-        if ((errno != EWOULDBLOCK && errno != EINTR) || clock_monotonic_ms() >= until)
-            return false;
-        clock_sleep_ms(1);
-    }
-    return true;
-}
-
 int spool_lock(const struct spool *spool, const char *name, int operation, int wait_ms)
 {
     char path[PATH_MAX];
     int fd = open(spool_name(spool, path, name), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-    if (fd >= 0 && !lock_within(fd, operation, wait_ms)) {
+    if (fd >= 0 && !clock_lock_within(fd, operation, wait_ms)) {
         int saved = errno;
         close(fd);
         errno = saved;
@@ -309,7 +296,7 @@ static int enter(struct spool *spool, struct spool_side *side, enum spool_use us
         if (!there && use != SPOOL_MAKE)
             return SQLITE_EMPTY;
         if ((!there || now.st_size == 0) &&
-            (!lock_within(side->lock, LOCK_EX, WAIT_MS) || (stat(spool->file, &now) != 0 && !make_file(spool)) ||
+            (!clock_lock_within(side->lock, LOCK_EX, WAIT_MS) || (stat(spool->file, &now) != 0 && !make_file(spool)) ||
              stat(spool->file, &now) != 0))
             return refuse(why);
         side->device = now.st_dev;

@@ -50,6 +50,8 @@ extern const char sql_report_limits[];
 
 /* Of migrate alone. */
 extern const char sql_migrate_begin[];
+extern const char sql_migrate_lock[];
+extern const char sql_lock_holder[];
 extern const char sql_foreign_object[];
 extern const char sql_migrated_version[];
 extern const char sql_record_migration[];

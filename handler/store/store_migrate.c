@@ -85,7 +85,13 @@ static bool execute_with(struct migrate *m, const char *what, const char *sql, c
 static bool begin(struct migrate *m)
 {
     return execute(m, "start", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") &&
-           execute(m, "lock", sql_migrate_begin);
+           execute(m, "start", sql_migrate_begin);
+}
+
+/* The same, with nobody else migrating. */
+static bool begin_alone(struct migrate *m)
+{
+    return begin(m) && execute(m, "lock", sql_migrate_lock);
 }
 
 /* Schema vcc, and all that is in it, is the caller's: what another role laid out there would run with our rights. */
@@ -214,29 +220,46 @@ static bool look_whether_distributed(struct migrate *m)
 
 static bool migrate(struct migrate *m)
 {
-    return begin(m) && is_ours(m) && look_whether_distributed(m) && apply_migrations(m) && apply_definitions(m) &&
+    return begin_alone(m) && is_ours(m) && look_whether_distributed(m) && apply_migrations(m) && apply_definitions(m) &&
            execute(m, "commit", "COMMIT");
+}
+
+/* After the try number `tries`, from 1, that somebody's lock has ended: undoes it, says who that is, and pauses. False:
+ * it was the last, or there was another failure; logged. */
+static bool may_try_again(struct migrate *m, int tries)
+{
+    bool told = tries == 1 || tries == TRIES;
+
+    if (!m->busy || !execute(m, "start", "ROLLBACK"))
+        return false;
+    PGresult *result = told && begin(m) ? ask(m, "locks", sql_lock_holder, 0, NULL) : NULL;
+    const char *holder = PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : "";
+
+    if (tries == 1)
+        log_line(LOG_WARNING, "others use what is to be changed: nothing was changed, trying again every second",
+                 LOG_TEXT("lock_of", holder));
+    if (tries == TRIES)
+        log_line(LOG_ERROR, m->failed, LOG_TEXT("why", "others did not let go of their locks"),
+                 LOG_TEXT("lock_of", holder),
+                 LOG_TEXT("do", "look for old transactions in pg_stat_activity, end them and migrate again"));
+    PQclear(result);
+    m->busy = false;
+    if (tries >= TRIES || (told && !execute(m, "start", "ROLLBACK")))
+        return false;
+    sleep(PAUSE);
+    return true;
 }
 
 /* Once more from the beginning, as long as somebody holds a lock. */
 static bool migrate_when_free(struct migrate *m)
 {
-    for (int i = 0; i < TRIES; i++) {
-        if (migrate(m))
-            return true;
-        if (!m->busy)
-            return false;
-        if (i == 0)
-            log_line(LOG_WARNING, "others use what is to be changed: nothing was changed, trying again every second");
-        m->busy = false;
-        if (!execute(m, "start", "ROLLBACK"))
-            return false;
-        sleep(PAUSE);
+    int tries = 0;
+    bool good;
+
+    while (!(good = migrate(m)) && may_try_again(m, ++tries)) {
+        /* from the beginning */
     }
-    log_line(LOG_ERROR, "migration failed, nothing was changed",
-             LOG_TEXT("why", "others did not let go of their locks"),
-             LOG_TEXT("do", "look for old transactions in pg_stat_activity, end them and migrate again"));
-    return false;
+    return good;
 }
 
 /* Triggers of users fire for what is moved: to turn them off would take a lock, or a superuser. */
@@ -254,7 +277,7 @@ static bool move_portion(struct migrate *m, char *project, char *ticket, size_t 
                          bool *more)
 {
     const char *const values[] = {project, ticket, m->time_zone};
-    PGresult *result = begin(m) ? ask(m, "extra", sql_move_extra, 3, values) : NULL;
+    PGresult *result = begin_alone(m) ? ask(m, "extra", sql_move_extra, 3, values) : NULL;
     bool good = result && execute(m, "extra", "COMMIT");
 
     if (good) {
@@ -274,14 +297,13 @@ static bool move_portions(struct migrate *m)
     char project[24] = "-9223372036854775808", ticket[24] = "-9223372036854775808";
     long moved = 0, kept = 0;
     bool more = true;
+    int tries = 0;
 
     while (more) {
         if (move_portion(m, project, ticket, sizeof(project), &moved, &kept, &more))
-            continue;
-        if (!m->busy || !execute(m, "extra", "ROLLBACK"))
+            tries = 0;
+        else if (!may_try_again(m, ++tries))
             return false;
-        m->busy = false;
-        sleep(PAUSE);
     }
     if (moved > 0 || kept > 0)
         log_line(LOG_INFO, "values moved from extra to their columns", LOG_NUMBER("moved", moved),
@@ -298,13 +320,13 @@ static bool move_extra(struct migrate *m)
         if (strcmp(sql_definitions[i].name, EXTRA_MOVES) == 0)
             list = sql_definitions[i].sql;
     m->failed = "the schema is up to date, but not all values moved from extra to their columns: migrate again";
-    int done = begin(m) ? is_defined(m, EXTRA_MOVED, list) : -1;
+    int done = begin_alone(m) ? is_defined(m, EXTRA_MOVED, list) : -1;
     if (done == 0)
         name_triggers(m);
     if (done < 0 || !execute(m, "extra", "COMMIT"))
         return false;
     return done ||
-           (move_portions(m) && begin(m) && execute_with(m, "extra", sql_record_definition, EXTRA_MOVED, list) &&
+           (move_portions(m) && begin_alone(m) && execute_with(m, "extra", sql_record_definition, EXTRA_MOVED, list) &&
             execute(m, "extra", "COMMIT"));
 }
 

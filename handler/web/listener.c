@@ -1,5 +1,6 @@
 /* Sockets opened here and not by FCGX_OpenSocket, which unlinks live sockets and exits on errors. */
 #include "web/listener.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #define BACKLOG     4096 /* a full backlog is an immediate 502; the kernel caps it at net.core.somaxconn */
+#define LOCK_MS     2000
 #define SOCKET_MODE 0660 /* the web server comes in by the group */
 
 static bool is_listening(int fd)
@@ -97,9 +99,16 @@ static bool open_unix(struct listener *listener, const char *path)
     strcpy(address.sun_path, path);
     strcpy(copy, path);
 
-    /* Two that start at once must not both find the socket stale: the directory is the lock. */
+    /* Two that start at once must not both find the socket stale: the directory is the lock. Who else may read it can
+     * hold the lock too: a start needs it for a moment. */
     int directory = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (directory < 0 || flock(directory, LOCK_EX) < 0) {
+    bool locked = directory >= 0 && clock_lock_within(directory, LOCK_EX, LOCK_MS);
+    if (!locked && directory >= 0 && errno == EWOULDBLOCK) {
+        log_line(LOG_WARNING, "another process keeps the socket's directory locked: starting all the same",
+                 LOG_TEXT("address", path));
+        locked = true;
+    }
+    if (!locked) {
         int error = errno;
         if (directory >= 0)
             close(directory);

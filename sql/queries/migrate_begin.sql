@@ -1,6 +1,6 @@
--- The first of every `ticketd migrate`: waits for another one, then sets all that what follows depends on, whatever the role
--- or the database have set. A statement that does not get its lock soon gives up, for everybody waits behind it.
-SELECT pg_catalog.pg_advisory_xact_lock(8243910057), pg_catalog.set_config(name, value, true)
+-- The first of every `ticketd migrate`: sets all that what follows depends on, whatever the role or the database have set. A
+-- statement that does not get its lock soon gives up, for everybody waits behind it.
+SELECT pg_catalog.set_config(name, value, true)
   FROM (VALUES ('search_path', 'pg_catalog'), ('lock_timeout', '500ms'), ('statement_timeout', '0'),
                ('client_min_messages', 'warning'), ('check_function_bodies', 'off'), ('standard_conforming_strings', 'on'),
                ('array_nulls', 'on'), ('transform_null_equals', 'off'), ('timezone', 'UTC'), ('datestyle', 'ISO'),

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -310,6 +311,21 @@ def test_a_reload_that_failed_is_seen(start, folder):
             assert value(scrape(handler), "reload_failed") == failed
             assert json.loads(get(handler, "readyz")[2]).get("detail", "") == status
             assert ask(handler.socket, body(1), HTTP_AUTHORIZATION="Bearer 0123456789abcdef")[0] != 401
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)],
+                         ids=["FIFO", "directory", "device"])  # fmt: skip
+def test_a_token_file_that_is_none(start, folder, make):
+    """It is not waited for: the signals that follow are heard."""
+    token = folder / "token"
+    token.write_text("0123456789abcdef")
+    handler = start(TICKETD_TOKEN_FILE=token)
+    token.unlink()
+    make(token)
+    handler.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "is no regular file" in handler.log.read_text(), what="the reload")
+    assert value(scrape(handler), "reload_failed") == 1
+    assert handler.stop() == 0
 
 
 def test_from_the_start_to_the_stop(cluster, start, folder, database):

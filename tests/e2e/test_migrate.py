@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import subprocess
+import threading
 import time
 
 import psycopg2
@@ -250,6 +251,22 @@ def test_a_lock_is_not_waited_for(empty, programs, folder):  # noqa: F811
             status, said = migrating.result(30)
     assert status == 0 and said.count("others use what is to be changed") == 1, said
     assert empty.value("SELECT vcc.schema_version()") == 998
+
+
+def test_who_holds_the_lock_is_said(cluster, empty):  # noqa: F811
+    """Any login can take it."""
+    empty.query("CREATE ROLE stranger LOGIN")
+    with contextlib.closing(psycopg2.connect(cluster.conninfo(empty.name, "stranger"))) as holder:
+        holder.cursor().execute("SELECT pg_advisory_lock(8243910057)")
+        process = subprocess.Popen([TICKETD, "migrate"], stderr=subprocess.PIPE, text=True,
+                                   env=environment(TICKETD_DATABASE=empty.owner))  # fmt: skip
+        timer = threading.Timer(20, process.kill)
+        timer.start()
+        said = process.stderr.readline()
+        timer.cancel()
+        assert f'lock_of="session {holder.info.backend_pid}, role stranger, ' in said, said
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 0, said
 
 
 def test_two_migrates_and_one_that_is_killed(empty):  # noqa: F811

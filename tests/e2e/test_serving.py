@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -84,6 +85,17 @@ def test_commands():
     assert "migrate" in help_text and "TICKETD_DATABASE" in help_text
     assert command("nonsense").returncode == 2
     assert "subStatus\tsub_status\ttext" in command("fields").stdout
+
+
+def test_a_locked_directory_holds_up_no_start(start, folder):
+    """Who may read it can lock it."""
+    directory = os.open(folder, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    try:
+        handler = start()
+    finally:
+        os.close(directory)
+    assert handler.accepts() and "keeps the socket's directory locked" in handler.log.read_text()
 
 
 def test_migrate_twice_and_at_once(cluster):
