@@ -390,8 +390,9 @@ int spool_end(struct spool *spool, struct spool_side *side, int code, const char
         (void)!spool_run(side->statements[SQL_ROLLBACK]);
     if (!*why && code != SQLITE_OK && code != SQLITE_EMPTY)
         *why = explain(spool, side, code);
-    /* What it holds may be wrong: SQLite goes on read-only where a file could not be opened for writing once. */
-    if (code != SQLITE_OK && code != SQLITE_EMPTY && code != SQLITE_FULL && code != SQLITE_BUSY)
+    /* SQLite goes on read-only where a file could not be opened for writing once. Not after SQLITE_IOERR: what was not
+     * synchronised would be found again. */
+    if (spool_is_damage(code) || code == SQLITE_CANTOPEN || code == SQLITE_READONLY || code == SQLITE_PROTOCOL)
         spool_close_side(side);
     if (side->lock >= 0)
         close(side->lock);
