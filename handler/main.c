@@ -35,7 +35,7 @@ static const struct command {
     {"check", command_check, NULL, "", 0, 0, 1,
      "look at configuration, database with its schema and rights; exit 0 if all is well, else 1"},
     {"import", command_import, NULL, "FILE|-", 1, 1, EXIT_CANNOT_RUN,
-     "apply a file with one event a line (-: standard input); the same file again applies nothing twice"},
+     "apply a file with one event a line, or JSON (-: standard input); the same file again applies nothing twice"},
     {"rejected", command_rejected, "list|retry|show|drop", "[SINCE [UNTIL]|ID]", 1, 3, EXIT_CANNOT_RUN,
      "list the bodies that were refused, or try them again: those last received from SINCE on and before UNTIL; write "
      "the body ID to standard output; remove it"},

@@ -1,13 +1,16 @@
-/* `ticketd import FILE|-`: a file with one event a line → the same decoding and the same store as a request's.
+/* `ticketd import FILE|-`: a file of events → the same decoding and the same store as a request's.
  *
  * The file is read twice. First for its digest, by which the database knows whether its import was begun before and
- * when; from that time, the digest and the number of a line follow the time and the identifier of the line's event.
- * So an import that was broken off in any way is given again and goes on: what was applied is recognised. */
+ * when; from that time, the digest and the number of a line follow the time and the identifier of the line's event,
+ * unless the line says its time. So an import that was broken off in any way is given again and goes on: what was
+ * applied is recognised. */
 #include "base/clock.h"
 #include "base/text.h"
+#include "commands/bodies.h"
 #include "commands/commands.h"
 #include "commands/tally.h"
 #include "event/digest.h"
+#include "event/wrapped.h"
 #include "store/replay.h"
 
 #include <endian.h>
@@ -18,111 +21,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define COMPLAINTS 100
 #define GRACE_MS   5000 /* after Ctrl-C: for the batch that is under way */
-
-/* -- lines, never more of one in memory than may be a body --------------------------------------------------------- */
-
-/* Where the reading is. Set fd, left and most, the rest to 0. Used by one thread at a time. */
-struct lines {
-    int fd;
-    uint64_t left; /* bytes of the file still to be read; what follows them is not looked at */
-    size_t most;   /* bytes of a line, without its end */
-    uint64_t number;
-    int error; /* errno of a read that failed, or ENOMEM */
-    size_t at, filled;
-    char buffer[65536];
-};
-
-struct line {
-    char *bytes; /* without LF or CRLF, a NUL behind; from malloc, the caller's. NULL: it is empty or too long */
-    size_t length;
-    uint64_t number; /* from 1 */
-    uint64_t size;   /* of the whole line in the file, with its end */
-    bool too_long;
-};
-
-/* False: nothing more to read, or an error. */
-static bool refill(struct lines *lines)
-{
-    size_t room = lines->left < sizeof(lines->buffer) ? (size_t)lines->left : sizeof(lines->buffer);
-    ssize_t got;
-
-    do
-        got = read(lines->fd, lines->buffer, room);
-    while (got < 0 && errno == EINTR);
-    if (got < 0)
-        lines->error = errno;
-    if (got <= 0)
-        return false;
-    lines->left -= (uint64_t)got;
-    lines->at = 0;
-    lines->filled = (size_t)got;
-    return true;
-}
-
-/* Adds a part of the line to what there is of it, unless that is too long already. */
-static void add_part(struct text *text, const char *bytes, size_t length, size_t most, struct line *line)
-{
-    line->too_long |= text->length + length > most;
-    if (line->too_long)
-        text_free(text);
-    else
-        text_append_bytes(text, bytes, length);
-}
-
-/* Reads the next line; the last one may lack its end. False: there is none, or `error` is set, or, with bytes left, the
- * file has become shorter. */
-static bool lines_next(struct lines *lines, struct line *line)
-{
-    struct text text = {0};
-    bool whole = false;
-
-    *line = (struct line){0};
-    while (!whole && (lines->at < lines->filled || refill(lines))) {
-        const char *from = lines->buffer + lines->at;
-        size_t have = lines->filled - lines->at;
-        const char *end = memchr(from, '\n', have);
-        size_t length = end ? (size_t)(end - from) : have;
-
-        whole = end;
-        add_part(&text, from, length, lines->most + 1, line); /* + 1: a CR may be its last */
-        lines->at += length + whole;
-        line->size += length + whole;
-    }
-    if (text.length > 0 && text.bytes[text.length - 1] == '\r')
-        text.bytes[--text.length] = '\0';
-    line->too_long |= text.length > lines->most;
-    if (text.failed)
-        lines->error = ENOMEM;
-    bool good = line->size > 0 && !lines->error && (whole || lines->left == 0);
-    if (!good || line->too_long)
-        text_free(&text);
-    line->bytes = text.bytes;
-    line->length = text.length;
-    lines->number += good;
-    line->number = lines->number;
-    return good;
-}
-
-/* -- the import ---------------------------------------------------------------------------------------------------- */
+#define DAY_US     INT64_C(86400000000)
+#define MONTHS     (136 * 12) /* from 1970 on */
+#define MADE       (-1)
 
 struct import {
     const struct conf *conf;
+    struct store *store;
     const char *name;
     int fd;
     uint64_t size;
     struct digest *digest;
     uint8_t file_digest[DIGEST_SIZE];
-    int64_t began;      /* when this file was first begun */
-    struct lines lines; /* the second reading */
+    int64_t began;          /* when this file was first begun */
+    struct bodies bodies;   /* the second reading */
+    int64_t months[MONTHS]; /* a time in each for which a partition is to be made; MADE; 0: no event was of it */
     struct tally tally;
-    uint64_t too_long[COMPLAINTS]; /* numbers of the first lines that are; told in their turn */
+    uint64_t too_long[COMPLAINTS]; /* numbers of the first that are; told in their turn */
     uint64_t too_long_count, too_long_told;
-    uint64_t done;    /* bytes of it, about */
-    uint64_t settled; /* number of the last line that has its verdict */
+    uint64_t settled; /* number of the last line, or value, that has its verdict */
     bool ended;       /* the file was read to its end */
 };
 
@@ -217,28 +139,56 @@ static bool open_file(struct import *import)
     }
     if (good && lseek(import->fd, start, SEEK_SET) != start)
         return complain_of_file(import, strerror(errno));
-    import->lines.fd = import->fd;
-    import->lines.left = import->size;
-    import->lines.most = (size_t)import->conf->max_body_kb * 1024;
-    return good;
+    import->bodies.fd = import->fd;
+    import->bodies.left = import->size;
+    import->bodies.most = (size_t)import->conf->max_body_kb * 1024;
+    return good && (bodies_begin(&import->bodies) || complain_of_file(import, strerror(import->bodies.error)));
 }
 
-/* Gives the event of a line its time and its identifier, the same whenever this file is given. */
+/* Notes that there is an event of that month. */
+static void need_month(struct import *import, int64_t time)
+{
+    time_t seconds = time / 1000000;
+    struct tm utc;
+
+    gmtime_r(&seconds, &utc);
+    int month = (utc.tm_year - 70) * 12 + utc.tm_mon;
+    if (month < MONTHS && import->months[month] == 0)
+        import->months[month] = time + 1;
+}
+
+/* See struct replay: before the events of these months come, or they would be put into the default partition. */
+static void make_months(void *source)
+{
+    struct import *import = source;
+
+    for (int month = 0; month < MONTHS; month++)
+        if (import->months[month] > 0 && store_prepare_month(import->store, import->months[month] - 1))
+            import->months[month] = MADE;
+}
+
+/* Gives the event of a line its time and its identifier, the same whenever this file is given. Of several of one time
+ * the identifiers are in the order of the lines, for that of the last is to count. */
 static bool identify(struct import *import, uint64_t number, struct event *event)
 {
-    uint64_t network = htobe64(number);
-    uint8_t value[DIGEST_SIZE];
+    uint64_t network = htobe64(number), value[DIGEST_SIZE / sizeof(uint64_t)];
+    int64_t time = -1;
 
     digest_add(import->digest, import->file_digest, sizeof(import->file_digest));
     digest_add(import->digest, &network, sizeof(network));
-    event->received_at = import->began + (int64_t)number;
-    if (!digest_end(import->digest, value))
+    if (!digest_end(import->digest, (uint8_t *)value) || !wrapped_open(event, import->began + DAY_US, &time))
         return false;
-    clock_uuid_from(event->id, event->received_at, value);
+    if (time >= 0) {
+        need_month(import, time);
+        value[0] = htobe64((number & UINT32_MAX) << 30 | (be64toh(value[0]) & 0x3fffffff));
+    }
+    event->number = number;
+    event->received_at = time >= 0 ? time : import->began + (int64_t)number;
+    clock_uuid_from(event->id, event->received_at, (const uint8_t *)value);
     return true;
 }
 
-static bool is_blank(const struct line *line)
+static bool is_blank(const struct body *line)
 {
     return line->length == 0 || line->bytes[strspn(line->bytes, " \t\r")] == '\0';
 }
@@ -247,33 +197,38 @@ static bool is_blank(const struct line *line)
 static bool next_line(void *source, struct event *event)
 {
     struct import *import = source;
-    struct line line;
+    struct body line;
 
     for (;;) {
         if (atomic_load(&stop_at) != INT64_MAX)
             return false;
-        if (!lines_next(&import->lines, &line))
+        if (!bodies_next(&import->bodies, &line))
             break;
         if (!line.too_long && !is_blank(&line)) {
             event_init(event, line.bytes, line.length);
-            return identify(import, line.number, event) || complain_of_file(import, "SHA-256 failed");
+            return identify(import, line.number, event) || complain_of_file(import, "out of memory, or SHA-256 failed");
         }
         if (line.too_long && import->too_long_count++ < COMPLAINTS)
             import->too_long[import->too_long_count - 1] = line.number;
-        import->done += line.size;
         free(line.bytes);
     }
-    if (import->lines.error)
-        return complain_of_file(import, strerror(import->lines.error));
-    if (import->lines.left > 0)
+    if (import->bodies.error)
+        return complain_of_file(import, strerror(import->bodies.error));
+    if (import->bodies.left > 0)
         return complain_of_file(import, "it became shorter meanwhile");
     import->ended = true;
     return false;
 }
 
-static void name_line(char where[32], uint64_t number)
+/* What a number counts. */
+static const char *unit_of(const struct import *import)
 {
-    snprintf(where, 32, "line %llu", (unsigned long long)number);
+    return import->bodies.values ? "event" : "line";
+}
+
+static void name_line(const struct import *import, char where[32], uint64_t number)
+{
+    snprintf(where, 32, "%s %llu", unit_of(import), (unsigned long long)number);
 }
 
 /* Those before line `number`. Where there are more than COMPLAINTS their numbers are not shown anyway. */
@@ -284,7 +239,7 @@ static void tell_too_long(struct import *import, uint64_t number)
         char where[32];
         if (line >= number)
             break;
-        name_line(where, line);
+        name_line(import, where, line);
         tally_complain(&import->tally, where, "is longer than TICKETD_MAX_BODY_KB: not stored");
     }
 }
@@ -294,12 +249,11 @@ static void line_settled(void *source, const struct event *event)
     struct import *import = source;
     char where[32];
 
-    import->settled = (uint64_t)(event->received_at - import->began);
-    import->done += event->length + 1;
+    import->settled = event->number;
     tell_too_long(import, import->settled);
-    name_line(where, import->settled);
+    name_line(import, where, import->settled);
     tally_event(&import->tally, event, where);
-    progress_update(&import->tally.progress, import->done, import->tally.events);
+    progress_update(&import->tally.progress, import->size - import->bodies.left, import->tally.events);
 }
 
 /* Tells the database that the file is imported, and the user if it knew that already. False: *status is that of the
@@ -335,19 +289,20 @@ static int end_import(struct import *import, struct store *store, bool replayed)
     bool complete = replayed && import->ended;
     bool noted =
         complete && import->too_long_count == 0 && store_end_import(store, import->file_digest, clock_realtime_us());
-    uint64_t last = complete ? import->lines.number : import->settled;
+    uint64_t last = complete ? import->bodies.number : import->settled;
 
     tell_too_long(import, last + 1);
+    if (complete && import->bodies.in_array)
+        tally_complain(tally, import->name, "its array does not end: a part of it may be missing");
     tally_end(tally);
-    tally_number("lines", last);
+    tally_number(import->bodies.values ? "events" : "lines", last);
     tally_numbers(tally, "set aside");
     if (import->too_long_told)
         tally_number("too long", import->too_long_told);
     if (complete && (noted || import->too_long_count > 0))
         return tally->complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
-    fprintf(stderr,
-            "ticketd: stopped after line %llu. Give the same command again to go on: nothing is applied twice\n",
-            (unsigned long long)last);
+    fprintf(stderr, "ticketd: stopped after %s %llu. Give the same command again to go on: nothing is applied twice\n",
+            unit_of(import), (unsigned long long)last);
     return EXIT_CANNOT_RUN;
 }
 
@@ -363,12 +318,17 @@ int command_import(const struct conf *conf, int argc, char **argv)
         goto out;
     }
     import->conf = conf;
+    import->store = store;
     import->name = argv[0];
     if (!open_file(import) || !begin_import(import, store, &status))
         goto out;
     catch_signals();
-    const struct replay replay = {
-        .conf = conf, .store = store, .next = next_line, .settled = line_settled, .source = import};
+    const struct replay replay = {.conf = conf,
+                                  .store = store,
+                                  .next = next_line,
+                                  .before = make_months,
+                                  .settled = line_settled,
+                                  .source = import};
     tally_start(&import->tally, import->size, "importing", COMPLAINTS);
     bool replayed = replay_run(&replay);
     status = end_import(import, store, replayed);

@@ -215,6 +215,24 @@ static const char *read_time(const cJSON *item, struct value *value)
     return wrong ? wrong : timestamp_from_unix(number, &value->number);
 }
 
+bool event_read_time(const char *json, size_t length, int64_t *microseconds, const char **wrong)
+{
+    struct json_notes notes;
+    struct value value = {0};
+    size_t offset;
+    const char *end = NULL;
+    cJSON *item = NULL;
+
+    errno = 0;
+    if (!json_check(json, length, &notes, &offset) && !notes.has_nul)
+        item = cJSON_ParseWithLengthOpts(json, length, &end, false);
+    bool good = item || errno != ENOMEM;
+    *wrong = read_time(end == json + length ? item : NULL, &value);
+    *microseconds = value.number;
+    cJSON_Delete(item);
+    return good;
+}
+
 /* Each reads an item that is not empty. NULL, or what is wrong. */
 static const char *(*const readers[])(const cJSON *item, struct value *value) = {
     [TYPE_KEY] = read_integer, [TYPE_INTEGER] = read_integer, [TYPE_TEXT] = read_text, [TYPE_TIME] = read_time};

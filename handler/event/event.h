@@ -85,6 +85,9 @@ struct event {
 
     /* The spool's own. */
     unsigned tries; /* how often it was tried and failed */
+
+    /* The import's own. */
+    uint64_t number; /* of its line, or value, in the file */
 };
 
 /* Makes an empty event that owns `body` (from malloc, `length` bytes and a NUL behind them; freed by
@@ -101,6 +104,10 @@ void event_keep(char kept[EVENT_SENT_WITH + 1], const char *text);
  * is not UTF-8 or not JSON (RFC 8259), OUTCOME_UNPROCESSABLE for JSON that is no event, and faults lists everything
  * that was found wrong. Of its values only the project may be set. */
 bool event_decode(struct event *event) MUST_USE;
+
+/* Reads the JSON text of a time, with the contract's rules for times. *wrong is NULL, and *microseconds is set (since
+ * 1970); or it is what is wrong, a static string for people. False: out of memory. */
+bool event_read_time(const char *json, size_t length, int64_t *microseconds, const char **wrong) MUST_USE;
 
 /* Refuses the event and adds a fault; both texts are copied. Out of memory drops the fault, never the refusal. */
 void event_refuse(struct event *event, enum outcome refusal, const char *pointer, const char *detail);

@@ -79,6 +79,8 @@ static void apply_batch(struct batch *batch, struct batch *next_batch)
 {
     const struct replay *replay = batch->replay;
     pthread_t filler;
+    if (replay->before)
+        replay->before(replay->source);
     if (next_batch)
         next_batch->most = store_batch(replay->store); /* not by the thread: it changes while it settles */
     bool started = next_batch && pthread_create(&filler, NULL, fill, next_batch) == 0;

@@ -19,6 +19,10 @@ struct replay {
      * one. */
     bool (*next)(void *source, struct event *event);
 
+    /* May be NULL. Called before the events that next gave are applied: what they need can be made then. Never while
+     * next is. */
+    void (*before)(void *source);
+
     /* Told of every event in the order in which next gave it, once it has its verdict: the results 200, or
      * event->refusal once it is set aside. Never called while next is. */
     void (*settled)(void *source, const struct event *event);

@@ -101,6 +101,10 @@ bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t n
 /* Notes that it was imported to its end now. The rest is as with store_begin_import. */
 bool store_end_import(struct store *store, const uint8_t digest[32], int64_t now) MUST_USE;
 
+/* Makes the journal's partition of the month of that time, where it is missing. True: it is there, or it cannot be made
+ * (logged) and the default partition takes its events. False: somebody has that locked now. */
+bool store_prepare_month(struct store *store, int64_t time) MUST_USE;
+
 /* For a start and for `ticketd migrate`. Each logs what went wrong and returns false. */
 bool store_valid_conninfo(const struct conf *conf) MUST_USE;
 bool store_migrate(const struct conf *conf) MUST_USE;

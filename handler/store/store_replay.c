@@ -116,6 +116,18 @@ bool store_end_import(struct store *store, const uint8_t digest[32], int64_t now
     return result;
 }
 
+bool store_prepare_month(struct store *store, int64_t time)
+{
+    uint64_t month = put_time(time);
+    struct values values = {.count = 0};
+
+    add_value(&values, &month, sizeof(month));
+    PGresult *result = rows_of(store, sql_prepare_month, &values);
+    bool locked = PQntuples(result) == 1 && !*PQgetvalue(result, 0, 0);
+    PQclear(result);
+    return !locked;
+}
+
 bool store_drop_rejected(struct store *store, const uint8_t last_event_id[16], bool *found)
 {
     struct values values = {.count = 0};

@@ -1,23 +1,24 @@
--- Makes the journal's partitions of this month (UTC) and of the twelve that follow, where they are missing; returns how
--- many it made. Every handler calls it when it connects and once a day.
+-- Makes the journal's partitions of this month (UTC) and of the twelve that follow, or that of an event received at that
+-- time, where they are missing; returns how many it made. Every handler calls it when it connects and once a day; an import
+-- for the months of its events.
 --
 -- It waits for nobody: what cannot be locked at once is left for another day. Until then the default partition takes
 -- what comes; what it has of a month moves to that month's partition when there is one. Others wait where they use the
 -- default partition, which is read once for each new month: it holds next to nothing, unless another application gives
 -- its events identifiers without a time.
-CREATE OR REPLACE FUNCTION vcc.prepare_journal() RETURNS integer
+CREATE OR REPLACE FUNCTION vcc.prepare_journal(received_at timestamptz DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC' SET lock_timeout = '100ms'
 AS $$
 DECLARE
-    month  timestamptz := date_trunc('month', now());
+    month  timestamptz := date_trunc('month', coalesce(received_at, now()));
     name   text;
     first  uuid;
     next   uuid;
     made   integer := 0;
 BEGIN
-    FOR n IN 0..12 LOOP
+    FOR n IN 0..CASE WHEN received_at IS NULL THEN 12 ELSE 0 END LOOP
         name := to_char(month, '"ticket_events_"YYYY_MM');
         IF to_regclass('vcc.' || name) IS NULL THEN
             IF NOT pg_try_advisory_xact_lock(8243910058) THEN
@@ -54,4 +55,4 @@ BEGIN
     RETURN made;
 END
 $$;
-COMMENT ON FUNCTION vcc.prepare_journal IS 'Makes the journal''s partitions of this month and of a year ahead; returns how many were missing';
+COMMENT ON FUNCTION vcc.prepare_journal IS 'Makes the journal''s partitions of this month and of a year ahead, or that of an event received at that time; returns how many were missing';

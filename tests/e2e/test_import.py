@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 import fastcgi
 import model
 import pytest
-from conftest import TICKETD, body, command, environment, kill_amid, sample, wait_until
+from conftest import TICKETD, body, command, environment, event, kill_amid, sample, wait_until
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -334,6 +334,85 @@ def test_two_at_once(importer, database):
     outputs = [p.communicate(timeout=60) for p in processes]
     assert [p.returncode for p in processes] == [0, 0], outputs
     assert model.compare(database.connection, expected) == []
+
+
+PRETTY = [event("add", n, title="{[,", extra=[{"a": []}, {}]) for n in range(3)]
+
+
+@pytest.mark.parametrize("content", [
+    b"\n".join(json.dumps(each, indent=4).encode() for each in PRETTY),
+    b"\xef\xbb\xbf\r\n" + "\r\n".join(json.dumps(each, indent=0) for each in PRETTY).replace("\n", "\r\n").encode(),
+    json.dumps(PRETTY).encode(),
+    b"\xef\xbb\xbf" + json.dumps(PRETTY, indent="\t").encode() + b"\n",
+    b"[\n" + b",\n".join(json.dumps(each).encode() for each in PRETTY) + b"\n]\n",
+], ids=["pretty", "not indented", "array on a line", "pretty array", "array of lines"])
+def test_an_event_of_several_lines_or_of_an_array(importer, database, content):
+    importer.path.write_bytes(content)
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["events"], count["set aside"]) == (0, 3, 3, 0), err
+    assert [row[0] for row in database.query("SELECT payload FROM vcc.ticket_events ORDER BY event_id")] == PRETTY
+
+
+def test_what_is_broken_off_in_a_pretty_file(importer, database):
+    whole = json.dumps(PRETTY[0], indent=4).encode() + b"\n"
+    bad = whole[:40], whole[:62], b'{"a": "b\n', b"word\n"
+    importer.path.write_bytes(whole + b"\n".join(bad) + whole)
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["unchanged"], count["set aside"]) == (1, 1, 1, 4), err
+    assert re.findall(r"^event (\d+): ", err, re.M) == ["2", "3", "4", "5"]
+    importer.settings["TICKETD_MAX_BODY_KB"] = 1
+    importer.path.write_bytes(b"[" + b",\n".join([body(1), body(2, "x" * 70_000), body(3)]))
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["too long"]) == (1, 2, 1)
+    assert "event 2: is longer" in err and "array does not end" in err
+
+
+def received(when, what):
+    return json.dumps({"received_at": when, "event": what}).encode()
+
+
+def test_lines_with_their_time(importer, database):
+    """They count on their day, those of one second in the order of the file; their months have partitions."""
+    lines = [
+        received("2024-02-15T23:30:00+01:00", event("add", title="a", status="open")),
+        received("2024-02-15 22:30:00", event("update", title="b")),
+        received("2024-02-15T22:30:00\\u002b00:00", event("update", title="c")).replace(b"\\\\", b"\\"),
+        b' {"host": "x", "event" : %s , "received_at": 1710806400 }'
+        % json.dumps(event("update", status="closed")).encode(),
+        received(None, event("add", 1)), received("2999-01-01", event("add", 2)),
+        received("1969-12-31", event("add", 3)),
+        received("2024-04-01", event("add")) + b"}",
+    ]
+    importer.write(*lines)
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["updated"], count["set aside"]) == (1, 1, 3, 4), err
+    assert err.splitlines()[-4:] == [
+        "line 5: /received_at must be an ISO 8601 date-time or an integer", "line 6: /received_at is in the future",
+        "line 7: /received_at is before 1970", "line 8: is not JSON: unexpected text at byte 103"]
+    bodies = database.query("SELECT body FROM vcc.rejected_events ORDER BY last_event_id")
+    assert [bytes(row[0]) for row in bodies] == lines[4:]
+    assert database.query("SELECT title, status FROM vcc.tickets") == [("c", "closed")]
+    when = [datetime(2024, 2, 15, 22, 30, tzinfo=timezone.utc)] * 3 + [datetime(2024, 3, 19, tzinfo=timezone.utc)]
+    rows = database.query("SELECT event_id, received_at, tableoid::regclass::text, payload ->> 'action' "
+                          "FROM vcc.ticket_events ORDER BY event_id")
+    assert [(time, table, action) for _, time, table, action in rows] == list(zip(
+        when, ["vcc.ticket_events_2024_02"] * 3 + ["vcc.ticket_events_2024_03"], ["add", "update", "update", "update"]))
+    assert [uuid.UUID(row[0]).int >> 80 for row in rows] == [int(each.timestamp() * 1000) for each in when]
+    database.query("SET timezone = 'UTC'")
+    flow = "SELECT day::text, opened, closed FROM vcc.daily_flow WHERE opened + closed > 0 ORDER BY day"
+    assert database.query(flow) == [("2024-02-15", 1, 0), ("2024-03-19", 0, 1)]
+    before = state(database)
+    database.query("UPDATE vcc.imports SET finished_at = NULL")
+    assert "begun before" in importer.run()[2]
+    assert state(database) == before
+
+
+def test_a_line_with_its_time_is_late(importer, database, handler):
+    assert post(handler, NEWER) == 200
+    importer.write(received("2024-02-15T22:30:00Z", json.loads(older(1))))
+    assert importer.run()[0] == 0
+    assert database.query("SELECT title, type, last_event_at > now() - interval '1 hour' FROM vcc.tickets") == [
+        ("new", "old", True)]
 
 
 # Where it comes from

@@ -1,22 +1,21 @@
 /* The input is a file, and its last bytes choose the longest line, how much of the file is to be read and where a read
- * ends. The lines are those that splitting it at once gives. */
+ * ends. The lines are those that splitting it at once gives; values are pieces of it in their order, wrapped or not. */
 #include "fuzz.h"
 
 #include <string.h>
 
 #include "base/text.h"
+#include "commands/bodies.h"
+#include "event/wrapped.h"
 
-#define command_import command_import_of_the_fuzzer
-#include "commands/import.c"
-
-#define READ_SIZE sizeof(((struct lines *)0)->buffer)
+#define READ_SIZE sizeof(((struct bodies *)0)->buffer)
 
 /* What stands before the next end of line, and that. */
-static struct line next_by_splitting(const char *bytes, size_t length, size_t most)
+static struct body next_by_splitting(const char *bytes, size_t length, size_t most)
 {
     const char *newline = memchr(bytes, '\n', length);
     size_t content = newline ? (size_t)(newline - bytes) : length;
-    struct line line = {.size = content + (newline ? 1 : 0)};
+    struct body line = {.size = content + (newline ? 1 : 0)};
 
     if (content > 0 && bytes[content - 1] == '\r')
         content--;
@@ -27,8 +26,8 @@ static struct line next_by_splitting(const char *bytes, size_t length, size_t mo
 
 static void check(const char *bytes, size_t length, size_t most, uint64_t left)
 {
-    struct lines *lines = calloc(1, sizeof(*lines)); /* 64 KiB: rather not on the stack of a sanitizer */
-    struct line line;
+    struct bodies *lines = calloc(1, sizeof(*lines)); /* 64 KiB: rather not on the stack of a sanitizer */
+    struct body line;
     size_t at = 0, readable = left < length ? (size_t)left : length;
     uint64_t number = 0;
 
@@ -36,9 +35,9 @@ static void check(const char *bytes, size_t length, size_t most, uint64_t left)
     lines->fd = file_of(bytes, length);
     lines->left = left;
     lines->most = most;
-    while (lines_next(lines, &line)) {
+    while (bodies_next(lines, &line)) {
         require(at < readable);
-        struct line expected = next_by_splitting(bytes + at, readable - at, most);
+        struct body expected = next_by_splitting(bytes + at, readable - at, most);
         require(line.number == ++number);
         require(line.size == expected.size);
         require(line.too_long == expected.too_long && line.length == expected.length);
@@ -58,6 +57,33 @@ static void check(const char *bytes, size_t length, size_t most, uint64_t left)
     free(lines);
 }
 
+static void check_values(const char *bytes, size_t length, size_t most)
+{
+    struct bodies *values = calloc(1, sizeof(*values));
+    struct body value;
+    size_t at = 0;
+
+    require(values);
+    *values = (struct bodies){.fd = file_of(bytes, length), .left = length, .most = most, .values = true};
+    while (bodies_next(values, &value)) {
+        const char *found = value.bytes ? memmem(bytes + at, length - at, value.bytes, value.length) : NULL;
+        struct event event;
+        int64_t time = -1;
+
+        require(value.size > 0 && value.size <= length - at);
+        require(value.too_long ? value.size > most && !value.bytes : found != NULL);
+        at = found ? (size_t)(found - bytes) + value.length : at;
+        event_init(&event, value.bytes, value.length);
+        if (value.bytes)
+            require(wrapped_open(&event, INT64_MAX, &time));
+        require(event.length <= value.length && (event.length == value.length || time >= 0));
+        event_free(&event);
+    }
+    require(values->error == 0 && values->at == values->filled && values->left == 0);
+    close(values->fd);
+    free(values);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     static char filler[READ_SIZE];
@@ -75,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     require(!file.failed);
     uint64_t left = less < 128 ? file.length : less < 192 ? file.length + 1 : file.length * (255 - less) / 64;
     check(file.bytes, file.length, most, left);
+    check_values(file.bytes, file.length, most);
     text_free(&file);
     return 0;
 }

@@ -28,7 +28,8 @@ SEEDS = {
                   b"2011-12-30T12:00\x03", b"2024-03-31 02:30:00\x01", b"0856-02-08*"],
     "query": [b"secret-key\na=1&secret%2Dkey=%41%6a%00&b", b"k\nk=v&%6b=w", b"\n"],
     "decrypt": [b"a=b&iv=00112233445566778899aabbccddeeff\nuVxOm6mQ1+8kKq/5y0b3Zg==", b"iv=0\n", b"\nAAAA"],
-    "lines": [b"one\ntwo\r\n\r\nfour\x00\x00\x20", b"{}\n{}\r\n\x20\x00\x02", b"\r\r\n\xc0\xff\x00"],
+    "lines": [b"one\ntwo\r\n\r\nfour\x00\x00\x20", b"{}\n{}\r\n\x20\x00\x02", b"\r\r\n\xc0\xff\x00",
+              b'[{"received_at": "2024-02-15", "event": {"a": [{}]}},\n{"event":1,"received_at":1}]\x00\x00\x80'],
     "records": [fcgi.request(b"{}"), fcgi.request(b"x" * 40000, flags=0, CONTENT_TYPE="y" * 200),
                 fcgi.request(b"{}", length=None) + fcgi.request(b"[]"), *smuggled_records()],
 }

@@ -19,16 +19,15 @@
 #include "base/log.h"
 #include "base/outcome.h"
 #include "base/text.h"
+#include "commands/bodies.h"
 #include "commands/progress.h"
 #include "event/digest.h"
+#include "event/wrapped.h"
 #include "failing_malloc.h"
 #include "standard_error.h"
 #include "store/sqlstate.h"
 #include "web/answer.h"
 #include "web/endpoints.h"
-
-#define command_import command_import_of_the_test
-#include "commands/import.c"
 
 static void test_json_strings(void **state)
 {
@@ -217,20 +216,20 @@ static void test_lines_that_cannot_be_read(void **state)
 {
     (void)state;
     static const char content[] = "first\r\nsecond, which is longer\n";
-    struct lines *lines = calloc(1, sizeof(*lines));
-    struct line line;
+    struct bodies *lines = calloc(1, sizeof(*lines));
+    struct body line;
     bool failed = true;
 
-    *lines = (struct lines){.fd = -1, .left = 10, .most = 100};
-    assert_false(lines_next(lines, &line));
+    *lines = (struct bodies){.fd = -1, .left = 10, .most = 100};
+    assert_false(bodies_next(lines, &line));
     assert_int_equal(lines->error, EBADF);
     assert_null(line.bytes);
 
     for (long n = 0; failed; n++) {
-        *lines = (struct lines){.fd = file_of(content), .left = strlen(content), .most = 100};
+        *lines = (struct bodies){.fd = file_of(content), .left = strlen(content), .most = 100};
         int count = 0;
         fail_allocations_after(n);
-        while (lines_next(lines, &line)) {
+        while (bodies_next(lines, &line)) {
             assert_string_equal(line.bytes, count++ ? "second, which is longer" : "first");
             free(line.bytes);
         }
@@ -242,6 +241,54 @@ static void test_lines_that_cannot_be_read(void **state)
         assert_true(n < 100);
     }
     free(lines);
+}
+
+/* A body is unwrapped, or refused, or left as it is. */
+static void test_wrapped_bodies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sent, *inner, *wrong;
+        int64_t time;
+    } cases[] = {
+        {"\t{\"event\" : {\"a\": \"}\\\"\"} ,\"received_at\":\"1970-01-01T00:00:01\\u002b00:00\" }\r",
+         "{\"a\": \"}\\\"\"}", NULL, 1000000},
+        {"{\"received_at\":2,\"x\":[{}],\"event\":1,\"received_at\":3,\"event\":[]}", "[]", NULL, 3000000},
+        {"{\"received_at\":-1,\"event\":{}}", NULL, "is before 1970", -1},
+        {"{\"received_at\":11,\"event\":{}}", NULL, "is in the future", -1},
+        {"{\"received_at\":1x,\"event\":{}}", NULL, "must be an ISO 8601 date-time or an integer", -1},
+        {"{\"received_at\":\"1970-01-01\\u0000\",\"event\":{}}", NULL, "must be an ISO 8601 date-time or an integer",
+         -1},
+        {"{\"received_at\":1,\"event\":{}} x", NULL, NULL, -1},
+        {"{\"received_at\":1,\"event\":{}", NULL, NULL, -1},
+        {"{\"received_at\":1,\"event\":{}]", NULL, NULL, -1},
+        {"{\"received_at\":1,\"event\"", NULL, NULL, -1},
+        {"[{\"received_at\":1,\"event\":{}}]", NULL, NULL, -1},
+        {"{\"received_at\":1}", NULL, NULL, -1},
+        {"{\"action\":\"add\",\"ticket\":{\"received_at\":1,\"event\":1}}", NULL, NULL, -1},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        bool failed = true;
+        for (long n = 0; failed; n++) {
+            struct event event;
+            int64_t time = -1;
+            event_init(&event, strdup(cases[i].sent), strlen(cases[i].sent));
+            fail_allocations_after(n);
+            bool good = wrapped_open(&event, 10000000, &time);
+            failed = stop_failing_allocations();
+            if (good && !failed) {
+                assert_string_equal(event.body, cases[i].inner ? cases[i].inner : cases[i].sent);
+                assert_int_equal(event.length, strlen(event.body));
+                assert_int_equal(time, cases[i].time);
+                assert_int_equal(event.fault_count, cases[i].wrong ? 1 : 0);
+                if (cases[i].wrong)
+                    assert_string_equal(event.faults[0].detail, cases[i].wrong);
+            }
+            assert_true(good || failed);
+            event_free(&event);
+        }
+    }
 }
 
 /* Right, or said to be wrong; and what failed once does not spoil the next. */
@@ -352,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_text_that_fails),
         cmocka_unit_test(test_endpoints),
         cmocka_unit_test(test_lines_that_cannot_be_read),
+        cmocka_unit_test(test_wrapped_bodies),
         cmocka_unit_test(test_digests_without_memory),
         cmocka_unit_test(test_log_lines),
         cmocka_unit_test(test_time_that_is_left),
