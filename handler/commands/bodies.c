@@ -154,12 +154,23 @@ static bool begins_with_value(struct bodies *bodies)
     return false;
 }
 
-bool bodies_begin(struct bodies *bodies)
+/* UTF-16 and UTF-32 have a byte order mark, or a NUL in the first character, which is of ASCII in JSON. */
+static bool is_wide(const struct bodies *bodies)
+{
+    const char *b = bodies->buffer;
+
+    return bodies->filled > 1 && (memcmp(b, "\xff\xfe", 2) == 0 || memcmp(b, "\xfe\xff", 2) == 0 || !b[0] != !b[1]);
+}
+
+const char *bodies_begin(struct bodies *bodies)
 {
     off_t start = lseek(bodies->fd, 0, SEEK_CUR);
     uint64_t size = bodies->left;
 
-    if (refill(bodies) && bodies->filled >= strlen(bom) && memcmp(bodies->buffer, bom, strlen(bom)) == 0)
+    bool any = refill(bodies);
+    if (any && is_wide(bodies))
+        return "it is UTF-16 or UTF-32: make UTF-8 of it, for example with iconv -f UTF-16 -t UTF-8";
+    if (any && bodies->filled >= strlen(bom) && memcmp(bodies->buffer, bom, strlen(bom)) == 0)
         bodies->at = strlen(bom);
     off_t skipped = (off_t)bodies->at;
     bodies->values = begins_with_value(bodies);
@@ -167,5 +178,5 @@ bool bodies_begin(struct bodies *bodies)
     bodies->left = size - (uint64_t)skipped;
     if (!bodies->error && lseek(bodies->fd, start + skipped, SEEK_SET) < 0)
         bodies->error = errno;
-    return bodies->error == 0;
+    return bodies->error ? strerror(bodies->error) : NULL;
 }

@@ -28,8 +28,9 @@ struct body {
 };
 
 /* Sets `values`: whether the first line that is not blank begins an array, or a value that does not end with it. The
- * file must be one that can be read again; it is left where it was, or behind a byte order mark. False: `error`. */
-bool bodies_begin(struct bodies *bodies) __attribute__((warn_unused_result));
+ * file must be one that can be read again; it is left where it was, or behind a byte order mark. NULL, or what is wrong
+ * with the file, for people. */
+const char *bodies_begin(struct bodies *bodies) __attribute__((warn_unused_result));
 
 /* Reads the next line, the last one of which may lack its end, or the next value. A value that is broken off ends
  * before what cannot be in it. Never more of one is in memory than may be a body. False: there is none, or `error` is

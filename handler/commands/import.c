@@ -142,7 +142,8 @@ static bool open_file(struct import *import)
     import->bodies.fd = import->fd;
     import->bodies.left = import->size;
     import->bodies.most = (size_t)import->conf->max_body_kb * 1024;
-    return good && (bodies_begin(&import->bodies) || complain_of_file(import, strerror(import->bodies.error)));
+    const char *wrong = good ? bodies_begin(&import->bodies) : NULL;
+    return good && (!wrong || complain_of_file(import, wrong));
 }
 
 /* Notes that there is an event of that month. */
@@ -190,7 +191,7 @@ static bool identify(struct import *import, uint64_t number, struct event *event
 
 static bool is_blank(const struct body *line)
 {
-    return line->length == 0 || line->bytes[strspn(line->bytes, " \t\r")] == '\0';
+    return line->length == 0 || strspn(line->bytes, " \t\r") == line->length; /* a NUL is no blank */
 }
 
 /* See struct replay. */

@@ -18,7 +18,7 @@ static bool look_at_parameter(struct records *r, uint8_t byte)
         return false;
     if (r->pair_left > 0) {
         r->pair_left--;
-        return true;
+        return byte != '\0'; /* it would end the name or value for whoever reads it, and hide the rest */
     }
     int which = r->length_bytes[0] == 0 || (r->lengths[0] >> 31 && r->length_bytes[0] < 4) ? 0 : 1;
     if (r->length_bytes[which]++ == 0)

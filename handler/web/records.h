@@ -1,6 +1,6 @@
 /* A look at the records of one FastCGI request before libfcgi gets them (FastCGI specification 1.0, sections 3 and 8).
  * What passes is one request in the responder's role, whole to its last byte: libfcgi waits for no peer and meets
- * nothing that would crash it (management records, lengths that lie). */
+ * nothing that would crash it (management records, lengths that lie), or end a parameter early (a NUL). */
 #ifndef TICKETD_RECORDS_H
 #define TICKETD_RECORDS_H
 

@@ -336,6 +336,21 @@ def test_two_at_once(importer, database):
     assert model.compare(database.connection, expected) == []
 
 
+def test_a_nul_is_no_blank(importer, database):
+    importer.write(body(1), b"\0" + body(2), b"\0\0", b" \0 " + body(3), body(4))
+    status, count, err = importer.run()
+    assert (status, count["inserted"], count["set aside"]) == (1, 2, 3), err
+    assert re.findall(r"^line (\d): is not JSON: a control character at byte", err, re.M) == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_another_encoding(importer, database, coding):
+    importer.path.write_bytes("\n".join(each.decode() for each in (body(1), body(2))).encode(coding))
+    status, count, err = importer.run()
+    assert (status, count) == (2, {}) and "UTF-16 or UTF-32" in err
+    assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
+
+
 PRETTY = [event("add", n, title="{[,", extra=[{"a": []}, {}]) for n in range(3)]
 
 

@@ -134,7 +134,7 @@ static bool are_pairs(const uint8_t *b, size_t length, bool *ends)
                     (uint64_t)(b[at] & 0x7f) << 24 | (uint64_t)b[at + 1] << 16 | (uint64_t)b[at + 2] << 8 | b[at + 3];
             at += width;
         }
-        if (sizes > LIMIT)
+        if (sizes > LIMIT || memchr(b + at, '\0', sizes < length - at ? sizes : length - at))
             return false;
         if (sizes > length - at)
             return true;
@@ -407,6 +407,23 @@ static void test_bad_begin(void **state)
     expect_bad("a second beginning", &t);
 }
 
+/* What follows it in its name or value would not be seen, such as a second token. */
+static void test_a_nul_in_a_parameter(void **state)
+{
+    (void)state;
+
+    for (size_t at = 0; at < 9; at++) {
+        struct text pairs = {0}, t = {0};
+        put_pair(&pairs, 4, 5, false);
+        pairs.bytes[2 + at] = '\0';
+        put_begin(&t, RESPONDER, 1);
+        put_header(&t, 1, PARAMS, ID, pairs.length, 0);
+        put(&t, pairs.bytes, 2 + at + 1);
+        expect_bad("a NUL in a parameter", &t);
+        text_free(&pairs);
+    }
+}
+
 /* libfcgi skips padding only where the same stream goes on. Elsewhere it would read it as the next record, which nobody
  * had looked at. */
 static void test_bad_padding(void **state)
@@ -634,10 +651,15 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_requests),    cmocka_unit_test(test_every_cut),
-        cmocka_unit_test(test_bad_headers),      cmocka_unit_test(test_bad_begin),
-        cmocka_unit_test(test_bad_padding),      cmocka_unit_test(test_bad_order),
-        cmocka_unit_test(test_lengths_that_lie), cmocka_unit_test(test_limit_of_parameters),
+        cmocka_unit_test(test_good_requests),
+        cmocka_unit_test(test_every_cut),
+        cmocka_unit_test(test_bad_headers),
+        cmocka_unit_test(test_bad_begin),
+        cmocka_unit_test(test_a_nul_in_a_parameter),
+        cmocka_unit_test(test_bad_padding),
+        cmocka_unit_test(test_bad_order),
+        cmocka_unit_test(test_lengths_that_lie),
+        cmocka_unit_test(test_limit_of_parameters),
         cmocka_unit_test(test_random),
     };
     seed = 1;
