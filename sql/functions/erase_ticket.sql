@@ -1,6 +1,6 @@
 -- Erases all that is known of one ticket: for data-protection requests. Where something was, its deletion is remembered,
 -- by its two numbers alone, so that no event brings it back: what still comes
--- of it leaves its identifier in the journal, and nothing else. Returns what went. Bodies that nobody can read (not
+-- of it leaves its identifier in the journal, or nothing where it is refused. Returns what went. Bodies that nobody can read (not
 -- JSON, or encrypted with another key) stay; so does what waits in a spool: `ticketd spool status`. Waits for others at
 -- most five seconds; then nothing has gone.
 CREATE OR REPLACE FUNCTION vcc.erase_ticket(project_id bigint, ticket_id bigint) RETURNS TABLE (what text, rows bigint)
@@ -16,11 +16,11 @@ DECLARE
 BEGIN
     -- First, for it may take a while.
     DELETE FROM vcc.rejected_events r
-     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body, project_id, ticket_id);
+     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body) = ARRAY[project_id, ticket_id];
     GET DIAGNOSTICS bodies = ROW_COUNT;
     found := bodies;
     SELECT count(*) INTO unread FROM vcc.rejected_events r
-     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body, project_id, ticket_id) IS NULL;
+     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body) IS NULL;
 
     -- Another session may be making the ticket's row, which nobody sees before the commit: as in vcc.apply_events.
     PERFORM pg_advisory_xact_lock(824391005, (hashint8extended(ticket_id, project_id) & 63)::integer);

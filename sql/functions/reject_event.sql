@@ -1,6 +1,7 @@
 -- Sets a body aside: one row for each distinct body, whatever its byte order mark, and attempts counts its receipts. Each
 -- call is a receipt of its own, in whatever order they come, but for the last one again (the answer to its commit was
--- lost). An event that waited may be here for an older one again: it counts only if it is newer than all that were.
+-- lost). An event that waited may be here for an older one again: it counts only if it is newer than all that were. Of an
+-- erased ticket nothing is kept.
 CREATE OR REPLACE FUNCTION vcc.reject_event(
     event_id     uuid,
     received_at  timestamptz,
@@ -11,10 +12,18 @@ CREATE OR REPLACE FUNCTION vcc.reject_event(
     iv           text DEFAULT NULL,
     coding       text DEFAULT NULL
 ) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT set_config('synchronous_commit', 'on', true)  -- what is said to be kept is on disk
-     WHERE current_setting('synchronous_commit') = 'off';
+#variable_conflict use_column
+BEGIN
+    IF EXISTS (SELECT FROM vcc.deleted_tickets d
+                WHERE d.project_id = reject_event.project_id AND d.ticket_id = (SELECT (vcc.speaks_of(reject_event.body))[2])
+                  AND d.erased) THEN
+        RETURN;
+    END IF;
+    IF current_setting('synchronous_commit') = 'off' THEN  -- what is said to be kept is on disk
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
     INSERT INTO vcc.rejected_events AS r
            (body, reason, first_received_at, last_received_at, attempts, project_id, digest, last_event_id, iv, coding)
     VALUES (body, reason, received_at, received_at, 1, project_id,
@@ -29,6 +38,7 @@ AS $$
         iv                = coalesce(r.iv, excluded.iv),
         coding            = coalesce(r.coding, excluded.coding)
      WHERE excluded.last_event_id <> r.last_event_id OR excluded.reason <> r.reason
-        OR r.iv IS NULL AND excluded.iv IS NOT NULL OR r.coding IS NULL AND excluded.coding IS NOT NULL
+        OR r.iv IS NULL AND excluded.iv IS NOT NULL OR r.coding IS NULL AND excluded.coding IS NOT NULL;
+END
 $$;
 COMMENT ON FUNCTION vcc.reject_event IS 'Sets a refused body aside in vcc.rejected_events, once for each distinct body, with a count';

@@ -382,6 +382,10 @@ def test_what_is_broken_off_in_a_pretty_file(importer, database):
     assert "event 2: is longer" in err and "array does not end" in err
 
 
+def event_line(action, title):
+    return json.dumps(event(action, title=title)).encode()
+
+
 def received(when, what):
     return json.dumps({"received_at": when, "event": what}).encode()
 
@@ -428,6 +432,18 @@ def test_a_line_with_its_time_is_late(importer, database, handler):
     assert importer.run()[0] == 0
     assert database.query("SELECT title, type, last_event_at > now() - interval '1 hour' FROM vcc.tickets") == [
         ("new", "old", True)]
+
+
+def test_an_erased_ticket_stays_erased_whatever_file_comes_again(importer, database):
+    importer.write(event_line("add", "a"), event_line("add", "b"), event_line("update", "c"),
+                   json.dumps(event("add", userId="x")).encode())
+    importer.run()
+    for change in "UPDATE vcc.imports SET finished_at = NULL", "TRUNCATE vcc.imports":
+        database.query(f"SELECT vcc.erase_ticket(130, 21); {change}")
+        assert importer.run()[1]["ignored"] == 3
+        assert database.query("SELECT DISTINCT payload, changes FROM vcc.ticket_events") == [({}, None)]
+        for table in "tickets", "ticket_adds", "rejected_events":
+            assert database.query(f"SELECT * FROM vcc.{table}") == []
 
 
 # Where it comes from

@@ -445,7 +445,7 @@ def made(database):
 
 ASKED = [
     "SELECT vcc.first_event_id('2024-02-29T12:00:00.123Z')",
-    r"""SELECT vcc.speaks_of(convert_to('{"ticket":{"projectId":130,"ticketId":"7","t":"\u0000"}}', 'UTF8'), 130, 7)""",
+    r"""SELECT vcc.speaks_of(convert_to('{"ticket":{"projectId":130,"ticketId":"7","t":"\u0000"}}', 'UTF8'))""",
     "SELECT x, t, vcc.from_extra(x::jsonb, t, 'Europe/Budapest') FROM unnest(ARRAY['1', '1.0', '1.5', '\"\"', '\"12\"', '[]', 'true']) x, "
     "unnest(ARRAY['bigint', 'text', 'timestamptz']) t ORDER BY 1, 2",
     "SELECT vcc.from_extra(to_jsonb(v), 'timestamptz', 'Europe/Budapest') FROM unnest('{2024-02-29,2024-02-29 12:00+01,2024-02-29T12:00:60.1234567Z}'::text[]) v",

@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(35);
+SELECT plan(38);
 
 -- The identifiers of partitions.
 SELECT is(vcc.first_event_id('1970-01-01 00:00:00.001Z'), '00000000-0001-0000-0000-000000000000',
@@ -128,6 +128,12 @@ SELECT results_eq('SELECT project_id, ticket_id FROM vcc.tickets WHERE ticket_id
 SELECT is((SELECT count(*) FROM vcc.rejected_events), 8::bigint, 'and their bodies');
 SELECT is(pg_temp.update(8, '{"title": "late"}'), 'ignored', 'no late update brings it back');
 SELECT is(pg_temp.add(8, '{"title": "late"}'), 'ignored', 'nor a late add');
+SELECT is(pg_temp.add(8, '{"title": "later"}'), 'ignored', 'nor the second of two');
+SELECT results_eq($$ SELECT payload::text, changes::text FROM vcc.ticket_events WHERE (project_id, ticket_id) = (1, 8) $$,
+    $$ VALUES ('{}', NULL), ('{}', NULL), ('{}', NULL) $$, 'the journal knows that they came, and nothing else');
+SELECT vcc.reject_event(gen_random_uuid(), now(), 1, convert_to(format('{"ticket": {"projectId": 1, "ticketId": %s, "userId": "x"}}', t),
+                                                                'UTF8'), 'why') FROM unnest('{8,"8",10,11}'::text[]) t;
+SELECT is((SELECT count(*) FROM vcc.rejected_events), 10::bigint, 'what is refused of it is not set aside, as that of others is');
 SELECT results_eq('SELECT rows FROM vcc.erase_ticket(1, 77)', 'VALUES (0::bigint), (0), (0), (0), (5)',
     'one that nobody knows');
 SELECT is(pg_temp.add(77, '{"title": "new"}'), 'inserted', 'may still come');
