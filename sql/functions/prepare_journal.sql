@@ -41,6 +41,11 @@ BEGIN
                 DELETE FROM vcc.ticket_events_default WHERE event_id >= first AND event_id < next;
                 EXECUTE format('ALTER TABLE vcc.ticket_events ATTACH PARTITION vcc.%I FOR VALUES FROM (%L) TO (%L)',
                     name, first, next);
+                -- A subscriber was told that the rows went, and not that they came, for it was no partition then.
+                IF EXISTS (SELECT FROM pg_publication_tables WHERE schemaname = 'vcc' AND tablename = 'ticket_events') THEN
+                    EXECUTE format(
+                        'WITH moved AS (DELETE FROM vcc.%I RETURNING *) INSERT INTO vcc.%I SELECT * FROM moved', name, name);
+                END IF;
                 -- Asked for the journal they are not looked at; pg_dump names each.
                 IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'vcc_reader') THEN
                     EXECUTE format('GRANT SELECT ON vcc.%I TO vcc_reader', name);

@@ -221,6 +221,20 @@ def test_a_subscriber_has_the_same_rows(publisher, subscriber):
         source.query("SELECT vcc.erase_ticket(130, 3)")
         assert same_rows(source, copy) == {"tickets": 1, "ticket_events": 7, "deleted_tickets": 3, "rejected_events": 1}
 
+        # What moves from the default partition to that of its month is not lost, nor is anybody told of it again.
+        publisher.psql("-f", str(NOTIFY), dbname="source")
+        for n in range(3):
+            source.query("SELECT vcc.apply_events(project => 130, ticket_id => '{9}', action => '{update}', payload => "
+                         "ARRAY['{}'], received_at => ARRAY['2024-02-15Z'::timestamptz + %s * interval '1 second'])", n)
+        listener = Listener(source)
+        stack.callback(listener.connection.close)
+        assert source.value("SELECT vcc.prepare_journal('2024-02-29Z')") == 1
+        assert source.value("SELECT count(*) FROM vcc.ticket_events_2024_02") == 3
+        assert listener.heard() == []
+        assert submit(handler, event("add", 5)) == ["inserted"]
+        assert same_rows(source, copy) == {
+            "tickets": 3, "ticket_events": 11, "deleted_tickets": 3, "rejected_events": 1}
+
 
 def test_a_publication_needs_wal_level_logical(database):
     with pytest.raises(RuntimeError) as failure:
