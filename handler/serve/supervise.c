@@ -5,6 +5,7 @@
 #include "base/metrics.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +151,7 @@ static void wait_for_the_end(const struct supervised *all, const sigset_t *signa
             log_change_level(signal == SIGUSR1 ? 1 : -1);
         if (notify->watchdog_ms && workers_live(all, notify->watchdog_ms))
             notify_say(notify, "WATCHDOG=1");
+        malloc_trim(0); /* of itself glibc gives back little of what large bodies took */
         log_tick(false);
     }
 }

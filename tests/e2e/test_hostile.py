@@ -2,6 +2,7 @@
 nothing that was not sent as an event, and an honest request beside it is answered at once."""
 
 import collections
+import concurrent.futures
 import contextlib
 import os
 import pathlib
@@ -530,6 +531,17 @@ def test_memory_of_stalled_bodies(start):
         assert SANITIZED or memory(handler, "VmHWM") < 128 + 64 + 32
         assert closed_within(connections, 8)
     assert ask(handler.socket, body(1, "y" * 500000)) == 200
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps memory for itself")
+def test_memory_after_large_bodies_is_given_back(start):
+    """Texts, and 300,000 numbers each."""
+    handler = start(TICKETD_DB_TIMEOUT_MS=25000)
+    before = memory(handler)
+    contents = [body(i, "m" * 1000000) for i in range(24)] + [event(b'"n":[' + b"1," * 300000 + b"1]", ticket=i) for i in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(14) as pool:
+        assert set(pool.map(lambda content: ask(handler.socket, content), contents)) == {200}
+    wait_until(lambda: memory(handler) < before + 16, what=f"the end of {memory(handler)} MB")
 
 
 def test_peers_that_never_read(start):
