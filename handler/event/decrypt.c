@@ -5,6 +5,7 @@
 #include "event/secrets.h"
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,11 +21,15 @@ struct decrypt {
 
 /* -- the cipher ---------------------------------------------------------------------------------------------------- */
 
-/* What openssl_decrypt can do without more than a body, a key and an iv. */
-static const char *cipher_problem(const EVP_CIPHER *cipher)
+/* What openssl_decrypt can do without more than a body, a key and an iv. A cipher that OpenSSL knows by its name alone
+ * needs a provider that is not loaded. */
+static const char *cipher_problem(const EVP_CIPHER *cipher, const char *name)
 {
+    if (!cipher && EVP_get_cipherbyname(name))
+        return "a cipher of a provider that is loaded: this one is in OpenSSL's legacy provider, see OPENSSL_CONF in "
+               "ticketd(8)";
     if (!cipher)
-        return "no cipher of this OpenSSL: see openssl list -cipher-algorithms";
+        return "a cipher of this OpenSSL: see what openssl list -cipher-algorithms has under Provided";
     if (EVP_CIPHER_get_flags(cipher) & EVP_CIPH_FLAG_AEAD_CIPHER)
         return "a cipher without AEAD (GCM, CCM, OCB, poly1305): the sender's body has no room for their tag";
     if (EVP_CIPHER_get_key_length(cipher) <= 0)
@@ -58,10 +63,11 @@ static bool find_cipher(struct decrypt *decrypt)
     if (!*name)
         return true;
     decrypt->cipher = EVP_CIPHER_fetch(NULL, name, NULL);
-    const char *problem = cipher_problem(decrypt->cipher);
+    const char *problem = cipher_problem(decrypt->cipher, name);
+    const char *said = decrypt->cipher ? NULL : ERR_reason_error_string(ERR_peek_last_error());
     if (problem)
         log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_CIPHER"), LOG_TEXT("value", name),
-                 LOG_TEXT("expected", problem));
+                 LOG_TEXT("openssl", said ? said : ""), LOG_TEXT("expected", problem));
     else if (is_stream(decrypt->cipher))
         log_line(
             LOG_WARNING,

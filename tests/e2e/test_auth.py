@@ -12,7 +12,7 @@ import subprocess
 
 import fastcgi
 import pytest
-from conftest import LOCATION, TICKETD, Nginx, command, fcgiwrap, send, wait_until
+from conftest import LOCATION, ROOT, TICKETD, Nginx, command, fcgiwrap, send, wait_until
 
 TOKEN = "S3cret-t0ken/+ü"
 QUERY = "?secret-key=S3cret-t0ken/%2B%c3%bc"
@@ -173,6 +173,20 @@ def test_encrypted_bodies(start, database, folder, cipher, iv):
     assert database.query("SELECT payload FROM vcc.ticket_events") == [(json.loads(BODY),)]
     warned = "must carry iv" in handler.log.read_text()
     assert warned == (cipher not in ("AES-128-CBC", "aes-256-ecb"))
+
+
+@pytest.mark.parametrize("key", [KEY, "short", "longer than the sixteen bytes of a key"])
+def test_a_legacy_cipher(start, folder, monkeypatch, key):
+    """It is refused with what OpenSSL says, and with the way to its provider, which the manual page has."""
+    settings = {"TICKETD_TOKEN": TOKEN, "TICKETD_CIPHER": "bf-cbc", "TICKETD_CIPHER_KEY": key}
+    done = run(**settings)
+    assert done.returncode == 1 and "openssl=unsupported" in done.stderr and "see OPENSSL_CONF in ticketd(8)" in done.stderr
+    page = (ROOT / "handler/ticketd.8").read_text()
+    (folder / "openssl.cnf").write_text(re.search(r"\n(openssl_conf = .*?)\.Ed", page, re.DOTALL)[1])
+    monkeypatch.setenv("OPENSSL_CONF", str(folder / "openssl.cnf"))
+    handler = start(**settings)
+    iv = "0011223344556677"
+    assert status(handler, f"{QUERY}&iv={iv}", content=encrypt(BODY, "bf-cbc", key, iv)) == 200
 
 
 def test_bad_padding_and_bad_json_are_one_answer(start, database):
