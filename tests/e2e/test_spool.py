@@ -556,7 +556,8 @@ def test_a_misspelt_directory_stops_the_start(spool):
 
 def test_without_a_database_but_with_a_spool_of_another_kind(spool, database):
     """A spool that cannot be used is no reason not to serve while the database is there."""
-    spool.path.write_text("a file")
+    (spool.path / "spool.db").mkdir(0o700, parents=True)
+    spool.path.chmod(0o700)
     handler = spool.handler()
     assert result(handler, body(1, "1")) == "inserted"
     assert "the spool cannot take events" in handler.log.read_text()
