@@ -14,8 +14,9 @@
 #include <unistd.h>
 
 #define WINDOW_MS   10000
-#define WINDOW_MOST 10 /* lines of one message in a window */
-#define MESSAGES    64 /* at a time: there are fewer that can come often, and what finds no room is said */
+#define WINDOW_MOST 10    /* lines of one message in a window */
+#define SELDOM_MS   60000 /* the window of one that may be said once */
+#define MESSAGES    64    /* at a time: there are fewer that can come often, and what finds no room is said */
 
 static _Atomic int log_level = LOG_INFO;
 static enum log_format log_format = LOG_LOGFMT;
@@ -36,6 +37,7 @@ static const struct {
 struct window {
     const char *message; /* NULL: none */
     enum log_level level;
+    bool seldom;
     int64_t began; /* monotonic milliseconds */
     int64_t lines, dropped;
 };
@@ -171,11 +173,13 @@ static struct window *find_window(enum log_level level, const char *message)
 }
 
 /* Whether the message may be said now. */
-static bool admit(enum log_level level, const char *message)
+static bool admit(enum log_level level, const char *message, bool seldom)
 {
     pthread_mutex_lock(&windows_lock);
     struct window *window = find_window(level, message);
-    bool admitted = !window || window->lines++ < WINDOW_MOST;
+    bool admitted = !window || window->lines++ < (seldom ? 1 : WINDOW_MOST);
+    if (window)
+        window->seldom = seldom;
     if (!admitted)
         window->dropped++;
     pthread_mutex_unlock(&windows_lock);
@@ -196,7 +200,7 @@ void log_tick(bool last)
     for (size_t i = 0; i < MESSAGES; i++) {
         struct window closed = {0};
         pthread_mutex_lock(&windows_lock);
-        if (windows[i].message && (last || now - windows[i].began >= WINDOW_MS)) {
+        if (windows[i].message && (last || now - windows[i].began >= (windows[i].seldom ? SELDOM_MS : WINDOW_MS))) {
             closed = windows[i];
             windows[i] = (struct window){0};
         }
@@ -205,10 +209,20 @@ void log_tick(bool last)
     }
 }
 
-void log_pairs(enum log_level level, const struct log_pair *pairs)
+static void log_at_most(enum log_level level, const struct log_pair *pairs, bool seldom)
 {
     if (redirected)
         redirect_line(pairs);
-    else if (log_shows(level) && (!limited || level == LOG_DEBUG || admit(level, pairs->text)))
+    else if (log_shows(level) && (!limited || level == LOG_DEBUG || admit(level, pairs->text, seldom)))
         write_line(level, pairs);
+}
+
+void log_pairs(enum log_level level, const struct log_pair *pairs)
+{
+    log_at_most(level, pairs, false);
+}
+
+void log_pairs_seldom(enum log_level level, const struct log_pair *pairs)
+{
+    log_at_most(level, pairs, true);
 }

@@ -52,4 +52,7 @@ bool log_shows(enum log_level level);
 
 void log_pairs(enum log_level level, const struct log_pair *pairs);
 
+/* The same at most once in a minute from log_limit on: for what is one piece of news, however often it comes. */
+void log_pairs_seldom(enum log_level level, const struct log_pair *pairs);
+
 #endif

@@ -150,9 +150,13 @@ static void note(const struct request *request, const struct waiter *waiter)
         return;
     if (waiter->arrived)
         clock_uuid_text(event->id, id);
-    log_line(level, outcome_word(outcome), LOG_NUMBER("status", status),
-             LOG_TEXT("request", *head->request_id ? head->request_id : head->unique_id), LOG_TEXT("event", id),
-             LOG_NUMBER("microseconds", took));
+    const struct log_pair pairs[] = {LOG_TEXT("msg", outcome_word(outcome)),
+                                     LOG_NUMBER("status", status),
+                                     LOG_TEXT("request", *head->request_id ? head->request_id : head->unique_id),
+                                     LOG_TEXT("event", id),
+                                     LOG_NUMBER("microseconds", took),
+                                     {0, 0, 0}};
+    (outcome == OUTCOME_TOO_LARGE ? log_pairs_seldom : log_pairs)(level, pairs);
 }
 
 /* The second half: the answer goes out, the event is freed, the connection is watched for its next request. */

@@ -65,9 +65,9 @@ class Nginx(conftest.Nginx):
 
     def __init__(self, folder, upstream, location=None):
         self.log = folder / "access.log"
-        location = location or self.installed_location()
-        assert "access_log off;" in location
-        location = location.replace("access_log off;", f"access_log {self.log} bench buffer=64k flush=200ms;")
+        location, count = re.subn("access_log .*;", f"access_log {self.log} bench buffer=64k flush=200ms;",
+                                  location or self.installed_location(folder))
+        assert count
         super().__init__(folder, upstream, location, main="worker_processes auto;", http="""
     log_format bench '$connection $status $args';
     fastcgi_ignore_client_abort on;  # the load generator leaves before its last answers: they count too

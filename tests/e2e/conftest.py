@@ -293,7 +293,7 @@ class Nginx:
         installed = (ROOT / "nginx/upstream.conf").read_text()
         assert "unix:/run/ticketd/ticketd.sock" in installed
         (folder / "upstream.conf").write_text(installed.replace("unix:/run/ticketd/ticketd.sock", f"unix:{upstream}"))
-        (folder / "location.conf").write_text(location or self.installed_location())
+        (folder / "location.conf").write_text(location or self.installed_location(folder))
         conf = folder / "nginx.conf"
         conf.write_text(f"""
 {user}
@@ -322,10 +322,11 @@ http {{
         assert self.process.poll() is None, (folder / "nginx-error.log").read_text()
 
     @staticmethod
-    def installed_location():
+    def installed_location(folder):
         installed = (ROOT / "nginx/ticketd.conf").read_text()
-        assert installed.count("/usr/local/share/ticketd/") == 1
-        return installed.replace("/usr/local/share/ticketd/", f"{ROOT}/")
+        assert installed.count("/usr/local/share/ticketd/") == 1 and installed.count("/var/log/nginx/ticketd.log") == 2
+        return installed.replace("/usr/local/share/ticketd/", f"{ROOT}/").replace(
+            "/var/log/nginx/ticketd.log", f"{folder}/nginx-ticketd.log")
 
     def accepts(self):
         with socket.socket() as s:

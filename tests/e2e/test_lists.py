@@ -64,8 +64,3 @@ def test_the_readme_is_short_and_its_queries_run(database):
     assert queries
     for query in queries:
         database.query(query)
-
-
-def test_nginx_and_the_handler_agree_on_the_cap():
-    nginx = (ROOT / "nginx/ticketd.conf").read_text()
-    assert "client_max_body_size 1m;" in nginx and "default 1024" in output("--help")

@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 from conftest import LOCATION, ROOT, Nginx, event, free_port, send, wait_until
+from test_logs import said
+from test_metrics import scrape, value
 
 
 def uncomment(location, directive):
@@ -31,8 +33,8 @@ def site(folder, handler):
         nginx.stop()
 
 
-def test_an_allow_list(site, database):
-    refused = uncomment(uncomment(Nginx.installed_location(), "allow 192.0.2.0/24;"), "deny all;")
+def test_an_allow_list(site, database, folder):
+    refused = uncomment(uncomment(Nginx.installed_location(folder), "allow 192.0.2.0/24;"), "deny all;")
     nginx = site(refused)
     assert send(nginx.port, event("add")).status == 403
     assert send(nginx.port, method="GET", path=LOCATION + "/livez").status == 200
@@ -44,7 +46,7 @@ def test_an_allow_list(site, database):
 
 def test_a_limit(site, database, folder):
     """What is above it gets 503 and is sent again; as shipped it holds off nobody who sends a thousand at once."""
-    location = uncomment(Nginx.installed_location(), "limit_req ")
+    location = uncomment(Nginx.installed_location(folder), "limit_req ")
     nginx = site(location)
     assert {send(nginx.port, event("update", n)).status for n in range(100)} == {200}
     nginx.stop()
@@ -74,7 +76,7 @@ def test_behind_tls(folder, handler, database):
         listen 127.0.0.1:{port} ssl http2;
         ssl_certificate {folder}/cert.pem;
         ssl_certificate_key {folder}/key.pem;
-        """ + Nginx.installed_location()
+        """ + Nginx.installed_location(folder)
     nginx = Nginx(folder, handler.socket, location)
     try:
         context = ssl.create_default_context(cafile=folder / "cert.pem")
@@ -92,10 +94,52 @@ def test_behind_tls(folder, handler, database):
         nginx.stop()
 
 
-def test_the_time_outs_agree():
-    """nginx waits longer than the longest answer takes, which README gives as twice TICKETD_DB_TIMEOUT_MS."""
+def test_what_is_too_large_is_counted_and_logged(site, handler):
+    """An image in a text (big-413.py): nginx lets it through, the handler answers."""
+    nginx = site(None)
+    large = event("add", description='<img src="data:image/png;base64,' + "iVBORw0KGgo" * 150000 + '">')
+    for _ in range(3):
+        answer = send(nginx.port, large)
+        assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
+    assert value(scrape(handler), "requests_total", 'status="413"') == 3
+    line, = said(handler, "The body is too large")
+    assert line["status"] == "413" and len(line["request"]) == 32
+
+
+def test_what_nginx_answers_by_itself_leaves_a_trace(site, handler, folder):
+    """In a log without the token, even one that stands behind an encoded question mark."""
+    nginx = site(None)
+    query = "?secret-key=S3cret"
+    for method, length, path, status in [
+            ("POST", 1 << 30, LOCATION + query, 413), ("GET", 0, LOCATION + "/elsewhere" + query, 404),
+            ("GET", 0, LOCATION + query.replace("?", "%3F"), 404), ("GET", 0, LOCATION + "/livez", 200)]:
+        connection = http.client.HTTPConnection("127.0.0.1", nginx.port, timeout=10)
+        connection.request(method, path, headers={"Content-Length": str(length)})
+        assert connection.getresponse().status == status, path
+        connection.close()
+    handler.stop()
+    assert send(nginx.port, event("add"), path=LOCATION + query).status == 503
+    log = folder / "nginx-ticketd.log"
+    wait_until(lambda: log.read_text().count("\n") == 5, what="the log's lines")
+    assert re.findall(r"\] (\S+ \S+ \d+) ", log.read_text()) == [
+        f"POST {LOCATION} 413", f"GET {LOCATION}/elsewhere 404", f"GET {LOCATION} 404", f"GET {LOCATION}/livez 200",
+        f"POST {LOCATION} 503"]
+    assert "S3cret" not in log.read_text() and "secret-key" not in log.read_text()
+    handler.start()
+
+
+def test_a_slash_at_the_end_is_the_same_place(site, database):
+    nginx = site(None)
+    assert send(nginx.port, event("add"), path=LOCATION + "/?x").status == 200
+    assert send(nginx.port, method="GET", path=LOCATION + "/livez/").json == {"live": True}
+    assert send(nginx.port, method="GET", path=LOCATION + "//livez/x").status == 404
+
+
+def test_the_limits_agree(folder):
+    """nginx waits longer than the longest answer takes, which README gives as twice TICKETD_DB_TIMEOUT_MS, and its cap
+    is above any that the handler may have."""
     default = int(re.search(r"DB_TIMEOUT_MS, db_timeout_ms, (\d+)", (ROOT / "handler/base/conf.def").read_text())[1])
-    seconds = int(re.search(r"fastcgi_read_timeout (\d+)s;", Nginx.installed_location())[1])
+    seconds = int(re.search(r"fastcgi_read_timeout (\d+)s;", Nginx.installed_location(folder))[1])
     assert seconds * 1000 >= 2 * default + 2000
-    cap = re.search(r"MAX_BODY_KB, max_body_kb, (\d+)", (ROOT / "handler/base/conf.def").read_text())[1]
-    assert f"client_max_body_size {int(cap) // 1024}m;" in Nginx.installed_location()
+    cap = re.search(r"MAX_BODY_KB, max_body_kb, \d+, 1, (\d+)", (ROOT / "handler/base/conf.def").read_text())[1]
+    assert int(re.search(r"client_max_body_size (\d+)m;", Nginx.installed_location(folder))[1]) * 1024 > int(cap)

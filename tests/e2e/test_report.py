@@ -192,7 +192,7 @@ def test_off_unless_said(nginx):
 
 def test_only_from_this_host(folder, start, reader):
     handler = start(TICKETD_REPORT="on", TICKETD_REPORT_DATABASE=reader)
-    location = "set_real_ip_from 127.0.0.1; real_ip_header X-Client;" + Nginx.installed_location()
+    location = "set_real_ip_from 127.0.0.1; real_ip_header X-Client;" + Nginx.installed_location(folder)
     nginx = Nginx(folder, handler.socket, location)
     try:
         for path in PATH, "/vcc/tickets/dashboard/":

@@ -244,7 +244,7 @@ def test_restarts_under_load_refuse_nothing(folder, database, keep):
 
     with open(folder / "log", "wb") as log:
         process = serve_inherited(listener, database, log)
-        nginx = Nginx(folder, path, Nginx.installed_location().replace("fastcgi_keep_conn on", f"fastcgi_keep_conn {keep}"))
+        nginx = Nginx(folder, path, Nginx.installed_location(folder).replace("fastcgi_keep_conn on", f"fastcgi_keep_conn {keep}"))
         threads = [threading.Thread(target=load, args=(n,)) for n in range(1, 9)]
         try:
             for thread in threads:
