@@ -173,11 +173,27 @@ static void answer_and_watch(struct server *server, struct connection *connectio
         connections_close(server->connections, connection);
 }
 
+/* The parameters of a request are there before its body: whether that is wanted. receive() says why not, once it is
+ * read away: answered earlier, the rest of it could be taken for another request. */
+static bool wants_body(const struct server *server, const struct request_head *head)
+{
+    enum endpoint endpoint = endpoints_find(head);
+
+    return endpoint == ENDPOINT_EVENTS && !endpoints_other_methods(endpoint, head->method) &&
+           auth_allows(server->auth, head->query, head->authorization);
+}
+
 static void converse(struct server *server, int slot, struct connection *connection)
 {
     struct text answer = {0};
-    enum request_state state = request_look(connection->request, (size_t)server->conf->max_body_kb * 1024);
+    const size_t max_body = (size_t)server->conf->max_body_kb * 1024;
+    enum request_state state = request_look(connection->request, max_body);
 
+    if (state == REQUEST_HEAD) {
+        if (!wants_body(server, request_head(connection->request)))
+            request_refuse(connection->request, OUTCOME_UNAUTHORIZED);
+        state = request_look(connection->request, max_body);
+    }
     if (state == REQUEST_NONE)
         connections_watch(server->connections, connection);
     if (state == REQUEST_PART)

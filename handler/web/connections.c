@@ -222,7 +222,7 @@ static void make_idle(struct connections *c, struct connection *connection, bool
     connection->part_since = now;
     connection->part = part;
     connection->state = IDLE;
-    if (connection->more) /* what came while it was busy is reported now */
+    if (connection->more || part) /* what came while it was busy, or was not read yet, is reported now */
         watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag);
     connection->more = false;
     if (!c->listening && c->listener_fd >= 0)

@@ -1,8 +1,6 @@
 /* Before request.c lets libfcgi read: every byte of a request is looked at once, however it is cut into pieces. */
 #include "web/records.h"
 
-#include <stdbool.h>
-
 #define VERSION_1      1
 #define BEGIN_REQUEST  1
 #define PARAMS         4
@@ -84,13 +82,22 @@ static enum records_state look_at_content(struct records *r, uint8_t byte)
     return RECORDS_PART;
 }
 
+bool records_have_head(const struct records *r)
+{
+    return r->stage > PARAMS;
+}
+
 enum records_state records_look(struct records *r, const uint8_t *bytes, size_t length)
 {
     enum records_state state = RECORDS_PART;
 
     for (size_t i = 0; i < length && state == RECORDS_PART;) {
+        size_t before = i;
+        bool in_head = !records_have_head(r);
         if (r->content > 0 && r->stage == STDIN) {
             size_t skip = r->content < length - i ? r->content : length - i;
+            if (r->body)
+                text_append_bytes(r->body, (const char *)bytes + i, skip);
             r->content -= skip;
             i += skip;
         } else if (r->content > 0) {
@@ -103,6 +110,8 @@ enum records_state records_look(struct records *r, const uint8_t *bytes, size_t 
             if (r->header_length == sizeof(r->header))
                 state = look_at_header(r);
         }
+        if (in_head)
+            r->head_length += i - before;
         if (state == RECORDS_PART && r->stage > STDIN && r->padding == 0)
             state = RECORDS_WHOLE;
     }

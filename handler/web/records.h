@@ -5,7 +5,9 @@
 #define TICKETD_RECORDS_H
 
 #include "base/outcome.h"
+#include "base/text.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,10 +29,15 @@ struct records {
     uint32_t lengths[2];      /* of the name and the value that come */
     unsigned length_bytes[2]; /* how many of each length came */
     size_t pair_left;         /* bytes of them still to come */
+    size_t head_length;       /* bytes of the connection up to the end of the parameters, as far as they came */
+    struct text *body;        /* gets what the body holds; NULL: nobody wants it. Borrowed */
 };
 
 /* Looks at the next bytes of the connection. After RECORDS_WHOLE and RECORDS_BAD there is nothing more to look at;
  * bytes behind the request are ignored. */
 enum records_state records_look(struct records *records, const uint8_t *bytes, size_t length) MUST_USE;
+
+/* Whether the parameters are there to their end. */
+bool records_have_head(const struct records *records);
 
 #endif

@@ -1,12 +1,11 @@
 /* The start of the path: bytes from the web server. See the traps of libfcgi that each step avoids. */
 #include "web/request.h"
 #include "base/clock.h"
-#include "web/records.h"
+#include "web/parts.h"
 
 #include <errno.h>
 #include <fcgiapp.h>
 #include <linux/sockios.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,14 +15,14 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define ROLE_RESPONDER     1       /* FastCGI specification 1.0, section 8 */
-#define WRITE_TIMEOUT_MS   200     /* for a peer that does not read its answer */
-#define REQUEST_TIMEOUT_MS 10000   /* for the body of a CGI request */
-#define SHORT              16384   /* bytes of a request that is looked at in the socket */
-#define UNREAD_MAX         65536   /* bytes of answers that a peer may leave unread */
-#define CHUNK              16384   /* bytes read at once where the length is unknown */
-#define DISCARD_MAX        8388608 /* bytes of a too large body read away so that the answer arrives */
-#define GATHERED_BODIES    64      /* bodies of the largest size that are gathered at once */
+#define ROLE_RESPONDER     1        /* FastCGI specification 1.0, section 8 */
+#define WRITE_TIMEOUT_MS   200      /* for a peer that does not read its answer */
+#define REQUEST_TIMEOUT_MS 10000    /* for the body of a CGI request */
+#define SHORT              16384    /* bytes of a request that is looked at in the socket */
+#define UNREAD_MAX         65536    /* bytes of answers that a peer may leave unread */
+#define CHUNK              16384    /* bytes read at once where the length is unknown */
+#define DISCARD_MAX        16777216 /* bytes of a body read away: what web servers let through */
+#define TURN_MAX           1048576  /* bytes of one connection that are read before others have their turn */
 
 struct request {
     FCGX_Request fcgi;
@@ -35,13 +34,12 @@ struct request {
     struct request_head head;
     int64_t deadline; /* of a CGI request, monotonic milliseconds */
 
-    int socket;             /* the connection */
-    bool from_file;         /* libfcgi reads a gathered request from a file in memory, not from the socket */
-    struct text gathered;   /* a request that did not come at once, as far as it has come */
-    struct records records; /* what it looks like */
+    int socket;     /* the connection */
+    bool from_file; /* libfcgi has read the parameters from a file in memory, not from the socket */
+    bool begun;     /* the parameters are read */
+    bool in_parts;  /* it did not come at once */
+    struct parts parts;
 };
-
-static atomic_size_t gathered_bytes; /* of all requests */
 
 bool request_library_init(void)
 {
@@ -63,11 +61,9 @@ struct request *request_open(int fd)
     return request;
 }
 
-static void forget_gathered(struct request *request)
+void request_refuse(struct request *request, enum outcome outcome)
 {
-    atomic_fetch_sub(&gathered_bytes, request->gathered.length);
-    text_free(&request->gathered);
-    request->records = (struct records){0};
+    parts_refuse(&request->parts, outcome);
 }
 
 /* Whether the peer sends requests and does not read the answers: a thread would wait for it in the end. */
@@ -77,28 +73,50 @@ static bool leaves_unread(const struct request *request)
     return ioctl(request->socket, SIOCOUTQ, &unread) == 0 && unread > UNREAD_MAX;
 }
 
+/* CONTENT_LENGTH (RFC 3875 section 4.1.2); -1 where none is given, -2 where it is no number. */
+static int64_t content_length(const struct request *request)
+{
+    const char *value = request->head.content_length;
+    if (!*value)
+        return -1;
+    if (strlen(value) > 18 || value[strspn(value, "0123456789")] != '\0')
+        return -2;
+    return strtoll(value, NULL, 10);
+}
+
+static enum request_state take_part(struct request *request, const char *bytes, size_t count, size_t max_body)
+{
+    enum records_state state = parts_add(&request->parts, bytes, count, max_body);
+
+    if (state == RECORDS_BAD)
+        return REQUEST_GONE;
+    if (state == RECORDS_WHOLE)
+        return REQUEST_WHOLE;
+    if (request->begun || !records_have_head(&request->parts.records))
+        return REQUEST_PART;
+    if (!request_begin(request))
+        return REQUEST_GONE;
+    if (content_length(request) > (int64_t)max_body)
+        request_refuse(request, OUTCOME_TOO_LARGE);
+    return REQUEST_HEAD;
+}
+
 /* Takes what has come of a request out of the socket. */
 static enum request_state gather(struct request *request, size_t max_body)
 {
-    const size_t most = max_body * GATHERED_BODIES + 4 * DISCARD_MAX;
     char chunk[CHUNK];
+    enum request_state state = REQUEST_PART;
 
-    for (;;) {
+    for (size_t all = 0; state == REQUEST_PART && all < TURN_MAX;) {
         ssize_t count = recv(request->socket, chunk, sizeof(chunk), MSG_DONTWAIT);
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return REQUEST_PART;
         if (count <= 0)
             return REQUEST_GONE;
-        text_append_bytes(&request->gathered, chunk, (size_t)count);
-        if (request->gathered.failed)
-            return REQUEST_GONE;
-        size_t all = atomic_fetch_add(&gathered_bytes, (size_t)count) + (size_t)count;
-        if (all > most || request->gathered.length > max_body + DISCARD_MAX)
-            return REQUEST_GONE;
-        enum records_state state = records_look(&request->records, (uint8_t *)chunk, (size_t)count);
-        if (state != RECORDS_PART)
-            return state == RECORDS_WHOLE ? REQUEST_WHOLE : REQUEST_GONE;
+        all += (size_t)count;
+        state = take_part(request, chunk, (size_t)count, max_body);
     }
+    return state;
 }
 
 enum request_state request_look(struct request *request, size_t max_body)
@@ -106,7 +124,7 @@ enum request_state request_look(struct request *request, size_t max_body)
     uint8_t bytes[SHORT];
     struct records records = {0};
 
-    if (request->gathered.length)
+    if (request->in_parts)
         return gather(request, max_body);
     ssize_t count = recv(request->socket, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
@@ -117,23 +135,25 @@ enum request_state request_look(struct request *request, size_t max_body)
     case RECORDS_WHOLE:
         return REQUEST_WHOLE;
     case RECORDS_PART:
+        request->in_parts = true;
         return gather(request, max_body);
     default:
         return REQUEST_GONE;
     }
 }
 
-/* libfcgi reads from a descriptor: a request that was taken from the socket becomes a file in memory. */
+/* libfcgi reads from a descriptor: parameters that were taken from the socket become a file in memory. */
 static bool read_from_file(struct request *request)
 {
     int file = memfd_create("request", MFD_CLOEXEC);
-    size_t length = request->gathered.length;
+    size_t length = request->parts.records.head_length;
 
-    if (file < 0 || write(file, request->gathered.bytes, length) != (ssize_t)length || lseek(file, 0, SEEK_SET) != 0) {
+    if (file < 0 || write(file, request->parts.head.bytes, length) != (ssize_t)length ||
+        lseek(file, 0, SEEK_SET) != 0) {
         close(file);
         return false;
     }
-    forget_gathered(request);
+    text_free(&request->parts.head);
     request->fcgi.ipcFd = file;
     request->from_file = true;
     return true;
@@ -224,6 +244,8 @@ static ssize_t read_piece(struct request *request, char *into, size_t size)
         while (count < 0 && errno == EINTR);
         return count;
     }
+    if (request->in_parts)
+        return (ssize_t)parts_read(&request->parts, into, size);
     int count = FCGX_GetStr(into, (int)size, request->fcgi.in);
     return FCGX_GetError(request->fcgi.in) ? -1 : count;
 }
@@ -232,17 +254,6 @@ static enum outcome bad_request(struct request *request, const char *problem)
 {
     request->problem = problem;
     return OUTCOME_BAD_REQUEST;
-}
-
-/* CONTENT_LENGTH (RFC 3875 section 4.1.2); -1 where none is given, -2 where it is no number. */
-static int64_t content_length(const struct request *request)
-{
-    const char *value = request->head.content_length;
-    if (!*value)
-        return -1;
-    if (strlen(value) > 18 || value[strspn(value, "0123456789")] != '\0')
-        return -2;
-    return strtoll(value, NULL, 10);
 }
 
 void request_discard(struct request *request)
@@ -267,6 +278,8 @@ static enum outcome too_large(struct request *request)
 
 enum outcome request_read(struct request *request, size_t max_body)
 {
+    if (request->parts.refused != OUTCOME_NONE)
+        return request->parts.refused;
     int64_t announced = content_length(request);
     if (announced == -2) {
         request->must_close = true;
@@ -327,6 +340,8 @@ enum outcome request_read(struct request *request, size_t max_body)
 bool request_begin(struct request *request)
 {
     request->deadline = clock_monotonic_ms() + REQUEST_TIMEOUT_MS;
+    if (request->begun)
+        return true;
     request->must_close = false;
     request->problem = NULL;
     if (!request->cgi) {
@@ -334,7 +349,7 @@ bool request_begin(struct request *request)
          * it does not wait two seconds for the peer. */
         request->fcgi.keepConnection = 1;
         request->fcgi.detached = 1;
-        if (request->gathered.length && !read_from_file(request))
+        if (request->in_parts && !read_from_file(request))
             return false;
         if (FCGX_Accept_r(&request->fcgi) != 0)
             return false;
@@ -342,6 +357,7 @@ bool request_begin(struct request *request)
             return false;
     }
     read_head(request);
+    request->begun = true;
     return true;
 }
 
@@ -359,6 +375,8 @@ bool request_answer(struct request *request, const struct text *answer, bool kee
     free(request->body);
     request->body = NULL;
     forget_head(request);
+    parts_free(&request->parts);
+    request->in_parts = request->begun = false;
     if (request->cgi) {
         (void)!text_write(STDOUT_FILENO, answer->bytes, answer->length); /* or there is nobody to read it */
         return false;
@@ -380,7 +398,7 @@ void request_free(struct request *request)
     if (!request)
         return;
     free(request->body);
-    forget_gathered(request);
+    parts_free(&request->parts);
     end_reading(request);
     request->fcgi.detached = 1;
     if (!request->cgi)

@@ -12,7 +12,7 @@
 
 struct request;
 
-enum request_state { REQUEST_NONE, REQUEST_PART, REQUEST_WHOLE, REQUEST_GONE };
+enum request_state { REQUEST_NONE, REQUEST_PART, REQUEST_HEAD, REQUEST_WHOLE, REQUEST_GONE };
 
 /* Readies libfcgi, once per process. Takes the dispositions of SIGPIPE, SIGTERM and SIGUSR1: set your own afterwards.
  */
@@ -26,14 +26,18 @@ struct request *request_open(int fd) MUST_USE;
 struct request *request_open_cgi(void) MUST_USE;
 
 /* Looks at what has come of the next request, without waiting. REQUEST_WHOLE: all of it, and nothing is wrong with its
- * records: request_begin is next. REQUEST_PART, REQUEST_NONE: ask again when
- * more has come, or anything. REQUEST_GONE: the peer left, or what it
- * sends is no request; close it.
+ * records: request_begin is next. REQUEST_PART, REQUEST_NONE: ask again when more has come, or anything. REQUEST_HEAD:
+ * its parameters are there before its body is: look at request_head, request_refuse it or not, and ask again.
+ * REQUEST_GONE: the peer left, or what it sends is no request; close it.
  *
- * What is whole at the first look stays in the socket for libfcgi. All else is gathered: `max_body` bytes and some
- * more, so that a body that is too large gets its answer, and no more of all requests together than 64 such bodies and
- * some. A peer that leaves many answers unread is gone. */
+ * What is whole at the first look stays in the socket for libfcgi. The body of all else is gathered, at most `max_body`
+ * bytes, and no more of all requests together than 64 such bodies; beyond that the request is refused. A peer that
+ * leaves many answers unread is gone. */
 enum request_state request_look(struct request *request, size_t max_body) MUST_USE;
+
+/* The body is not wanted: what has come of it is freed, the rest is dropped as it comes. Where it is asked for all the
+ * same, request_read says `outcome`. */
+void request_refuse(struct request *request, enum outcome outcome);
 
 /* Reads the parameters of a whole request. False: it is not one, close it. Then comes request_read or
  * request_discard. */

@@ -191,7 +191,8 @@ static int64_t serve(const uint8_t *bytes, size_t length, size_t max_body, const
     require(send(sockets[0], bytes, length, MSG_DONTWAIT) == (ssize_t)length);
     struct request *request = request_open(sockets[1]);
     require(request);
-    require(request_look(request, max_body) == REQUEST_WHOLE);
+    enum request_state state = request_look(request, max_body);
+    require((state == REQUEST_HEAD ? request_look(request, max_body) : state) == REQUEST_WHOLE);
     if (serve_one(request, sockets[0], max_body, (unsigned)(bytes[2] << 8 | bytes[3]), made)) {
         /* All was read: nothing of it may be taken for another request. */
         char byte;
