@@ -73,14 +73,13 @@ static bool leaves_unread(const struct request *request)
     return ioctl(request->socket, SIOCOUTQ, &unread) == 0 && unread > UNREAD_MAX;
 }
 
-/* CONTENT_LENGTH (RFC 3875 section 4.1.2); -1 where none is given, -2 where it is no number. */
+/* CONTENT_LENGTH (RFC 3875 section 4.1.2); -1 where none is given, or none that can be believed: some web servers say
+ * -1 of a chunked body. */
 static int64_t content_length(const struct request *request)
 {
     const char *value = request->head.content_length;
-    if (!*value)
+    if (!*value || strlen(value) > 18 || value[strspn(value, "0123456789")] != '\0')
         return -1;
-    if (strlen(value) > 18 || value[strspn(value, "0123456789")] != '\0')
-        return -2;
     return strtoll(value, NULL, 10);
 }
 
@@ -281,10 +280,6 @@ enum outcome request_read(struct request *request, size_t max_body)
     if (request->parts.refused != OUTCOME_NONE)
         return request->parts.refused;
     int64_t announced = content_length(request);
-    if (announced == -2) {
-        request->must_close = true;
-        return bad_request(request, "CONTENT_LENGTH is not a number");
-    }
     if (announced > (int64_t)max_body)
         return too_large(request);
 
