@@ -165,7 +165,8 @@ static void answer_and_watch(struct server *server, struct connection *connectio
     struct waiter *waiter = &server->waiters[connection->number];
 
     note(connection->request, waiter);
-    bool kept = request_answer(connection->request, answer, !atomic_load(&server->shared.stopping));
+    bool keep = !atomic_load(&server->shared.stopping) && !connections_wait_outside(server->connections);
+    bool kept = request_answer(connection->request, answer, keep);
     event_free(&waiter->event);
     if (kept)
         connections_watch(server->connections, connection);

@@ -109,12 +109,25 @@ enum wake connections_wait(struct connections *c, struct connection **connection
     }
 }
 
-/* Closes the connection that is idle longest, for another one. NULL: all are at work. Under the lock. */
+/* Whether an idle connection has a request that nobody has begun to read. */
+static bool has_unread(const struct connection *connection)
+{
+    struct pollfd socket = {.fd = connection->fd, .events = POLLIN};
+    return !connection->part && poll(&socket, 1, 0) > 0 && socket.revents == POLLIN;
+}
+
+static bool may_go(const struct connection *connection)
+{
+    return connection->state == IDLE && !has_unread(connection) &&
+           !(connection->part && request_is_wanted(connection->request));
+}
+
+/* Closes the connection that is idle longest, for another one. NULL: all are at work, or will be. Under the lock. */
 static struct connection *evict(struct connections *c)
 {
     struct connection *oldest = NULL;
     for (int i = 0; i < c->most; i++)
-        if (c->all[i].state == IDLE && (!oldest || c->all[i].idle_since < oldest->idle_since))
+        if ((!oldest || c->all[i].idle_since < oldest->idle_since) && may_go(&c->all[i]))
             oldest = &c->all[i];
     if (oldest) {
         request_free(oldest->request);
@@ -124,7 +137,7 @@ static struct connection *evict(struct connections *c)
     return oldest;
 }
 
-/* A free place, or that of the connection that is idle longest. NULL: all are at work. Under the lock. */
+/* A free place, or that of the connection that is idle longest. NULL: there is none. Under the lock. */
 static struct connection *find_place(struct connections *c)
 {
     if (c->first_free < c->most) {
@@ -286,6 +299,14 @@ void connections_stop_listening(struct connections *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+bool connections_wait_outside(struct connections *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool wait = !c->listening;
+    pthread_mutex_unlock(&c->lock);
+    return wait;
+}
+
 int connections_open(struct connections *c)
 {
     int count = 0;
@@ -302,9 +323,7 @@ int connections_in_flight(struct connections *c)
     pthread_mutex_lock(&c->lock);
     for (int i = 0; i < c->most; i++) {
         int state = c->all[i].state;
-        struct pollfd socket = {.fd = c->all[i].fd, .events = POLLIN};
-        if (state == BUSY || (state == IDLE && !c->all[i].part && poll(&socket, 1, 0) > 0 && socket.revents == POLLIN))
-            count++;
+        count += state == BUSY || (state == IDLE && has_unread(&c->all[i]));
     }
     pthread_mutex_unlock(&c->lock);
     return count;

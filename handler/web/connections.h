@@ -37,11 +37,12 @@ void connections_free(struct connections *connections);
 enum wake connections_wait(struct connections *connections, struct connection **connection);
 
 /* Accepts what is waiting at the listener, to the most that there is room for: a new connection takes the place of the
- * one that is idle longest; where none is idle, the listener is left alone until one closes. */
+ * one that is idle longest. One on which a request waits to be read, or the rest of a request that is wanted, never
+ * gives way: where there are no others, the listener is left alone until one closes or has nothing to do. */
 void connections_accept(struct connections *connections);
 
 /* Gives a busy connection back: to be watched for its next request or for the rest of one, or closed. One that waits
- * for the rest of a request keeps the time since which it is idle: a slow sender is evicted first. */
+ * for the rest of a request keeps the time since which it is idle. */
 void connections_watch(struct connections *connections, struct connection *connection);
 void connections_wait_for_rest(struct connections *connections, struct connection *connection);
 void connections_close(struct connections *connections, struct connection *connection);
@@ -51,6 +52,9 @@ void connections_close_stuck(struct connections *connections);
 
 /* Stops watching the listener, after accepting what waits there. */
 void connections_stop_listening(struct connections *connections);
+
+/* Whether others wait for a place: then one closes after its answer, so that all have their turn. */
+bool connections_wait_outside(struct connections *connections);
 
 /* How many there are. */
 int connections_open(struct connections *connections);

@@ -66,6 +66,11 @@ void request_refuse(struct request *request, enum outcome outcome)
     parts_refuse(&request->parts, outcome);
 }
 
+bool request_is_wanted(const struct request *request)
+{
+    return request->begun && request->parts.refused == OUTCOME_NONE;
+}
+
 /* Whether the peer sends requests and does not read the answers: a thread would wait for it in the end. */
 static bool leaves_unread(const struct request *request)
 {

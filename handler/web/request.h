@@ -35,6 +35,10 @@ struct request *request_open_cgi(void) MUST_USE;
  * leaves many answers unread is gone. */
 enum request_state request_look(struct request *request, size_t max_body) MUST_USE;
 
+/* Whether the rest of a request that did not come at once is worth waiting for: its parameters are there, and its body
+ * was not refused. */
+bool request_is_wanted(const struct request *request);
+
 /* The body is not wanted: what has come of it is freed, the rest is dropped as it comes. Where it is asked for all the
  * same, request_read says `outcome`. */
 void request_refuse(struct request *request, enum outcome outcome);

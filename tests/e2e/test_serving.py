@@ -1,5 +1,6 @@
 """Starting, stopping, sockets, modes, rude peers, and a database that goes away."""
 
+import collections
 import concurrent.futures
 import contextlib
 import fcntl
@@ -14,7 +15,7 @@ import time
 import fastcgi
 import psycopg2
 import pytest
-from conftest import TICKETD, body, command, environment, fcgiwrap, free_port, stop, wait_until
+from conftest import TICKETD, Nginx, body, command, environment, fcgiwrap, free_port, send, stop, wait_until
 
 BODY = b'{"action":"update","ticket":{"projectId":1,"ticketId":2,"title":"x"}}'
 
@@ -324,6 +325,21 @@ def test_more_connections_than_places(start, database):
         assert "inserted" in c.answer()
     for c in connections:
         c.socket.close()
+
+
+@pytest.mark.parametrize("keep, lost", [("off", 0), ("on", 30)])
+def test_many_more_clients_than_places(start, folder, keep, lost):
+    """Sixty at eight places, through nginx: they wait, and all have their turn. A kept connection may close just as nginx
+    sends on it: that is 503, now and then."""
+    handler = start(TICKETD_CONNECTIONS=8)
+    nginx = Nginx(folder, handler.socket, Nginx.installed_location(folder).replace("keep_conn on", f"keep_conn {keep}"))
+    try:
+        with concurrent.futures.ThreadPoolExecutor(60) as pool:
+            answers = list(pool.map(lambda n: send(nginx.port, body(n, "x" * (n % 3 * 20000))).status, range(600)))
+    finally:
+        nginx.stop()
+    counts = collections.Counter(answers)
+    assert counts[200] >= 600 - lost and set(counts) <= {200, 503}, counts
 
 
 # The database goes away

@@ -78,6 +78,13 @@ static enum wake next_wake(struct fixture *f, struct connection **connection)
     return wake;
 }
 
+/* What a request's reader does. */
+static void read_all(const struct connection *connection)
+{
+    char bytes[9];
+    assert_true(read(connection->fd, bytes, sizeof(bytes)) > 0);
+}
+
 /* Accepts who waits; the one connection that has sent something is busy then. */
 static struct connection *take_one(struct fixture *f)
 {
@@ -107,6 +114,13 @@ static void test_all_at_work(void **state)
         assert_int_equal(connections_in_flight(f.connections), 1);
         assert_false(was_closed(first));
 
+        connections_watch(f.connections, connection); /* a request waits in it */
+        connections_accept(f.connections);
+        assert_true(connections_wait_outside(f.connections));
+        assert_false(was_closed(first));
+        assert_int_equal(write(first, "y", 1), 1);
+        assert_int_equal(next_wake(&f, &connection), WAKE_CONNECTION);
+        read_all(connection);
         if (closes)
             connections_close(f.connections, connection);
         else
@@ -136,6 +150,7 @@ static void test_descriptors_run_out(void **state)
     struct rlimit before = leave_descriptors(0);
     connections_accept(f.connections);
     assert_int_equal(connections_in_flight(f.connections), 1);
+    read_all(busy);
     connections_watch(f.connections, busy);
     connections_accept(f.connections);
     setrlimit(RLIMIT_NOFILE, &before);
