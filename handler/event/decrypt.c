@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "event/query.h"
 #include "event/secrets.h"
+#include "event/unpack.h"
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -276,6 +277,9 @@ static void replace(struct event *event, struct event *plain)
     plain->waited = event->waited;
     memcpy(plain->iv, event->iv, sizeof(plain->iv));
     memcpy(plain->coding, event->coding, sizeof(plain->coding));
+    plain->sent = event->sent;
+    plain->sent_length = event->sent_length;
+    event->sent = NULL;
     event_free(event);
     *event = *plain;
 }
@@ -295,10 +299,22 @@ bool decrypt_keep(struct event *event, const char *query, const char *coding)
     return true;
 }
 
+static const char *unpack_under_the_cap(const struct decrypt *decrypt, struct event *event)
+{
+    return unpack_body(event, (size_t)decrypt->conf->max_body_kb * 1024);
+}
+
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event)
 {
     struct event plain;
+    const char *problem = unpack_under_the_cap(decrypt, event);
 
+    if (problem == UNPACK_NO_MEMORY)
+        return false;
+    if (problem) {
+        event_refuse(event, OUTCOME_BAD_REQUEST, "", problem);
+        return true;
+    }
     if (!decrypt->cipher)
         return event_decode(event);
     switch (open_body(decrypt, query, event, &plain)) {
@@ -336,6 +352,8 @@ bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *ev
     size_t length;
 
     read_reason(event, reason);
+    if (unpack_under_the_cap(decrypt, event) == UNPACK_NO_MEMORY)
+        return false;
     if (!decrypt->cipher)
         return true;
     snprintf(query, sizeof(query), "iv=%s", event->iv);

@@ -1,4 +1,5 @@
-/* A received body → event: decrypted first where bodies are encrypted (TICKETD_CIPHER).
+/* A received body → event: decompressed first where it is compressed, and decrypted where bodies are encrypted
+ * (TICKETD_CIPHER).
  *
  * Any thread may call, decrypt_reload in the meantime too. */
 #ifndef TICKETD_DECRYPT_H
@@ -27,14 +28,15 @@ size_t decrypt_key_count(const struct decrypt *decrypt);
  * (QUERY_STRING), where it is given once, and the content coding. False: out of memory. */
 bool decrypt_keep(struct event *event, const char *query, const char *coding) MUST_USE;
 
-/* Decodes event->body as event_decode does. Where bodies are encrypted, with the first key that makes JSON of it, and
- * the iv in `query`; the event then has the plain text in place of the body. A body that no key opens stays as it came.
+/* Decodes event->body as event_decode does, decompressed where event->coding says so. Where bodies are encrypted, with
+ * the first key that makes JSON of it, and the iv in `query`; the event then has the plain text in place of the body. A
+ * body that no key opens stays as it came.
  * False: out of memory. */
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event) MUST_USE;
 
-/* For a body that was refused with `reason`, whose iv event->iv is: where bodies are encrypted and a key makes an event
- * of it now, the plain text takes its place, to be decoded; all other bodies stay as they are. Where event->iv is empty
- * it is set from the reason, where ticketd 0.1.0 put it. False: out of memory. */
+/* For a body that was refused with `reason`, whose iv event->iv is: where it is compressed, or bodies are encrypted and
+ * a key makes an event of it now, the plain text takes its place, to be decoded; all other bodies stay as they are.
+ * Where event->iv is empty it is set from the reason, where ticketd 0.1.0 put it. False: out of memory. */
 bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *event) MUST_USE;
 
 enum decrypted {

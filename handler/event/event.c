@@ -41,6 +41,7 @@ void event_free(struct event *event)
     free(event->extra);
     free(event->text);
     free(event->allocation);
+    free(event->sent);
     *event = (struct event){0};
 }
 
@@ -124,6 +125,10 @@ const char *event_reason(struct event *event)
 
 const char *event_received(const struct event *event, size_t *length)
 {
+    if (event->sent && event->refusal != OUTCOME_NONE) {
+        *length = event->sent_length;
+        return event->sent;
+    }
     *length = event->length + (size_t)(event->body - event->allocation);
     return event->allocation;
 }

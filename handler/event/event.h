@@ -61,6 +61,8 @@ struct event {
     char *body;       /* the received JSON text, byte for byte (a BOM is skipped), NUL-terminated */
     size_t length;    /* bytes of body, without the NUL */
     char *allocation; /* what free(3) gets for body: it may start before it */
+    char *sent;       /* the body as it came where it was compressed; else NULL */
+    size_t sent_length;
 
     /* What the body was sent with, "" where it was not: kept beside it, to read it again. */
     char iv[EVENT_SENT_WITH + 1];     /* of the URL, as it stood there */
@@ -115,7 +117,7 @@ void event_refuse(struct event *event, enum outcome refusal, const char *pointer
 /* Why the event was refused, for people: pointer and detail of each fault. Inside the event. */
 const char *event_reason(struct event *event);
 
-/* The body as it was received, a BOM included. Inside the event. */
+/* The body as it was received: a BOM included, and of a refused event compressed, if it was. Inside the event. */
 const char *event_received(const struct event *event, size_t *length);
 
 /* Frees all that the event owns and leaves it empty; an empty event is fine. */

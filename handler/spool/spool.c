@@ -153,6 +153,7 @@ static int put(struct spool_side *side, struct event *event, int64_t *added)
     struct key key = key_of(event);
     size_t length;
     const char *body = event_received(event, &length);
+    const char *coding = event->sent && body == event->allocation ? "" : event->coding; /* it is decompressed */
     const char *reason = event->refusal == OUTCOME_NONE ? NULL : event_reason(event);
     sqlite3_stmt *row = SPOOL_SQL(side, PUT, key.project, key.ticket, key.lone, event->received_at, event->tries);
 
@@ -161,7 +162,7 @@ static int put(struct spool_side *side, struct event *event, int64_t *added)
     sqlite3_bind_int(row, 8, outcome_status(event->refusal));
     sqlite3_bind_text(row, 9, reason, -1, SQLITE_STATIC);
     sqlite3_bind_text(row, 10, *event->iv ? event->iv : NULL, -1, SQLITE_STATIC);
-    sqlite3_bind_text(row, 11, *event->coding ? event->coding : NULL, -1, SQLITE_STATIC);
+    sqlite3_bind_text(row, 11, *coding ? coding : NULL, -1, SQLITE_STATIC);
     int code = spool_run(row);
     sqlite3_clear_bindings(row);
     *added += code == SQLITE_OK ? sqlite3_changes(side->db) : 0;

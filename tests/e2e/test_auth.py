@@ -1,6 +1,7 @@
 """Tokens, encrypted bodies from a real PHP, and secrets that stay secret."""
 
 import base64
+import gzip
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import re
 import resource
 import signal
 import subprocess
+import zlib
 
 import fastcgi
 import pytest
@@ -304,6 +306,57 @@ def test_keys_rotate(start, folder):
     file.write_text("second\n")
     rotate(handler)
     assert accepted() == {"second"}
+
+
+# Compressed bodies
+
+def deflated(content, window=zlib.MAX_WBITS):
+    z = zlib.compressobj(wbits=window)
+    return z.compress(content) + z.flush()
+
+
+ZIPPED = gzip.compress(BODY)
+
+
+def test_compressed_bodies(start, database):
+    handler = start()
+    for coding, sent in [
+            ("gzip", ZIPPED), ("X-GZip", ZIPPED), ("gzip", gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])),
+            ("deflate", deflated(BODY)), ("deflate", deflated(BODY, -15)), ("identity", BODY), ("", BODY)]:
+        assert status(handler, content=sent, HTTP_CONTENT_ENCODING=coding) == 200, (coding, sent)
+    assert database.query("SELECT DISTINCT payload FROM vcc.ticket_events") == [(json.loads(BODY),)]
+
+
+def test_what_cannot_be_decompressed_is_kept_as_it_came(start, database):
+    handler = start()
+    for coding, sent, says in [
+            ("br", BODY, "none of gzip, deflate"), ("gzip, gzip", gzip.compress(ZIPPED), "none of gzip, deflate"),
+            ("gzip", BODY, "not compressed as"), ("gzip", ZIPPED[:-3], "too early"), ("gzip", ZIPPED + b"x" * 30, "not compressed as"),
+            ("deflate", BODY, "not compressed as"), ("gzip", gzip.compress(bytes(1 << 20) + b"x"), "larger than"),
+            ("gzip", gzip.compress(bytes(200 << 20)), "larger than"), ("gzip", gzip.compress(b"{"), "JSON"), ("gzip", b"", "empty")]:
+        with fastcgi.Connection(handler.socket) as c:
+            c.send(fastcgi.request(sent, HTTP_CONTENT_ENCODING=coding))
+            answer = c.answer()
+        assert answer.startswith("Status: 400") and says in answer, coding
+        (kept, kept_coding, reason), = database.query("DELETE FROM vcc.rejected_events RETURNING body, coding, reason")
+        assert (bytes(kept), kept_coding) == (sent, coding) and says in reason
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+def test_a_compressed_body_is_tried_again(start, folder, database, spooled):
+    """Encrypted in base64 too, larger than the cap was, and once kept in the spool."""
+    settings = {"TICKETD_CIPHER": "aes-256-ctr", "TICKETD_CIPHER_KEY": KEY}
+    handler = start(TICKETD_MAX_BODY_KB=6, TICKETD_SPOOL_DIR=folder / "spool", TICKETD_DB_TIMEOUT_MS=200, **settings)
+    content = encrypt(BODY.replace(b"T1tle", b"x" * 5000), "aes-256-ctr", KEY, "00")
+    if spooled:
+        database.query("REVOKE EXECUTE ON FUNCTION vcc.reject_event, vcc.apply_events FROM vcc_writer")
+    assert status(handler, "?iv=00", gzip.compress(content, mtime=0), HTTP_CONTENT_ENCODING="gzip") == 400
+    database.query("GRANT EXECUTE ON FUNCTION vcc.reject_event, vcc.apply_events TO vcc_writer")
+    wait_until(lambda: database.value("SELECT count(*) FROM vcc.rejected_events") == 1, 20)
+    again = command("rejected", "retry", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", **settings)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert database.query("SELECT length(title) FROM vcc.tickets") == [(len(json.loads(BODY)["ticket"]["title"]) + 4995,)]
+    assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
 
 
 # Secrets
