@@ -289,13 +289,18 @@ static void check_spool(struct checklist *list)
         text_append(&words, problem ? problem : unread);
     } else {
         bool scarce = room >= 0 && room < most - status.bytes;
-        grade = status.events > 0 || scarce ? "note" : "ok";
+        const char *warning = spool_warning(spool);
+        grade = status.events > 0 || scarce || warning ? "note" : "ok";
         if (status.events > 0)
             text_append_format(&words, ": %" PRId64 " event%s of %" PRId64 " ticket%s wait%s: see ticketd spool status",
                                status.events, status.events == 1 ? "" : "s", status.tickets,
                                status.tickets == 1 ? "" : "s", status.events == 1 ? "s" : "");
         else
             text_append(&words, ": nothing waits");
+        if (status.events > 0 && *status.identity)
+            text_append_format(&words, "; they are for the database %s", status.identity);
+        if (warning)
+            text_append_format(&words, "; %s", warning);
         if (scarce)
             text_append_format(&words, "; the disk has room for %" PRId64 " MB, less than TICKETD_SPOOL_MAX_MB=%d",
                                room / 1048576, list->conf->spool_max_mb);
