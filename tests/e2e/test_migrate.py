@@ -255,8 +255,8 @@ def test_a_lock_is_not_waited_for(empty, programs, folder):  # noqa: F811
 
 def test_who_holds_the_lock_is_said(cluster, empty):  # noqa: F811
     """Any login can take it."""
-    empty.query("CREATE ROLE stranger LOGIN")
-    with contextlib.closing(psycopg2.connect(cluster.conninfo(empty.name, "stranger"))) as holder:
+    empty.query("CREATE ROLE passer_by LOGIN")
+    with contextlib.closing(psycopg2.connect(cluster.conninfo(empty.name, "passer_by"))) as holder:
         holder.cursor().execute("SELECT pg_advisory_lock(8243910057)")
         process = subprocess.Popen([TICKETD, "migrate"], stderr=subprocess.PIPE, text=True,
                                    env=environment(TICKETD_DATABASE=empty.owner))  # fmt: skip
@@ -264,7 +264,7 @@ def test_who_holds_the_lock_is_said(cluster, empty):  # noqa: F811
         timer.start()
         said = process.stderr.readline()
         timer.cancel()
-        assert f'lock_of="session {holder.info.backend_pid}, role stranger, ' in said, said
+        assert f'lock_of="session {holder.info.backend_pid}, role passer_by, ' in said, said
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 0, said
 
