@@ -12,7 +12,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define BEARER "Bearer "
+#define BEARER      "Bearer "
+#define TOKEN_SHORT 16 /* bytes; one with fewer can be guessed */
 
 struct auth {
     const struct conf *conf;
@@ -84,16 +85,32 @@ static bool keep(struct auth *auth, const struct secrets *tokens)
     return true;
 }
 
+static void warn_of_short(const struct secrets *tokens)
+{
+    int64_t count = 0;
+
+    for (size_t i = 0; i < tokens->count; i++)
+        count += tokens->all[i].length < TOKEN_SHORT;
+    if (count > 0)
+        log_line(LOG_WARNING,
+                 "tokens of fewer than 16 characters can be guessed: openssl rand -hex 24 makes a good one",
+                 LOG_NUMBER("tokens", count));
+}
+
 bool auth_reload(struct auth *auth)
 {
     const struct conf *conf = auth->conf;
     struct secrets tokens;
-    bool good = secrets_read(&tokens, conf->token, conf->token_file, "TICKETD_TOKEN_FILE") &&
-                secrets_fit(&tokens, conf->auth == AUTH_TOKEN, "TICKETD_TOKEN_FILE",
-                            "a file with a token, or TICKETD_TOKEN; TICKETD_AUTH=none lets everyone in who reaches the "
-                            "location",
-                            "no token where TICKETD_AUTH=none lets everyone in") &&
-                keep(auth, &tokens);
+    bool good = secrets_read(&tokens, conf->token, conf->token_file, "TICKETD_TOKEN_FILE");
+
+    secrets_trim(&tokens);
+    warn_of_short(&tokens);
+    good = good &&
+           secrets_fit(&tokens, conf->auth == AUTH_TOKEN, "TICKETD_TOKEN_FILE",
+                       "a file with a token, or TICKETD_TOKEN; TICKETD_AUTH=none lets everyone in who reaches the "
+                       "location",
+                       "no token where TICKETD_AUTH=none lets everyone in") &&
+           keep(auth, &tokens);
 
     secrets_free(&tokens);
     return good;

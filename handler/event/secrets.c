@@ -95,6 +95,29 @@ bool secrets_read(struct secrets *secrets, const char *text, const char *path, c
     return !wrong;
 }
 
+void secrets_trim(struct secrets *secrets)
+{
+    static const char mark[] = "\xef\xbb\xbf", white[] = " \t\v\f\r";
+    size_t kept = 0;
+
+    for (size_t i = 0; i < secrets->count; i++) {
+        struct secret *secret = &secrets->all[i];
+        size_t from = strncmp(secret->bytes, mark, strlen(mark)) == 0 ? strlen(mark) : 0;
+        from += strspn(secret->bytes + from, white);
+        while (secret->length > from && strchr(white, secret->bytes[secret->length - 1]))
+            secret->length--;
+        if (secret->length <= from || secret->bytes[from] == '#') {
+            free(secret->bytes);
+            continue;
+        }
+        secret->length -= from;
+        memmove(secret->bytes, secret->bytes + from, secret->length);
+        secret->bytes[secret->length] = '\0';
+        secrets->all[kept++] = *secret;
+    }
+    secrets->count = kept;
+}
+
 bool secrets_fit(const struct secrets *secrets, bool wanted, const char *name, const char *why_missing,
                  const char *why_unwanted)
 {

@@ -23,6 +23,10 @@ struct secrets {
  */
 bool secrets_read(struct secrets *secrets, const char *text, const char *path, const char *name) MUST_USE;
 
+/* Leaves out what stands around tokens, and is none: white space around a line, a byte order mark, lines that are blank
+ * or begin with #. */
+void secrets_trim(struct secrets *secrets);
+
 /* Whether there are secrets just where they are wanted. False: logged as the setting `name` being bad, expected being
  * `why_missing` or `why_unwanted`. */
 bool secrets_fit(const struct secrets *secrets, bool wanted, const char *name, const char *why_missing,

@@ -41,7 +41,7 @@ def conninfo(database):
 
 
 def test_all_is_well(database, conninfo, folder):
-    (folder / "token").write_text("one\ntwo\n")
+    (folder / "token").write_text("# both are good\none-long-token-1\none-long-token-2\n")
     (folder / "token").chmod(0o600)
     status, found, errors = check(**conninfo, TICKETD_AUTH="token", TICKETD_TOKEN_FILE=folder / "token",
                                   TICKETD_SPOOL_DIR=folder / "spool", TICKETD_SPOOL_MAX_MB="1")  # fmt: skip
@@ -63,7 +63,7 @@ def test_all_is_well(database, conninfo, folder):
 
 def test_access(conninfo, folder):
     token, key = folder / "token", folder / "key"
-    token.write_text("my-secret\n")
+    token.write_text("my-secret-of-old\n")
     key.write_text("my-key\n")
     for file in token, key:
         file.chmod(0o600)
@@ -77,7 +77,10 @@ def test_access(conninfo, folder):
     one("access", "note", r"1 token.*\n +a file with secrets is open to every user: chmod o=", **files)
     _, found, errors = check(**files)
     assert "my-secret" not in str(found) + errors
-    token.write_text("\n")
+    token.chmod(0o600)
+    token.write_text("my-secret\n")
+    one("access", "note", r"1 token.*\n +tokens of fewer than 16 characters can be guessed", **files)
+    token.write_text("# none\n \n")
     one("access", "wrong", "TICKETD_TOKEN", **files)
     one("access", "note", "TICKETD_AUTH=none: whoever reaches the location can send events", **conninfo)
 

@@ -20,6 +20,7 @@
 #include "event/query.h"
 #include "event/secrets.h"
 #include "failing_malloc.h"
+#include "standard_error.h"
 
 #define FIELDS 5
 
@@ -162,6 +163,49 @@ static void test_rotation(void **state)
     assert_false(auth_reload(auth)); /* it says so, and keeps what there is */
     assert_true(auth_allows(auth, "secret-key=new", "") && auth_allows(auth, "secret-key=always", ""));
     auth_close(auth);
+}
+
+/* What editors and people put around tokens. Keys are taken as they are. */
+static void test_what_stands_around_tokens(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/ticketd-test-XXXXXX", text[1000];
+    close(mkstemp(path));
+    struct conf conf = nothing;
+    conf.auth = AUTH_TOKEN;
+    conf.token_file = path;
+    write_file(path, "\xef\xbb\xbf bom\n# comment\n \n\t\v\n  # another\n\tspaced out \t\r\n#\n\r\nlong-enough-0123",
+               0600);
+    int file = memfd_create("errors", MFD_CLOEXEC), error = redirect(file);
+    log_setup(LOG_WARNING, LOG_LOGFMT);
+    struct auth *auth = auth_open(&conf);
+    log_setup(LOG_ERROR, LOG_LOGFMT);
+    put_back(error);
+    read_back(file, text, sizeof(text));
+
+    assert_non_null(strstr(text, "fewer than 16 characters"));
+    assert_non_null(strstr(text, "tokens=2"));
+    assert_null(strstr(text, "bom"));
+    assert_int_equal(auth_token_count(auth), 3);
+    static const char *const good[] = {"bom", "spaced%20out", "long-enough-0123"}, *const bad[] = {"%23%20comment",
+                                                                                                   "%20",
+                                                                                                   "%23",
+                                                                                                   "%ef%bb%bfbom",
+                                                                                                   "%ef%bb%bf%20bom",
+                                                                                                   "spaced%20out%20"};
+    char query[100];
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        snprintf(query, sizeof(query), "secret-key=%s", good[i]);
+        assert_true(auth_allows(auth, query, ""));
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(query, sizeof(query), "secret-key=%s", bad[i]);
+        assert_false(auth_allows(auth, query, ""));
+    }
+    auth_close(auth);
+    write_file(path, "# only a comment\n \n", 0600);
+    assert_null(auth_open(&conf));
+    unlink(path);
 }
 
 static void test_settings_that_make_no_sense(void **state)
@@ -495,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_query),
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_what_stands_around_tokens),
         cmocka_unit_test(test_settings_that_make_no_sense),
         cmocka_unit_test(test_php),
         cmocka_unit_test(test_iv),
