@@ -128,6 +128,25 @@ def test_what_nginx_answers_by_itself_leaves_a_trace(site, handler, folder):
     handler.start()
 
 
+def test_beside_what_other_sites_have(site, folder):
+    """Rules for static files, hidden ones and programs (nginx-static-assets.conf) are not for this location."""
+    nginx = site(Nginx.installed_location(folder) + """
+        location / { try_files $uri /nothing; }
+        location ~* \\.(?:css|js|json|gif|jpe?g|png|svg|ico|woff2?)$ { expires max; log_not_found off; }
+        location ~ /\\. { deny all; }
+        location ~ \\.php|tickets|livez { return 418; }""")
+    page = LOCATION + "/dashboard/"
+    for path, kind in ("", "text/html"), ("dashboard.js", "text/javascript"), ("dashboard.css", "text/css"), \
+                      ("uplot/uPlot.min.css", "text/css"):
+        answer = send(nginx.port, path=page + path, method="GET")
+        assert answer.status == 200 and answer.headers["Content-Type"].startswith(kind), path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff" and "Expires" not in answer.headers
+    assert send(nginx.port, path=LOCATION + "/report.json", method="GET").json["status"] == 404  # the handler's word
+    assert send(nginx.port, path=LOCATION + "/livez", method="GET").json == {"live": True}
+    assert send(nginx.port, event("add")).status == 200
+    assert send(nginx.port, path=page + ".x.js", method="GET").status == 404
+
+
 def test_a_slash_at_the_end_is_the_same_place(site, database):
     nginx = site(None)
     assert send(nginx.port, event("add"), path=LOCATION + "/?x").status == 200
