@@ -89,6 +89,24 @@ static enum outcome submit(struct server *server, int slot, struct request *requ
     return OUTCOME_UNAVAILABLE;
 }
 
+/* There is no memory for one more body: the event is left with what the answer says of it. */
+static void refuse_for_memory(const struct conf *conf, struct event *event)
+{
+    struct event left = {.received_at = event->received_at};
+    const struct log_pair pairs[] = {
+        LOG_TEXT("msg", "the memory for waiting bodies is full: events are answered 503"),
+        LOG_NUMBER("bodies_of_the_largest_size", QUEUE_BODIES),
+        LOG_NUMBER("largest_kb", conf->max_body_kb),
+        {0, 0, 0},
+    };
+
+    memcpy(left.id, event->id, sizeof(left.id));
+    event_free(event);
+    *event = left;
+    event_refuse(event, OUTCOME_UNAVAILABLE, "", "the memory for waiting bodies is full");
+    log_pairs_seldom(LOG_WARNING, pairs);
+}
+
 /* The first half of the path. */
 static enum next receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
                          struct text *answer)
@@ -122,6 +140,8 @@ static enum next receive(struct server *server, int slot, struct request *reques
         outcome = submit(server, slot, request, waiter, outcome == OUTCOME_NONE);
     if (outcome == OUTCOME_NONE)
         return WAIT;
+    if (outcome == OUTCOME_UNAVAILABLE)
+        refuse_for_memory(server->conf, event);
     event->outcome = outcome;
     answer_event(answer, event);
     return ANSWER;

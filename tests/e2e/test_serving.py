@@ -342,6 +342,23 @@ def test_many_more_clients_than_places(start, folder, keep, lost):
     assert counts[200] >= 600 - lost and set(counts) <= {200, 503}, counts
 
 
+def test_a_burst_of_large_bodies_says_why_it_is_refused(start, database):
+    """64 bodies of the largest size may wait; what is more is 503, in both words and log."""
+    handler = start(TICKETD_MAX_BODY_KB=64)
+    database.query("BEGIN; LOCK TABLE vcc.tickets")
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(fastcgi.Connection(handler.socket)) for _ in range(80)]
+        for i, c in enumerate(connections):
+            c.send(fastcgi.request(body(i, "x" * 60000)))
+        wait_until(lambda: "memory for waiting bodies is full" in handler.log.read_text())
+        database.query("COMMIT")
+        answers = [c.answer() for c in connections]
+    refused = [a for a in answers if a.startswith("Status: 503")]
+    assert refused and len(refused) + sum(a.startswith("Status: 200") for a in answers) == 80
+    assert all('"detail":"the memory for waiting bodies is full"' in a and "Retry-After" in a for a in refused)
+    assert handler.log.read_text().count("memory for waiting bodies is full") == 1
+
+
 # The database goes away
 
 def test_without_a_database_503_then_all_is_well_again(cluster, start, database):
