@@ -413,9 +413,10 @@ bool event_decode(struct event *event)
     good = event->refusal != OUTCOME_NONE || keep_texts(event, &ticket);
 out:
     if (!good || event->refusal != OUTCOME_NONE) {
-        struct value project = event->values[FIELD_project_id];
+        struct value project = event->values[FIELD_project_id], ticket_id = event->values[FIELD_ticket_id];
         memset(event->values, 0, sizeof(event->values)); /* they point into the tree */
         event->values[FIELD_project_id] = project;
+        event->values[FIELD_ticket_id] = ticket_id;
     }
     cJSON_Delete(root);
     return good;

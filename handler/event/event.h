@@ -104,7 +104,7 @@ void event_keep(char kept[EVENT_SENT_WITH + 1], const char *text);
  *
  * A body that is no event is decoded too: event->refusal then says which answer it gets, OUTCOME_BAD_REQUEST for what
  * is not UTF-8 or not JSON (RFC 8259), OUTCOME_UNPROCESSABLE for JSON that is no event, and faults lists everything
- * that was found wrong. Of its values only the project may be set. */
+ * that was found wrong. Of its values only the key may be set. */
 bool event_decode(struct event *event) MUST_USE;
 
 /* Reads the JSON text of a time, with the contract's rules for times. *wrong is NULL, and *microseconds is set (since

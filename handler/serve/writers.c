@@ -185,7 +185,7 @@ size_t writer_write(struct writer *writer, int wait_ms)
         return 0;
     }
     meet_database(writer);
-    bool given_up = is_too_late(writer, count) || (writer->drain && store_stays_away(writer->store, soon(writer)));
+    bool given_up = is_too_late(writer, count) || (writer->drain && store_stays_away(writer->store));
     for (size_t i = 0; i < count; i++) {
         struct event *event = &writer->batch[i]->event;
         event->held = false;
@@ -225,7 +225,7 @@ static size_t drain(struct writer *writer)
         writer->looked_at = now;
     }
     if (now < writer->drain_at || store_must_stop(writer->store) || atomic_load(&writer->all->shared->stopping) ||
-        store_stays_away(writer->store, soon(writer)))
+        store_stays_away(writer->store))
         return 0;
     size_t drained = drain_step(writer->drain, soon(writer));
     int64_t end = clock_monotonic_ms(); /* what took long, and for nothing, gives others as much time */

@@ -112,7 +112,6 @@ static struct key key_of(const struct event *event)
     struct key key = {event_project(event), event->values[FIELD_ticket_id].number, 0};
 
     if (event->refusal != OUTCOME_NONE) {
-        key.ticket = 0;
         memcpy(&key.lone, event->id + sizeof(event->id) - sizeof(key.lone), sizeof(key.lone)); /* its random bits */
         key.lone |= 1;
     }

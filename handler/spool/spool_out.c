@@ -38,8 +38,10 @@ bool spool_read_event(sqlite3_stmt *row, struct event *event)
     event->values[FIELD_ticket_id] = (struct value){.presence = PRESENT, .number = sqlite3_column_int64(row, 3)};
     if (refusal)
         event->refusal = refusal == outcome_status(OUTCOME_BAD_REQUEST) ? OUTCOME_BAD_REQUEST : OUTCOME_UNPROCESSABLE;
-    if (refusal && event_project(event) == 0) /* it is not known */
-        event->values[FIELD_project_id].presence = ABSENT;
+    for (size_t i = 0; refusal && i < 2; i++) { /* 0: it is not known */
+        struct value *key = &event->values[i ? FIELD_ticket_id : FIELD_project_id];
+        key->presence = key->number == 0 ? ABSENT : PRESENT;
+    }
     event->reason = reason;
     event->waited = true;
     event->tries = (unsigned)sqlite3_column_int64(row, 7);

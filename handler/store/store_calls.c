@@ -293,6 +293,8 @@ bool calls_send_reject(const struct store *store, struct event *event)
     text_append_bytes(begin_value(&p), event->waited ? "\1" : "\0", 1);
     append_kept(&p, event->iv);
     append_kept(&p, event->coding);
+    append_int64(begin_value(&p), event->values[FIELD_ticket_id].number);
+    p.given[p.count - 1] = event->values[FIELD_ticket_id].presence == PRESENT;
     return send_statement(store, &statement_reject, &p);
 }
 

@@ -428,11 +428,19 @@ bool store_was_away(const struct store *store)
     return store->failures > 0;
 }
 
-bool store_stays_away(struct store *store, int64_t deadline)
+bool store_stays_away(struct store *store)
 {
+    int64_t began = clock_monotonic_ms();
+
     if (store->connection || !store_was_away(store))
         return false;
-    return store_is_away(store) || !connection_open(store, deadline);
+    if (store_is_away(store))
+        return true;
+    bool away = !connection_open(store, began + store->conf->db_timeout_ms);
+    int64_t end = clock_monotonic_ms();
+    if (away && store->next_try < end + (end - began))
+        store->next_try = end + (end - began);
+    return away;
 }
 
 const char *store_identity(struct store *store, int64_t deadline)

@@ -10,15 +10,15 @@ CREATE OR REPLACE FUNCTION vcc.reject_event(
     reason       text,
     waited       boolean DEFAULT NULL,
     iv           text DEFAULT NULL,
-    coding       text DEFAULT NULL
+    coding       text DEFAULT NULL,
+    ticket_id    bigint DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
     IF EXISTS (SELECT FROM vcc.deleted_tickets d
-                WHERE d.project_id = reject_event.project_id AND d.ticket_id = (SELECT (vcc.speaks_of(reject_event.body))[2])
-                  AND d.erased) THEN
+                WHERE d.project_id = reject_event.project_id AND d.ticket_id = reject_event.ticket_id AND d.erased) THEN
         RETURN;
     END IF;
     IF current_setting('synchronous_commit') = 'off' THEN  -- what is said to be kept is on disk

@@ -7,8 +7,8 @@ DECLARE
     key     numeric[];
 BEGIN
     -- Without a BOM, and without \u0000, which no text can hold (behind an even number of backslashes it is one).
-    ticket := regexp_replace(ltrim(convert_from(body, 'UTF8'), E'\ufeff'),
-                             '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g')::json -> 'ticket';
+    ticket := replace(replace(replace(ltrim(convert_from(body, 'UTF8'), E'\ufeff'), '\\', E'\x01'), '\u0000', ''),
+                      E'\x01', '\\')::json -> 'ticket';  -- \x01 is in no JSON
     key := ARRAY[ticket ->> 'projectId', ticket ->> 'ticketId'];
     RETURN CASE WHEN key[1] = trunc(key[1]) AND key[2] = trunc(key[2]) THEN key END;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR feature_not_supported THEN  -- the last of NaN

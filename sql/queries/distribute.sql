@@ -24,7 +24,7 @@ BEGIN
     FOR made IN
         SELECT p.oid::regprocedure AS function, d.argument
           FROM (VALUES ('apply_events', 'project'), ('reject_event', 'project_id'), ('late_events', NULL), ('merge_extra', NULL),
-                       ('changed_extra', NULL), ('first_event_id', NULL), ('speaks_of', NULL)) d (name, argument)
+                       ('changed_extra', NULL), ('first_event_id', NULL)) d (name, argument)
           JOIN pg_proc p ON p.pronamespace = 'vcc'::regnamespace AND p.proname = d.name
     LOOP
         IF made.argument IS NULL THEN

@@ -67,7 +67,7 @@ def test_the_journal_holds_what_came(nginx, database):
     (b'{"a":01}', 400, None),
     (b"[]", 422, [""]),
     (b"{}", 422, ["/action", "/ticket"]),
-    (b'{"action":"close","ticket":{"ticketId":1.5,"title":7,"softDeadline":"2023-02-29"}}', 422,
+    (b'{"action":"close","ticket":{"ticketId":1.5,"title":[],"softDeadline":"2023-02-29"}}', 422,
      ["/action", "/ticket/projectId", "/ticket/softDeadline", "/ticket/ticketId", "/ticket/title"]),
     (b'{"action":"add","ticket":{"projectId":1,"ticketId":2,"title":"a\\u0000b"}}', 422, ["/ticket/title"]),
 ])

@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(8);
+SELECT plan(9);
 
 CREATE SCHEMA decoy;
 CREATE TABLE decoy.tickets (LIKE vcc.tickets INCLUDING ALL);
