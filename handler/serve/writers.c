@@ -194,7 +194,8 @@ size_t writer_write(struct writer *writer, int wait_ms)
     }
     if (tried > 0)
         store_apply(writer->store, writer->events, tried, batch_deadline(writer));
-    writer->most = store_batch(writer->store);
+    /* What is given up does not ask the database: as many at once as there may be, else those behind wait too. */
+    writer->most = given_up ? (size_t)writer->all->conf->batch : store_batch(writer->store);
     spool_rest(writer, count);
     return finish_batch(writer, count);
 }

@@ -85,7 +85,8 @@ def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descr
         assert set(statuses) <= {200, 503, None} and statuses[None] < CLIENTS / 100, statuses
         assert all(retry for status, _, retry in answers if status == 503)
         assert statuses[200] >= 60
-        assert slowest < 10, "an answer came later than two time-outs and what is under way then"
+        # Two time-outs and what is under way then for each thousand that waits its turn (TICKETD_CONNECTIONS).
+        assert slowest < 29, "nginx gave up before it was answered"
         assert memory_mb(handler) < 64
         assert handler.process.poll() is None
 
