@@ -131,7 +131,8 @@ SELECT is(pg_temp.add(8, '{"title": "late"}'), 'ignored', 'nor a late add');
 SELECT is(pg_temp.add(8, '{"title": "later"}'), 'ignored', 'nor the second of two');
 SELECT results_eq($$ SELECT payload::text, changes::text FROM vcc.ticket_events WHERE (project_id, ticket_id) = (1, 8) $$,
     $$ VALUES ('{}', NULL), ('{}', NULL), ('{}', NULL) $$, 'the journal knows that they came, and nothing else');
-SELECT vcc.reject_event(gen_random_uuid(), now(), 1, convert_to(t::text, 'UTF8'), 'why', ticket_id => t) FROM unnest('{8,10,11}'::bigint[]) t;
+SELECT vcc.reject_event(gen_random_uuid(), now(), 1, convert_to(format('{"ticket": {"projectId": 1, "ticketId": %s}}', t), 'UTF8'),
+                        'why', ticket_id => t) FROM unnest('{8,10,11}'::bigint[]) t;
 SELECT is((SELECT count(*) FROM vcc.rejected_events), 10::bigint, 'what is refused of it is not set aside, as that of others is');
 SELECT results_eq('SELECT rows FROM vcc.erase_ticket(1, 77)', 'VALUES (0::bigint), (0), (0), (0), (5)',
     'one that nobody knows');

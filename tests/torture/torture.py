@@ -185,7 +185,8 @@ class Load:
             if request.status == 0:
                 connections.pop(path).socket.close()
             self.seen[request.result if request.result == "spooled" else request.status] += 1
-            time.sleep(rng.random() * self.pause)
+            # Not as fast as the spool takes them: draining what came meanwhile would take minutes.
+            time.sleep(rng.random() * self.pause * (10 if request.result == "spooled" else 1))
         for connection in connections.values():
             connection.socket.close()
 
