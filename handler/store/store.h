@@ -45,8 +45,8 @@ bool store_is_away(const struct store *store);
 /* Whether it did not take events when it was last tried. */
 bool store_was_away(const struct store *store);
 
-/* The same, tried again where that is due. A host that does not answer takes TICKETD_DB_TIMEOUT_MS; then it is left
- * alone for as long. */
+/* The same for a fifth of TICKETD_DB_TIMEOUT_MS and longer, tried again where that is due. A host that does not answer
+ * takes TICKETD_DB_TIMEOUT_MS; then it is left alone for as long. */
 bool store_stays_away(struct store *store) MUST_USE;
 
 /* Which database it is, for spool_is_for; connects if it must, not beyond `deadline`. NULL: the database is away. */

@@ -105,7 +105,8 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
     metrics_set(METRIC_DATABASE_UP, 0);
     metrics_add(METRIC_DATABASE_FAILURES, 1);
     store->complained = true;
-    store->failures++;
+    if (store->failures++ == 0)
+        store->away_since = clock_monotonic_ms();
     store->backoff_ms = store->backoff_ms ? store->backoff_ms * 2 : BACKOFF_MIN_MS;
     if (store->backoff_ms > BACKOFF_MAX_MS)
         store->backoff_ms = BACKOFF_MAX_MS;
@@ -432,7 +433,7 @@ bool store_stays_away(struct store *store)
 {
     int64_t began = clock_monotonic_ms();
 
-    if (store->connection || !store_was_away(store))
+    if (store->connection || !store_was_away(store) || began - store->away_since < store->conf->db_timeout_ms / 5)
         return false;
     if (store_is_away(store))
         return true;

@@ -19,6 +19,7 @@ struct store {
     int64_t journal_due; /* monotonic milliseconds: when the journal's partitions are looked at again */
     int backoff_ms;
     unsigned failures;     /* in a row */
+    int64_t away_since;    /* monotonic milliseconds: the first of them */
     size_t batch;          /* what the database keeps up with: see store_batch */
     bool complained;       /* that it is away was logged already */
     char complaint[6];     /* with this SQLSTATE */
