@@ -257,8 +257,8 @@ class Cluster:
             raise RuntimeError(f"psql failed:\n{done.stderr}")
         return done.stdout
 
-    def createdb(self, name):
-        self.execute(f'CREATE DATABASE "{name}"')
+    def createdb(self, name, template="template1"):
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
     def install_schema(self, dbname, sql_dir=None):
         """What `ticketd migrate` does to an empty database, for tests that go without the program; numbered files beside

@@ -177,9 +177,12 @@ class Database:
     def __init__(self, cluster, name):
         self.cluster = cluster
         self.name = name
-        cluster.createdb(name)
+        if not cluster.execute("SELECT 1 FROM pg_database WHERE datname = 'migrated'"):  # once, and then copied
+            cluster.createdb("migrated")
+            self.owner = cluster.conninfo("migrated")
+            self.migrate()
+        cluster.createdb(name, "migrated")
         self.owner = cluster.conninfo(name)
-        self.migrate()
         self.connection = psycopg2.connect(self.owner)
         self.connection.autocommit = True
         self.query("DO $$ BEGIN CREATE ROLE handler LOGIN IN ROLE vcc_writer; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
