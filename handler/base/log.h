@@ -53,6 +53,9 @@ bool log_shows(enum log_level level);
 void log_pairs(enum log_level level, const struct log_pair *pairs);
 
 /* The same at most once in a minute from log_limit on: for what is one piece of news, however often it comes. */
+#define log_line_seldom(level, message, ...)                                                                           \
+    log_pairs_seldom(level, (const struct log_pair[]){LOG_TEXT("msg", message), ##__VA_ARGS__, {0, 0, 0}})
+
 void log_pairs_seldom(enum log_level level, const struct log_pair *pairs);
 
 #endif

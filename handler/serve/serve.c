@@ -93,18 +93,14 @@ static enum outcome submit(struct server *server, int slot, struct request *requ
 static void refuse_for_memory(const struct conf *conf, struct event *event)
 {
     struct event left = {.received_at = event->received_at};
-    const struct log_pair pairs[] = {
-        LOG_TEXT("msg", "the memory for waiting bodies is full: events are answered 503"),
-        LOG_NUMBER("bodies_of_the_largest_size", QUEUE_BODIES),
-        LOG_NUMBER("largest_kb", conf->max_body_kb),
-        {0, 0, 0},
-    };
 
     memcpy(left.id, event->id, sizeof(left.id));
     event_free(event);
     *event = left;
     event_refuse(event, OUTCOME_UNAVAILABLE, "", "the memory for waiting bodies is full");
-    log_pairs_seldom(LOG_WARNING, pairs);
+    log_line_seldom(LOG_WARNING, "the memory for waiting bodies is full: events are answered 503",
+                    LOG_NUMBER("bodies_of_the_largest_size", QUEUE_BODIES),
+                    LOG_NUMBER("largest_kb", conf->max_body_kb));
 }
 
 /* The first half of the path. */
