@@ -158,18 +158,6 @@ static size_t finish_batch(struct writer *writer, size_t count)
     return done;
 }
 
-/* Before the first event: tickets that wait in the spool of another database are not ours. */
-static void meet_database(struct writer *writer)
-{
-    const char *identity = writer->drain && !writer->met
-                               ? store_identity(writer->store, clock_monotonic_ms() + writer->all->conf->db_timeout_ms)
-                               : NULL;
-
-    writer->met = true;
-    if (identity)
-        spool_is_for(writer->all->spool, identity);
-}
-
 size_t writer_write(struct writer *writer, int wait_ms)
 {
     struct spool *spool = writer->all->spool;
@@ -184,7 +172,9 @@ size_t writer_write(struct writer *writer, int wait_ms)
         writer->joined = 0;
         return 0;
     }
-    meet_database(writer);
+    if (writer->drain && !writer->met) /* tickets that wait in the spool of another database are not ours */
+        (void)!drain_meet(writer->drain, clock_monotonic_ms() + writer->all->conf->db_timeout_ms);
+    writer->met = true;
     bool given_up = is_too_late(writer, count) || (writer->drain && store_stays_away(writer->store));
     for (size_t i = 0; i < count; i++) {
         struct event *event = &writer->batch[i]->event;

@@ -83,6 +83,7 @@ size_t spool_take(struct spool *spool, unsigned lane, unsigned lanes, struct eve
 
     if (code == SQLITE_OK && (why = spool_foreign(spool, side))) {
         (void)!spool_end(spool, side, SQLITE_EMPTY, &why);
+        spool_end_drain(spool);
     } else if (code == SQLITE_OK) {
         sqlite3_stmt *due = SPOOL_SQL(side, DUE, clock_realtime_us());
         while (code == SQLITE_OK && !taking.full && taking.count < most && (code = sqlite3_step(due)) == SQLITE_ROW) {
@@ -158,18 +159,21 @@ bool spool_begin_drain(struct spool *spool)
     struct spool_side *side = &spool->out;
     const char *why;
 
+    pthread_mutex_lock(&side->mutex);
+    bool good = spool->drain_lock >= 0; /* then spool_take looks whose it is */
+    pthread_mutex_unlock(&side->mutex);
+    if (good || !*spool->path)
+        return good;
     if (spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
         why = spool_foreign(spool, side);
         (void)!spool_end(spool, side, SQLITE_EMPTY, &why);
     }
-    if (!*spool->path || !spool_went_well(spool, SPOOL_GIVES_NOTHING, why)) {
-        spool_end_drain(spool);
+    if (!spool_went_well(spool, SPOOL_GIVES_NOTHING, why))
         return false;
-    }
     pthread_mutex_lock(&side->mutex);
     if (spool->drain_lock < 0)
         spool->drain_lock = spool_lock(spool, "drain.lock", LOCK_EX, 0);
-    bool good = spool->drain_lock >= 0;
+    good = spool->drain_lock >= 0;
     pthread_mutex_unlock(&side->mutex);
     return good;
 }

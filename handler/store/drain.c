@@ -104,15 +104,20 @@ static void report(struct drain *drain, size_t left)
     drain->said_at = now;
 }
 
+bool drain_meet(struct drain *drain, int64_t deadline)
+{
+    const char *identity = store_identity(drain->store, deadline);
+
+    if (identity)
+        spool_is_for(drain->spool, identity);
+    return identity != NULL;
+}
+
 size_t drain_step(struct drain *drain, int64_t deadline)
 {
     unsigned tries[4096]; /* the most that conf.def allows of a batch */
 
-    const char *identity = store_identity(drain->store, deadline);
-    if (!identity)
-        return 0;
-    spool_is_for(drain->spool, identity);
-    if (!spool_begin_drain(drain->spool))
+    if (!drain_meet(drain, deadline) || !spool_begin_drain(drain->spool))
         return 0;
     size_t count = spool_take(drain->spool, drain->lane, drain->lanes, drain->events, store_batch(drain->store),
                               STORE_BATCH_BYTES);

@@ -15,6 +15,10 @@ struct drain *drain_open(const struct conf *conf, struct store *store, struct sp
                          int lanes) MUST_USE;
 void drain_close(struct drain *drain);
 
+/* Connects if it must, not beyond `deadline`, and tells the spool which database this is: before it is first asked
+ * whether something waits. False: the database is away. */
+bool drain_meet(struct drain *drain, int64_t deadline) MUST_USE;
+
 /* Takes a batch of what is due in the spool to the database, until `deadline` (monotonic milliseconds) or a little
  * longer. What has its verdict leaves the spool; a ticket that cannot be written is put off; where the database is away
  * all stays as it is. Returns how many left; 0 too where another process drains. */
