@@ -52,7 +52,7 @@ static int setup(void **state)
 
 static void run(const char *format, const char *argument)
 {
-    char command[400];
+    char command[600];
     snprintf(command, sizeof(command), format, argument);
     assert_int_equal(system(command), 0);
 }
@@ -978,11 +978,13 @@ static void damage(size_t how)
         for (int page = 1; page < 12; page++)
             assert_int_equal(pwrite(fd, garbage, sizeof(garbage), page * 4096), sizeof(garbage));
         close(fd);
-    } else if (how == 3) { /* one page with events */
-        run("python3 -c 'import sys; f = open(sys.argv[1], \"r+b\"); d = f.read();"
-            " n = [n for n in range(8192, len(d), 4096) if d[n] == 13 and b\"100\" in d[n:n + 4096]][0];"
-            " f.seek(n); f.write(b\"Z\" * 4096)' '%s'",
-            in_directory("spool.db"));
+    } else if (how >= 3) { /* one page with events; the last */
+        char wanted[240];
+        snprintf(wanted, sizeof(wanted), "%d '%s'", how == 3 ? 100 : 499, in_directory("spool.db"));
+        run("python3 -c 'import sys; f = open(sys.argv[2], \"r+b\"); d = f.read(); w = sys.argv[1].encode();"
+            " n = [n for n in range(8192, len(d), 4096) if d[n] == 13 and w in d[n:n + 4096]][0];"
+            " f.seek(n); f.write(b\"Z\" * 4096)' %s",
+            wanted);
     } else { /* its end */
         assert_int_equal(truncate(in_directory("spool.db"), 8192), 0);
     }
@@ -1065,6 +1067,24 @@ static void test_recovery(void **state)
 }
 
 /* ---- memory */
+
+/* Its last row cannot be found: what lies before it is, and the search ends. */
+static void test_recovery_without_the_last_page(void **state)
+{
+    (void)state;
+    struct conf other_conf = {.spool_dir = folder, .spool_max_mb = 64};
+    struct spool *other = spool_open(&other_conf);
+    uint64_t count;
+
+    append_numbers(spool, 0, 500, 50);
+    spool_close(spool);
+    checkpoint();
+    damage(4);
+    spool = spool_open(&conf);
+    assert_false(spool_add(other, in_directory("spool.db"), &count));
+    assert_in_range(count, 400, 499);
+    spool_close(other);
+}
 
 static void test_without_memory(void **state)
 {
@@ -1266,6 +1286,7 @@ int main(void)
         TEST(a_stopped_process),
         TEST(damage),
         TEST(recovery),
+        TEST(recovery_without_the_last_page),
         TEST(without_memory),
         TEST(identity),
         TEST(the_old_format),
