@@ -27,10 +27,9 @@ OBJECTS = $(patsubst handler/%.c,$(BUILD)/%.o,$(SOURCES)) $(BUILD)/sql.o
 MODULES = $(filter-out $(BUILD)/main.o,$(OBJECTS))
 UNITS   = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
-# sql/ with its placeholders filled in; what is different where the database is distributed is in build/sql/citus.
+# sql/ with its placeholders filled in.
 SQL      = $(patsubst sql/%,$(BUILD)/sql/%,$(sort $(wildcard sql/*.sql sql/*/*.sql)))
-CITUS    = $(patsubst sql/functions/%,$(BUILD)/sql/citus/%,$(shell grep -l '{project}' sql/functions/*.sql))
-EMBEDDED = $(filter-out $(BUILD)/sql/optional/% $(BUILD)/sql/citus/citus.sql,$(SQL)) $(CITUS)
+EMBEDDED = $(filter-out $(BUILD)/sql/optional/% $(BUILD)/sql/citus/%,$(SQL))
 
 .PHONY: all run check unit screenshot docs bench scale torture coverage fuzz fuzzers deb deb-check install clean
 all: $(BUILD)/ticketd $(SQL)
@@ -125,11 +124,6 @@ $(BUILD)/%.o: $(BUILD)/%.c
 $(BUILD)/sql/%.sql: sql/%.sql tools/expand handler/event/fields.def
 	@mkdir -p $(@D)
 	@tools/expand $< > $@.new
-	@mv $@.new $@
-
-$(CITUS): $(BUILD)/sql/citus/%.sql: sql/functions/%.sql tools/expand handler/event/fields.def
-	@mkdir -p $(@D)
-	@TARGET=citus tools/expand $< > $@.new
 	@mv $@.new $@
 
 # The folders tell that a file is gone.

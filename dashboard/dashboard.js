@@ -481,7 +481,8 @@ function judge() {
   const counts = events ? ` (${decimal.format(events)}${oldest ? `, oldest ${age(oldest)}` : ''})` : '';
   switch (handler.takes_events) {
     case 'database':
-      return problem ? { mood: 'warn', words: 'Events are stored, but no report can be made' }
+      return handler.nodes_away ? { mood: 'warn', words: `Cannot be written now: ${handler.nodes_away}`, counts }
+        : problem ? { mood: 'warn', words: 'Events are stored, but no report can be made' }
         : handler.spool.held_tickets
           ? { mood: 'warn', words: 'Some tickets cannot be written: ticketd spool list', counts: ` (${decimal.format(handler.spool.held_tickets)})` }
           : { mood: 'good', words: 'Events are stored' };

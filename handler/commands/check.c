@@ -312,7 +312,7 @@ static void check_spool(struct checklist *list)
 static void check_database(struct checklist *list)
 {
     _Atomic int64_t stop_at = INT64_MAX;
-    struct store *store = store_open(list->conf, &stop_at);
+    struct store *store = store_open(list->conf, &stop_at, NULL);
 
     if (store)
         store_check(store, clock_monotonic_ms() + list->conf->db_timeout_ms, say, list);

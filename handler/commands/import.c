@@ -311,7 +311,7 @@ int command_import(const struct conf *conf, int argc, char **argv)
 {
     (void)argc;
     struct import *import = calloc(1, sizeof(*import));
-    struct store *store = store_open(conf, &stop_at);
+    struct store *store = store_open(conf, &stop_at, NULL);
     int status = EXIT_CANNOT_RUN;
 
     if (!import || !store) {

@@ -39,7 +39,7 @@ static bool selection_open(struct selection *selection, const struct conf *conf,
         return false;
     if (argc > 2 && !parse_time("UNTIL", argv[2], &selection->until))
         return false;
-    selection->store = store_open(conf, &selection->stop_at);
+    selection->store = store_open(conf, &selection->stop_at, NULL);
     selection->list =
         selection->store ? store_list_rejected(selection->store, selection->since, selection->until) : NULL;
     if (selection->list)
@@ -263,7 +263,7 @@ static int retry(const struct conf *conf, int argc, char **argv)
     if (!selection_open(&retry.selection, conf, clock_realtime_us(), argc, argv))
         return EXIT_CANNOT_RUN;
     retry.decrypt = decrypt_open(conf);
-    struct store *store = store_open(conf, &retry.selection.stop_at);
+    struct store *store = store_open(conf, &retry.selection.stop_at, NULL);
     const struct replay replay = {
         .conf = conf, .store = store, .next = next_body, .settled = body_settled, .source = &retry};
     tally_start(&retry.tally, 0, "retrying", UINT64_MAX);
@@ -288,7 +288,7 @@ static int with_id(const struct conf *conf, int argc, char **argv,
         fprintf(stderr, "ticketd: rejected %s takes the identifier of a body: see ticketd rejected list\n", argv[0]);
         return EXIT_CANNOT_RUN;
     }
-    struct store *store = store_open(conf, &stop_at);
+    struct store *store = store_open(conf, &stop_at, NULL);
     int status = store ? run(store, id) : cannot("out of memory");
     store_close(store);
     return status;

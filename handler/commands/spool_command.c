@@ -104,7 +104,7 @@ static int drop(const struct conf *conf, struct spool *spool, const char *argume
         return failed("spool drop takes the identifier of an event: see ticketd spool list");
     if (!spool_find(spool, id, &event))
         return failed("no such event waits in the spool");
-    struct store *store = store_open(conf, &stop_at);
+    struct store *store = store_open(conf, &stop_at, NULL);
     event_refuse(&event, OUTCOME_UNPROCESSABLE, "", "dropped from the spool by hand");
     event.refusal = OUTCOME_UNPROCESSABLE;
     if (store)
@@ -120,7 +120,7 @@ static int drop(const struct conf *conf, struct spool *spool, const char *argume
 static int drain_all(const struct conf *conf, struct spool *spool, const char *ignored)
 {
     _Atomic int64_t stop_at = INT64_MAX;
-    struct store *store = store_open(conf, &stop_at);
+    struct store *store = store_open(conf, &stop_at, NULL);
     struct drain *drain = store ? drain_open(conf, store, spool, 0, 1) : NULL;
     struct spool_status status;
     const char *problem = look_at_spool(conf, spool, &status);
@@ -181,7 +181,7 @@ static int add(const struct conf *conf, struct spool *spool, const char *file)
 static int adopt(const struct conf *conf, struct spool *spool, const char *ignored)
 {
     _Atomic int64_t stop_at = INT64_MAX;
-    struct store *store = store_open(conf, &stop_at);
+    struct store *store = store_open(conf, &stop_at, NULL);
     const char *identity = store ? store_identity(store, clock_monotonic_ms() + conf->db_timeout_ms) : NULL;
     bool good = identity != NULL;
 

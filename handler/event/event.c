@@ -67,9 +67,9 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-unsigned event_lane(int64_t project, int64_t ticket, unsigned lanes)
+unsigned event_lane(int64_t project, int64_t ticket, struct lanes lanes)
 {
-    return (unsigned)(mix(mix((uint64_t)project) + (uint64_t)ticket) % lanes);
+    return (unsigned)(mix(mix((uint64_t)project) + (lanes.by_project ? 0 : (uint64_t)ticket)) % lanes.count);
 }
 
 /* Copies at most ECHO_MAX bytes, and never a part of a character. */

@@ -83,6 +83,7 @@ struct event {
     bool was_rejected; /* it comes from vcc.rejected_events: applying it removes it there */
     bool waited;  /* it was spooled, set aside, imported or tried before: it may be applied already, or later ones */
     bool held;    /* the store's word where it has no verdict: its ticket cannot be written now, others can */
+    bool away;    /* … and its node of a distributed database is away: it is not worth waiting for */
     char why[96]; /* why it is held; "": it was not tried, for want of time */
 
     /* The spool's own. */
@@ -123,8 +124,13 @@ const char *event_received(const struct event *event, size_t *length);
 /* Frees all that the event owns and leaves it empty; an empty event is fine. */
 void event_free(struct event *event);
 
-/* Which of `lanes` the ticket belongs to, from 0. Neighbouring tickets go to different ones. */
-unsigned event_lane(int64_t project, int64_t ticket, unsigned lanes);
+struct lanes {
+    unsigned count;
+    bool by_project; /* all tickets of a project go together: where a call to the database is of one project */
+};
+
+/* Which of the lanes the ticket belongs to, from 0. Neighbouring tickets go to different ones. */
+unsigned event_lane(int64_t project, int64_t ticket, struct lanes lanes);
 
 /* The field stored in `column`; FIELD_COUNT if there is none. */
 enum field event_field_by_column(const char *column) MUST_USE;

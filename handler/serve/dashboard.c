@@ -58,7 +58,7 @@ struct dashboard *dashboard_open(const struct conf *conf, struct queue *queue, s
     STAILQ_INIT(&dashboard->waiting);
     pthread_mutex_init(&dashboard->lock, NULL);
     pthread_cond_init(&dashboard->more, NULL);
-    dashboard->store = store_open(&dashboard->conf, &shared->stop_at);
+    dashboard->store = store_open(&dashboard->conf, &shared->stop_at, NULL);
     if (!dashboard->store) {
         dashboard_close(dashboard);
         return NULL;
@@ -166,6 +166,7 @@ static void append_handler(struct text *text, const struct dashboard *dashboard)
     static const char *const takers[] = {
         [NOT_READY] = "nowhere", [READY_BY_DATABASE] = "database", [READY_BY_SPOOL] = "spool"};
     const char *separator = "";
+    char away[256];
 
     text_append(text, "{\"version\":\"" VERSION "\"");
     append_time(text, "now", clock_realtime_us());
@@ -177,7 +178,8 @@ static void append_handler(struct text *text, const struct dashboard *dashboard)
                        metrics_value(METRIC_SPOOL_HELD), metrics_value(METRIC_SPOOL_BYTES),
                        *dashboard->conf.spool_dir ? (int64_t)dashboard->conf.spool_max_mb * 1048576 : 0);
     append_time(text, "oldest_at", metrics_value(METRIC_SPOOL_OLDEST));
-    text_append(text, "}");
+    text_append(text, "},\"nodes_away\":");
+    text_append_json(text, nodes_names(&dashboard->shared->nodes, away, sizeof(away)));
     append_time(text, "last_event_at", metrics_value(METRIC_LAST_EVENT));
     text_append(text, ",\"answers\":{");
     for (int status = 200; status < 600; status++) {

@@ -27,6 +27,7 @@ struct queue {
     int timeout_ms;
     int verdicts_fd;
     bool awake;      /* nobody waits any more */
+    bool by_project; /* see struct lanes */
     int64_t turns;   /* of all that arrived */
     int64_t last_id; /* the time in the last identifier */
     int64_t offset;  /* of the clock from the monotonic one, when the last arrived */
@@ -118,8 +119,21 @@ static void wake_writers(struct queue *queue)
 
 static struct lane *lane_of(struct queue *queue, const struct event *event)
 {
+    struct lanes lanes = {(unsigned)queue->lane_count, queue->by_project};
     return &queue->lanes[event_lane(event->values[FIELD_project_id].number, event->values[FIELD_ticket_id].number,
-                                    (unsigned)queue->lane_count)];
+                                    lanes)];
+}
+
+void queue_divide_by_project(struct queue *queue)
+{
+    struct waiter *waiter;
+
+    pthread_mutex_lock(&queue->lock);
+    for (int i = 0; i < queue->lane_count && !queue->by_project; i++)
+        TAILQ_FOREACH(waiter, &queue->lanes[i].waiting, link)
+    waiter->event.waited = true; /* others of its ticket may overtake it */
+    queue->by_project = true;
+    pthread_mutex_unlock(&queue->lock);
 }
 
 enum outcome queue_submit(struct queue *queue, int slot, struct waiter *waiter)

@@ -43,6 +43,9 @@ void queue_free(struct queue *queue);
  * ahead of it. A larger jump of the clock is logged, and they follow it. */
 void queue_arrive(struct queue *queue, int slot, struct waiter *waiter);
 
+/* From now on all tickets of a project go to one lane. */
+void queue_divide_by_project(struct queue *queue);
+
 /* Passes an arrived event on to its lane. OUTCOME_UNAVAILABLE: there is no room; it is withdrawn. */
 enum outcome queue_submit(struct queue *queue, int slot, struct waiter *waiter) MUST_USE;
 

@@ -52,11 +52,14 @@ enum next {
 static enum next answer_endpoint(struct server *server, enum endpoint endpoint, const char *query,
                                  struct waiter *waiter, struct text *answer)
 {
+    char away[256];
+
     switch (endpoint) {
     case ENDPOINT_REPORT:
         return dashboard_ask(server->dashboard, query, server->connections ? waiter : NULL, answer) ? ANSWER : WAIT;
     case ENDPOINT_READY:
-        endpoints_answer_ready(answer, shared_readiness(&server->shared));
+        endpoints_answer_ready(answer, shared_readiness(&server->shared),
+                               nodes_names(&server->shared.nodes, away, sizeof(away)));
         return ANSWER;
     case ENDPOINT_METRICS:
         endpoints_answer_metrics(answer);

@@ -2,6 +2,7 @@
 #ifndef TICKETD_SHARED_H
 #define TICKETD_SHARED_H
 
+#include "store/nodes.h"
 #include "web/endpoints.h"
 
 #include <pthread.h>
@@ -15,6 +16,7 @@ struct shared {
     _Atomic int64_t asked_at; /* when the last request came */
     _Atomic int readiness;    /* enum readiness, as of the last batch or idle second */
     _Atomic int64_t stop_at;  /* no wait for the database goes beyond this */
+    struct nodes nodes;       /* of a distributed database: those that are away */
 };
 
 static inline enum readiness shared_readiness(struct shared *shared)

@@ -25,6 +25,7 @@ struct writer {
     size_t held;            /* of batch */
     size_t most;            /* events of the next batch */
     size_t joined;          /* how many of the last went into the spool */
+    bool by_project;        /* the database is distributed, and the queue knows */
     bool met;               /* it was seen whether the spool is that of the database */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
     bool remembers;     /* the first one asked the database when the last event came, before the start */
@@ -43,7 +44,7 @@ struct writer *writer_open(const struct writers *writers, int lane)
     writer->all = writers;
     writer->lane = lane;
     writer->most = (size_t)conf->batch;
-    writer->store = store_open(conf, &writers->shared->stop_at);
+    writer->store = store_open(conf, &writers->shared->stop_at, &writers->shared->nodes);
     writer->batch = calloc(room, sizeof(*writer->batch));
     writer->done = calloc(room, sizeof(*writer->done));
     writer->events = calloc(room, sizeof(*writer->events));
@@ -120,7 +121,7 @@ static void spool_rest(struct writer *writer, size_t count)
         for (size_t i = 0; i < count; i++) {
             struct waiter *waiter = writer->batch[i];
             struct event *event = &waiter->event;
-            bool may_wait = event->held && now < waiter->deadline && !store_is_away(writer->store) &&
+            bool may_wait = event->held && !event->away && now < waiter->deadline && !store_is_away(writer->store) &&
                             !store_must_stop(writer->store);
             if (event->outcome == OUTCOME_NONE && (!may_wait || spool_waits(writer->all->spool, event)))
                 writer->spooled[spooled++] = event;
@@ -179,11 +180,16 @@ size_t writer_write(struct writer *writer, int wait_ms)
     for (size_t i = 0; i < count; i++) {
         struct event *event = &writer->batch[i]->event;
         event->held = false;
+        event->away = false;
         if (!given_up && !spool_waits(spool, event)) /* else it joins those that wait there */
             writer->events[tried++] = event;
     }
     if (tried > 0)
         store_apply(writer->store, writer->events, tried, batch_deadline(writer));
+    if (!writer->by_project && store_is_distributed(writer->store)) {
+        writer->by_project = true;
+        queue_divide_by_project(writer->all->queue);
+    }
     /* What is given up does not ask the database: as many at once as there may be, else those behind wait too. */
     writer->most = given_up ? (size_t)writer->all->conf->batch : store_batch(writer->store);
     spool_rest(writer, count);

@@ -64,7 +64,7 @@ void spool_end_drain(struct spool *spool);
  *
  * They are not decoded, but know their ticket; a refused body has its refusal and reason, and lane 0. `waited` is set.
  * What goes wrong is logged. */
-size_t spool_take(struct spool *spool, unsigned lane, unsigned lanes, struct event *events, size_t most,
+size_t spool_take(struct spool *spool, unsigned lane, struct lanes lanes, struct event *events, size_t most,
                   size_t bytes) MUST_USE;
 
 /* Removes those of the events that have a verdict other than OUTCOME_SPOOLED and OUTCOME_UNAVAILABLE. False: they will

@@ -74,7 +74,8 @@ static int take_ticket(sqlite3_stmt *row, struct taking *taking)
     return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-size_t spool_take(struct spool *spool, unsigned lane, unsigned lanes, struct event *events, size_t most, size_t bytes)
+size_t spool_take(struct spool *spool, unsigned lane, struct lanes lanes, struct event *events, size_t most,
+                  size_t bytes)
 {
     struct taking taking = {events, most, bytes, 0, 0, false};
     struct spool_side *side = &spool->out;

@@ -14,7 +14,8 @@ struct drain {
     const struct conf *conf;
     struct store *store;
     struct spool *spool;
-    unsigned lane, lanes;
+    unsigned lane;
+    struct lanes lanes;
     struct event *events; /* room for conf->batch, and the same as the store wants them */
     struct event **tried;
     int64_t drained, said_at; /* since the log told of it */
@@ -26,7 +27,7 @@ struct drain *drain_open(const struct conf *conf, struct store *store, struct sp
     if (!drain)
         return NULL;
 
-    *drain = (struct drain){conf, store, spool, (unsigned)lane, (unsigned)lanes, NULL, NULL, 0, 0};
+    *drain = (struct drain){conf, store, spool, (unsigned)lane, {(unsigned)lanes, false}, NULL, NULL, 0, 0};
     drain->events = calloc((size_t)conf->batch, sizeof(*drain->events));
     drain->tried = calloc((size_t)conf->batch, sizeof(*drain->tried));
     if (!drain->events || !drain->tried) {
@@ -119,6 +120,9 @@ size_t drain_step(struct drain *drain, int64_t deadline)
 
     if (!drain_meet(drain, deadline) || !spool_begin_drain(drain->spool))
         return 0;
+    drain->lanes.by_project = store_is_distributed(drain->store);
+    if (store_is_whole_again(drain->store))
+        (void)!spool_hurry(drain->spool);
     size_t count = spool_take(drain->spool, drain->lane, drain->lanes, drain->events, store_batch(drain->store),
                               STORE_BATCH_BYTES);
     size_t tried = 0, left = 0;

@@ -20,7 +20,6 @@ extern const int sql_schema_version;
 struct definition {
     const char *name; /* with its folder */
     const char *sql;
-    const char *distributed; /* what it is where the database is distributed; NULL: the same */
 };
 
 /* In the order in which they can be made. */
@@ -30,7 +29,7 @@ extern const int sql_definition_count;
 /* The files of sql/queries/. */
 extern const char sql_apply_events[];
 extern const char sql_probe[];
-extern const char sql_is_distributed[];
+extern const char sql_part_in_cluster[];
 extern const char sql_reject_event[];
 extern const char sql_forget_rejected[];
 extern const char sql_list_rejected[];
@@ -42,6 +41,7 @@ extern const char sql_last_received[];
 extern const char sql_prepare_month[];
 extern const char sql_check_database[];
 extern const char sql_project_of_each_node[];
+extern const char sql_node_of_projects[];
 extern const char sql_schema_version_query[];
 extern const char sql_database_identity_query[];
 extern const char sql_set_timeouts[];

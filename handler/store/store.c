@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "store/store_faults.h"
+#include "store/store_nodes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,8 +47,9 @@ static bool is_done(const struct job *job)
 }
 
 /* The first jobs that may be tried: those whose ticket has none before them that is not tried with them. What was held
- * before, and may be so again, is not tried with others: it would undo them. */
-static void choose(struct work *work, size_t most)
+ * before, and may be so again, is not tried with others: it would undo them. Where the database is distributed they are
+ * of one project. */
+static void choose(const struct store *store, struct work *work, size_t most)
 {
     work->chosen_count = 0;
     for (size_t i = 0; i < work->count; i++)
@@ -61,6 +62,8 @@ static void choose(struct work *work, size_t most)
             continue;
         if (work->chosen_count > 0 && job->was_held != work->chosen[0]->was_held)
             break;
+        if (store->distributed && work->chosen_count > 0 && !pipeline_same_project(job, work->chosen[0]))
+            continue;
         job->chosen = true;
         work->chosen[work->chosen_count++] = job;
     }
@@ -125,7 +128,7 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
         store->commits++;
         work->stuck = 0;
         work->probed = false;
-        faults_prove(store, work);
+        faults_prove(store, work, work->chosen[0]);
     }
     metrics_observe(METRIC_BATCH_EVENTS, applied + rejected);
     metrics_observe(METRIC_COMMIT_SECONDS, microseconds);
@@ -133,7 +136,7 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
 }
 
 /* The pipeline was undone, or is in doubt. Of several the first are tried next: so the one at fault is found. */
-static void take_failure(struct store *store, struct work *work, const struct attempt *attempt)
+static void take_failure(struct store *store, struct work *work, const struct attempt *attempt, int64_t microseconds)
 {
     enum sqlstate_class class = faults_classify(attempt);
     size_t count = work->chosen_count;
@@ -141,6 +144,10 @@ static void take_failure(struct store *store, struct work *work, const struct at
 
     for (size_t i = 0; i < count; i++)
         work->chosen[i]->event->waited = true; /* it may be applied all the same, or others be before it */
+    if (nodes_blamed(store, work, attempt, class, microseconds / 1000)) {
+        work->long_try = false;
+        return;
+    }
     if (count == 1)
         faults_note(store, work, attempt, class);
     else if (class == SQLSTATE_FAULT)
@@ -161,13 +168,17 @@ static void take_failure(struct store *store, struct work *work, const struct at
 /* It is not the one ticket that waits for a lock. Do all, or does the database take others? */
 static bool may_pass(struct store *store, struct work *work, int64_t now)
 {
+    int64_t project = event_project(work->chosen[0]->event);
     char state[6];
 
-    if (now >= work->patience ||
-        !connection_probe(store, work->waiting[0]->event->values[FIELD_project_id].number, state))
+    if (now >= work->patience)
         return false;
     work->stuck = 0;
-    return true;
+    if (connection_probe(store, project, state))
+        return true;
+    if (store->distributed)
+        nodes_refuse(store, work, project, state, clock_monotonic_ms() - now);
+    return store->distributed && store->connection;
 }
 
 /* Whether something is left to be done though the deadline has passed: setting aside has time of its own. */
@@ -198,11 +209,17 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
 
     if (!store->connection && now < store->next_try)
         return false;
-    if (!store->connection && !connection_open(store, deadline > now ? deadline : now + 1))
-        return false;
+    if (!store->connection) {
+        bool distributed = store->distributed;
+        if (!connection_open(store, deadline > now ? deadline : now + 1))
+            return false;
+        for (size_t i = 0; i < work->count && store->distributed && !distributed; i++)
+            work->waiting[i]->event->waited = true; /* lanes change: see queue_divide_by_project */
+        nodes_hold(store, work);
+    }
     if (work->stuck > 1 && !may_pass(store, work, now))
         return false;
-    choose(work, least(work->part, store_batch(store)));
+    choose(store, work, least(work->part, store_batch(store)));
     if (work->chosen_count == 0 && (work->suspect == 0 || work->probed))
         choose_slow(store, work);
     if (work->suspect > 0 && !work->probed && (work->chosen_count == 0 || work->suspect > 1)) {
@@ -218,7 +235,7 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
     if (committed || work->chosen_count > 1)
         keep_pace(store, work->chosen_count, took, committed);
     if (!committed) {
-        take_failure(store, work, &attempt);
+        take_failure(store, work, &attempt, took);
         PQclear(attempt.error);
         return true;
     }
@@ -247,6 +264,8 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
         goto out;
     pipeline_sort(events, count, work.jobs, work.waiting);
     faults_recall(store, &work);
+    nodes_try(store);
+    nodes_hold(store, &work);
     if (store->connection && clock_monotonic_ms() >= store->journal_due)
         (void)!connection_prepare_journal(store, deadline);
     for (bool tried = false; work.count > 0 && !store_must_stop(store); tried = true) {
@@ -263,6 +282,7 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
     for (size_t i = 0; i < work.count; i++) {
         struct job *job = work.waiting[i];
         job->event->held = store->connection || job->suspect; /* others may be taken */
+        job->event->away = job->away;
         snprintf(job->event->why, sizeof(job->event->why), "%.95s", why_held(job));
     }
 

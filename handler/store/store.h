@@ -6,6 +6,7 @@
 
 #include "base/conf.h"
 #include "event/event.h"
+#include "store/nodes.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -14,8 +15,9 @@
 struct store;
 
 /* Makes a store without connecting. `stop_at` is looked at in every wait: no wait goes beyond that time (monotonic
- * milliseconds). Neither is copied. NULL: no memory. */
-struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at) MUST_USE;
+ * milliseconds). What is known of nodes that are away is in `nodes`; NULL: for this store alone. None of them is
+ * copied. NULL: no memory. */
+struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at, struct nodes *nodes) MUST_USE;
 void store_close(struct store *store);
 
 /* Applies the events, sets the refused among them aside, and gives each its verdict. Connects as needed and tries again
@@ -23,8 +25,9 @@ void store_close(struct store *store);
  *
  * The results 200: committed. event->refusal: committed to vcc.rejected_events. There ends too what PostgreSQL does not
  * take while it takes another ticket's, or a made-up one. OUTCOME_NONE with event->held: its ticket, or the one before
- * it of its ticket, cannot be written now, others can: try again in a moment. OUTCOME_NONE: the database is away; the
- * event may be committed all the same where the connection broke during its commit.
+ * it of its ticket, cannot be written now, others can: try again in a moment, and not soon where it is event->away.
+ * OUTCOME_NONE: the database is away; the event may be committed all the same where the connection broke during its
+ * commit.
  *
  * Each ticket's events are applied in the order given. Returns before the deadline where nothing else can be done. */
 void store_apply(struct store *store, struct event **events, size_t count, int64_t deadline);
@@ -48,6 +51,12 @@ bool store_was_away(const struct store *store);
 /* The same for a fifth of TICKETD_DB_TIMEOUT_MS and longer, tried again where that is due. A host that does not answer
  * takes TICKETD_DB_TIMEOUT_MS; then it is left alone for as long. */
 bool store_stays_away(struct store *store) MUST_USE;
+
+/* Whether the database, as it was when it was last connected, is distributed: then a call is of one project. */
+bool store_is_distributed(const struct store *store);
+
+/* Whether a node came back since it was last asked. */
+bool store_is_whole_again(struct store *store);
 
 /* Which database it is, for spool_is_for; connects if it must, not beyond `deadline`. NULL: the database is away. */
 const char *store_identity(struct store *store, int64_t deadline) MUST_USE;

@@ -16,6 +16,7 @@ struct job {
     unsigned round;     /* how many of its ticket are before it */
     bool chosen;        /* it is in the pipeline that is tried now */
     bool held;          /* its ticket cannot be written now */
+    bool away;          /* … for its node, or its project, is away */
     bool was_held;      /* … it, or one before it, could not be written when it was last tried */
     bool slow;          /* it did not end in the time that a batch has: it is tried last, with all the time there is */
     bool suspect;       /* it failed alone, for the reason in detail: others do not wait for the proof */

@@ -16,17 +16,9 @@ struct check {
     void *context;
 };
 
-/* The one result of a statement, to be cleared by the caller. */
 static PGresult *check_ask(const struct check *check, int sent)
 {
-    PGresult *kept = NULL, *result;
-    bool broken = !sent;
-
-    while ((result = connection_result(check->store, check->deadline, &broken))) {
-        PQclear(kept);
-        kept = result;
-    }
-    return kept;
+    return connection_ask(check->store, sent, check->deadline);
 }
 
 static void say_words(const struct check *check, const char *name, const char *grade, struct text *words)
@@ -185,9 +177,10 @@ static bool project_is_good(const struct check *check, const char *project, cons
     }
     bool failed = attempt.broken || PQresultStatus(attempt.error) == PGRES_FATAL_ERROR;
     const struct advice *found = find_advice(advice, failed ? attempt.error : NULL);
+    const char *why = connection_error(check->store, attempt.error);
     if (failed)
-        text_append_format(&words, "it takes no event%s%s: %s%s", *node ? " on " : "", node,
-                           connection_error(check->store, attempt.error), attempt.error ? found->words : NO_ANSWER);
+        text_append_format(&words, "it takes no event%s%s: %.*s%s", *node ? " on " : "", node, (int)strcspn(why, "\n"),
+                           why, attempt.error ? found->words : NO_ANSWER);
     else if (held)
         text_append(&words, "one cannot be written now: others hold a lock that it needs, or a trigger drops its row");
     if (failed || held)
@@ -196,29 +189,47 @@ static bool project_is_good(const struct check *check, const char *project, cons
     return !failed && !held;
 }
 
-/* On each node where there are several. Statements go with their text, as where a pooler stands between: then all that
- * is set or prepared ends with the transaction. */
+/* On each node where there are several; one that does not answer in time takes the connection with it. Statements go
+ * with their text, as where a pooler stands between: then all that is set or prepared ends with the transaction. */
 static void look_at_events(const struct check *check)
 {
     struct store *store = check->store;
     const struct conf *conf = store->conf;
     struct conf own = *conf;
-    PGresult *distributed = check_ask(check, PQsendQuery(store->connection, sql_is_distributed)), *nodes = NULL;
+    PGresult *nodes = NULL;
 
     own.pooler = 1;
     store->conf = &own;
-    store->distributed = PQntuples(distributed) == 1 && *PQgetvalue(distributed, 0, 0) == 't';
     if (store->distributed)
         nodes = check_ask(check, PQsendQuery(store->connection, sql_project_of_each_node));
-    bool good = true;
-    for (int row = 0; row < PQntuples(nodes) && good; row++)
-        good = project_is_good(check, PQgetvalue(nodes, row, 0), PQgetvalue(nodes, row, 1));
-    if (good && (PQntuples(nodes) > 0 || project_is_good(check, "0", "")))
+    bool good = PQntuples(nodes) > 0 || project_is_good(check, "0", "");
+    for (int row = 0; row < PQntuples(nodes); row++) {
+        good = project_is_good(check, PQgetvalue(nodes, row, 0), PQgetvalue(nodes, row, 1)) && good;
+        if (PQstatus(store->connection) != CONNECTION_OK || PQtransactionStatus(store->connection) == PQTRANS_ACTIVE) {
+            connection_close(store);
+            if (!connection_begin(store, check->deadline))
+                break;
+        }
+    }
+    if (good)
         check->say(check->context, "events", "ok",
                    "one was applied, changed, deleted and set aside, and all of it taken back");
     store->conf = conf;
     PQclear(nodes);
-    PQclear(distributed);
+}
+
+/* False: no event goes there, which is said. */
+static bool look_at_part_in_cluster(const struct check *check)
+{
+    PGresult *result = check_ask(check, PQsendQuery(check->store->connection, sql_part_in_cluster));
+    const char *part = PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : "";
+    bool good = strcmp(part, "worker") != 0;
+
+    check->store->distributed = strcmp(part, "coordinator") == 0;
+    if (!good)
+        check->say(check->context, "schema", "wrong", NOT_ON_A_WORKER);
+    PQclear(result);
+    return good;
 }
 
 void store_check(struct store *store, int64_t deadline,
@@ -229,7 +240,7 @@ void store_check(struct store *store, int64_t deadline,
 
     if (reached) {
         look_at_catalogs(&check);
-        fits = look_at_version(&check);
+        fits = look_at_part_in_cluster(&check) && look_at_version(&check);
     } else {
         say_unreachable(&check);
         say(context, "schema", "not looked at", "");

@@ -21,13 +21,14 @@
 #define JOURNAL_MS 86400000 /* how often the journal's partitions are looked at */
 #endif
 
-struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at)
+struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at, struct nodes *nodes)
 {
     struct store *store = calloc(1, sizeof(*store));
     if (store) {
         store->conf = conf;
         store->stop_at = stop_at;
         store->batch = (size_t)conf->batch;
+        store->nodes = nodes ? nodes : &store->own_nodes;
     }
     return store;
 }
@@ -158,6 +159,18 @@ static bool finish_connecting(struct store *store, int64_t deadline)
     return PQsetnonblocking(store->connection, 1) == 0;
 }
 
+PGresult *connection_ask(struct store *store, int sent, int64_t deadline)
+{
+    PGresult *kept = NULL, *result;
+    bool broken = !sent;
+
+    while ((result = connection_result(store, deadline, &broken))) {
+        PQclear(kept);
+        kept = result;
+    }
+    return kept;
+}
+
 /* Runs one statement and drops its rows but for the first value, copied to `value` where that is not NULL.
  * NULL: it went well; else the error, to be cleared by the caller. */
 static PGresult *run(struct store *store, int sent, int64_t deadline, char *value, size_t size, bool *broken)
@@ -213,13 +226,16 @@ static bool schema_fits(struct store *store, int64_t deadline)
     return good;
 }
 
-static bool find_out_whether_distributed(struct store *store, int64_t deadline)
+static bool find_part_in_cluster(struct store *store, int64_t deadline)
 {
-    char distributed[2] = "f";
-    bool good =
-        succeeds(store, PQsendQuery(store->connection, sql_is_distributed), deadline, distributed, sizeof(distributed));
+    char part[16] = "";
 
-    store->distributed = *distributed == 't';
+    if (!succeeds(store, PQsendQuery(store->connection, sql_part_in_cluster), deadline, part, sizeof(part)))
+        return false;
+    store->distributed = strcmp(part, "coordinator") == 0;
+    bool good = strcmp(part, "worker") != 0;
+    if (!good)
+        connection_failed(store, NOT_ON_A_WORKER, "3F000");
     return good;
 }
 
@@ -262,24 +278,33 @@ void connection_timeouts(const struct conf *conf, bool long_try, bool local, str
     timeouts->values[2] = local ? "true" : "false";
 }
 
-/* What a session keeps. One that lasts for a transaction keeps nothing: pipeline_run has it said in each. */
-static bool prepare_session(struct store *store, int64_t deadline)
+/* Of the session. One that lasts for a transaction keeps nothing: pipeline_run has it said in each. */
+static bool set_timeouts(struct store *store, bool long_try, int64_t deadline)
 {
     struct timeouts timeouts = {0};
 
     if (connection_is_pooled(store->conf))
         return true;
-    connection_timeouts(store->conf, false, false, &timeouts);
+    connection_timeouts(store->conf, long_try, false, &timeouts);
     int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
-    return succeeds(store, sent, deadline, NULL, 0) && prepare(store, &statement_apply, deadline) &&
-           prepare(store, &statement_reject, deadline) && prepare(store, &statement_forget, deadline);
+    return succeeds(store, sent, deadline, NULL, 0);
+}
+
+static bool prepare_session(struct store *store, int64_t deadline)
+{
+    if (connection_is_pooled(store->conf))
+        return true;
+    return prepare(store, &statement_apply, deadline) && prepare(store, &statement_reject, deadline) &&
+           prepare(store, &statement_forget, deadline);
 }
 
 bool connection_prepare_journal(struct store *store, int64_t deadline)
 {
     bool broken;
-    PGresult *error = run(store, PQsendQuery(store->connection, sql_prepare_journal), deadline, NULL, 0, &broken);
 
+    if (!set_timeouts(store, true, deadline)) /* on many nodes a partition takes a second */
+        return false;
+    PGresult *error = run(store, PQsendQuery(store->connection, sql_prepare_journal), deadline, NULL, 0, &broken);
     store->journal_due = clock_monotonic_ms() + JOURNAL_MS;
     if (error) /* not worth the connection: the default partition takes what comes */
         log_line(LOG_WARNING, "the journal gets no new partitions now",
@@ -287,7 +312,7 @@ bool connection_prepare_journal(struct store *store, int64_t deadline)
     PQclear(error);
     if (broken)
         connection_failed_by(store, NULL);
-    return !broken;
+    return !broken && set_timeouts(store, false, deadline);
 }
 
 int64_t store_last_received(struct store *store)
@@ -405,8 +430,8 @@ bool connection_open(struct store *store, int64_t deadline)
         connection_failed(store, connection_problem(store), NULL);
         return false;
     }
-    if (!schema_fits(store, deadline) || !find_out_whether_distributed(store, deadline) ||
-        !read_identity(store, deadline) || !warn_without_fsync(store, deadline) || !prepare_session(store, deadline) ||
+    if (!find_part_in_cluster(store, deadline) || !schema_fits(store, deadline) || !read_identity(store, deadline) ||
+        !warn_without_fsync(store, deadline) || !prepare_session(store, deadline) ||
         !connection_prepare_journal(store, deadline))
         return false;
 

@@ -30,6 +30,9 @@ struct store {
     uint64_t commits;      /* that applied something */
     char identity[160];    /* of the database; see store_identity */
     bool distributed;      /* the database is spread over many nodes: a call is of one project */
+    struct nodes *nodes;   /* those that are away */
+    struct nodes own_nodes;
+    unsigned nodes_back; /* see store_is_whole_again */
 };
 
 /* A statement that is sent for events: prepared once in a session, or, where a pooler changes the session, with its
@@ -56,6 +59,8 @@ void connection_timeouts(const struct conf *conf, bool long_try, bool local, str
 /* Whether the database takes an event of this project: a made-up one, which is undone. Else `state` is the SQLSTATE.
  * May lose the connection. */
 bool connection_probe(struct store *store, int64_t project, char state[6]) MUST_USE;
+
+#define NOT_ON_A_WORKER "this is a worker of Citus: name the coordinator in TICKETD_DATABASE"
 
 /* Whether a session lasts for one transaction only: TICKETD_POOLER. */
 bool connection_is_pooled(const struct conf *conf);
@@ -94,6 +99,10 @@ void connection_failed_by(struct store *store, const PGresult *error);
 
 /* Notes that the database does its work: connecting alone does not show that, the rights may be missing. */
 void connection_healthy(struct store *store);
+
+/* Sends nothing: `sent` says whether that went well. The last result of the statement, to be cleared by the caller;
+ * NULL: not before `deadline`, or the connection broke. */
+PGresult *connection_ask(struct store *store, int sent, int64_t deadline) MUST_USE;
 
 /* The next result, sending what is still unsent; NULL: none is left for this statement.
  * When `deadline` passes or the connection breaks *broken is set. The caller clears the result. */

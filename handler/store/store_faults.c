@@ -1,7 +1,8 @@
 /* Under store.c: suspects, their tries, and the proof. */
-#include "store/store_faults.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "store/store_nodes.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -75,11 +76,11 @@ static bool may_heal(const char *state)
     return i < sizeof(classes) / sizeof(classes[0]);
 }
 
-void faults_prove(struct store *store, struct work *work)
+void faults_prove(struct store *store, struct work *work, const struct job *taken)
 {
     for (size_t i = 0; i < work->count && work->suspect > 0; i++) {
         struct job *job = work->waiting[i];
-        if (!job->suspect)
+        if (!job->suspect || (store->distributed && !pipeline_same_project(job, taken)))
             continue;
         job->suspect = false;
         work->suspect--;
@@ -103,9 +104,13 @@ void faults_probe(struct store *store, struct work *work)
             job = work->waiting[i];
     if (!job)
         return;
-    work->probed = !connection_probe(store, job->event->values[FIELD_project_id].number, state);
-    if (!work->probed)
-        faults_prove(store, work);
+    int64_t project = event_project(job->event), began = clock_monotonic_ms();
+    bool taken = connection_probe(store, project, state);
+    work->probed = !taken && !store->distributed;
+    if (taken)
+        faults_prove(store, work, job);
+    else if (store->distributed)
+        nodes_refuse(store, work, project, state, clock_monotonic_ms() - began);
     else if (!store->connection || strcmp(state, job->state) == 0)
         connection_failed(store, "it takes no event at all", state); /* whatever it says, it says it of all */
 }
@@ -167,14 +172,14 @@ static void take_timeout(struct store *store, struct work *work, struct job *job
 static void take_refusal(struct store *store, struct work *work, struct job *job)
 {
     struct tried *tried = tries_find(&store->tries, job->event, true);
-    bool proven = tried && tried->refused && tried->refused <= store->commits;
+    bool proven = tried && tried->refused && tried->refused <= store->commits && !store->distributed;
 
     if (tried)
         tried->refused = store->commits + 1;
     job->slow = false; /* this time it ended: what may heal is tried once more at once */
     suspect(work, job);
     if (proven)
-        faults_prove(store, work);
+        faults_prove(store, work, job);
 }
 
 /* An event alone, and the connection is gone without a word. */

@@ -34,8 +34,9 @@ enum sqlstate_class faults_classify(const struct attempt *attempt);
 /* The chosen job was alone in its pipeline, which failed in this way: notes what is to become of it. */
 void faults_note(struct store *store, struct work *work, const struct attempt *attempt, enum sqlstate_class class);
 
-/* The database took an event: the suspects are at fault, and are set aside next. */
-void faults_prove(struct store *store, struct work *work);
+/* The database took an event: the suspects are at fault, and are set aside next. Where it is distributed, those of the
+ * same project. */
+void faults_prove(struct store *store, struct work *work, const struct job *taken);
 
 /* The same with a made-up event, of a suspect's project. May lose the connection. */
 void faults_probe(struct store *store, struct work *work);

@@ -156,11 +156,6 @@ static int is_defined(struct migrate *m, const char *name, const char *sql)
     return defined;
 }
 
-static const char *text_of(const struct migrate *m, const struct definition *definition)
-{
-    return m->distributed && definition->distributed ? definition->distributed : definition->sql;
-}
-
 /* An empty text: drops what it had made. */
 static bool define(struct migrate *m, const char *name, const char *sql)
 {
@@ -173,7 +168,7 @@ static bool define_changed(struct migrate *m)
     int made = 0;
 
     for (int i = 0; i < sql_definition_count; i++) {
-        const char *name = sql_definitions[i].name, *sql = text_of(m, &sql_definitions[i]);
+        const char *name = sql_definitions[i].name, *sql = sql_definitions[i].sql;
         int defined = is_defined(m, name, sql);
         if (defined < 0 || (!defined && !define(m, name, sql)))
             return false;
@@ -206,21 +201,25 @@ static bool forget_others(struct migrate *m)
 static bool apply_definitions(struct migrate *m)
 {
     return execute(m, "grants", sql_remember_grants) && define_changed(m) && forget_others(m) &&
-           execute(m, "roles", sql_grant_roles) && execute(m, "journal", sql_prepare_journal) &&
-           (!m->distributed || execute(m, "citus", sql_distribute));
+           (!m->distributed || execute(m, "citus", sql_distribute)) && execute(m, "roles", sql_grant_roles) &&
+           execute(m, "journal", sql_prepare_journal);
 }
 
-static bool look_whether_distributed(struct migrate *m)
+static bool is_no_worker(struct migrate *m)
 {
-    PGresult *result = ask(m, "start", sql_is_distributed, 0, NULL);
-    m->distributed = result && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PGresult *result = ask(m, "start", sql_part_in_cluster, 0, NULL);
+    bool worker = result && strcmp(PQgetvalue(result, 0, 0), "worker") == 0;
+
+    m->distributed = result && strcmp(PQgetvalue(result, 0, 0), "coordinator") == 0;
+    if (worker)
+        log_line(LOG_ERROR, "migration refused: " NOT_ON_A_WORKER);
     PQclear(result);
-    return result != NULL;
+    return result && !worker;
 }
 
 static bool migrate(struct migrate *m)
 {
-    return begin_alone(m) && is_ours(m) && look_whether_distributed(m) && apply_migrations(m) && apply_definitions(m) &&
+    return begin_alone(m) && is_no_worker(m) && is_ours(m) && apply_migrations(m) && apply_definitions(m) &&
            execute(m, "commit", "COMMIT");
 }
 

@@ -12,16 +12,15 @@ struct call {
     bool other; /* with jobs: one that was set aside is forgotten; without: the time-outs are those of a long try */
 };
 
-static bool same_project(const struct job *a, const struct job *b)
+bool pipeline_same_project(const struct job *a, const struct job *b)
 {
-    return a->event->values[FIELD_project_id].number == b->event->values[FIELD_project_id].number;
+    return event_project(a->event) == event_project(b->event);
 }
 
 /* Whether one call may apply both. */
-static bool go_together(const struct store *store, const struct job *a, const struct job *b)
+static bool go_together(const struct job *a, const struct job *b)
 {
-    return a->round == b->round && a->event->refusal == OUTCOME_NONE && b->event->refusal == OUTCOME_NONE &&
-           (!store->distributed || same_project(a, b));
+    return a->round == b->round && a->event->refusal == OUTCOME_NONE && b->event->refusal == OUTCOME_NONE;
 }
 
 /* Returns how many calls, at most one and two for each job. */
@@ -33,7 +32,7 @@ static size_t plan(const struct store *store, struct job **jobs, size_t count, b
         calls[n++] = (struct call){NULL, 0, long_try};
     for (size_t i = 0, next; i < count; i = next) {
         next = i + 1;
-        while (next < count && go_together(store, jobs[i], jobs[next]))
+        while (next < count && go_together(jobs[i], jobs[next]))
             next++;
         calls[n++] = (struct call){jobs + i, next - i, false};
     }

@@ -1,4 +1,6 @@
-/* A batch of events as one pipeline: calls of SQL functions, one Sync, one commit. Only the store includes this. */
+/* A batch of events as one pipeline: calls of SQL functions, one Sync, one commit. Only the store includes this.
+ *
+ * Where the database is distributed each call is committed on its node as soon as it is done. */
 #ifndef TICKETD_STORE_PIPELINE_H
 #define TICKETD_STORE_PIPELINE_H
 
@@ -15,6 +17,8 @@ struct attempt {
  * and so on; last those that were held before. Each ticket's stay in the order given, and within a round they are
  * sorted by ticket. `jobs` and `sorted` have room for `count`. */
 void pipeline_sort(struct event **events, size_t count, struct job *jobs, struct job **sorted);
+
+bool pipeline_same_project(const struct job *a, const struct job *b);
 
 /* Applies the jobs, sets the refused among them aside, and reads what became of each: a verdict, or it is held, or has
  * a detail. A long try may take all of TICKETD_DB_TIMEOUT_MS, others a quarter. */

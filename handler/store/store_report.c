@@ -111,7 +111,7 @@ const char *store_report_problem(const struct conf *conf)
     const struct conf own = store_report_conf(conf);
     struct report_question question = {.days = 1};
     const char *problem = "out of memory";
-    struct store *store = store_open(&own, &stop_at);
+    struct store *store = store_open(&own, &stop_at, NULL);
     char *report = store ? store_report(store, &question, &problem) : NULL;
 
     if (report)

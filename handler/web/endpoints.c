@@ -43,18 +43,29 @@ void endpoints_answer_live(struct text *answer)
     answer_json(answer, 200, "{\"live\":true}");
 }
 
-void endpoints_answer_ready(struct text *answer, enum readiness readiness)
+void endpoints_answer_ready(struct text *answer, enum readiness readiness, const char *nodes_away)
 {
     static const char *const states[] = {
         [NOT_READY] = "\"ready\":false",
         [READY_BY_DATABASE] = "\"ready\":true,\"by\":\"database\"",
         [READY_BY_SPOOL] = "\"ready\":true,\"by\":\"spool\"",
     };
-    char json[256];
+    struct text json = {0};
+    const char *details[] = {metrics_value(METRIC_RELOAD_FAILED) ? RELOAD_FAILED : "", nodes_away};
+    char detail[512] = "";
 
-    snprintf(json, sizeof(json), "{%s%s}", states[readiness],
-             metrics_value(METRIC_RELOAD_FAILED) ? ",\"detail\":\"" RELOAD_FAILED "\"" : "");
-    answer_json(answer, readiness == NOT_READY ? 503 : 200, json);
+    for (size_t i = 0; i < 2; i++)
+        if (*details[i])
+            snprintf(detail + strlen(detail), sizeof(detail) - strlen(detail), "%s%s%s", *detail ? "; " : "",
+                     i ? "cannot be written now: " : "", details[i]);
+    text_append_format(&json, "{%s", states[readiness]);
+    if (*detail) {
+        text_append(&json, ",\"detail\":");
+        text_append_json(&json, detail);
+    }
+    text_append(&json, "}");
+    answer_json(answer, readiness == NOT_READY ? 503 : 200, json.failed ? "{}" : json.bytes);
+    text_free(&json);
 }
 
 void endpoints_answer_metrics(struct text *answer)

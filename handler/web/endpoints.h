@@ -21,7 +21,7 @@ enum readiness { NOT_READY, READY_BY_DATABASE, READY_BY_SPOOL };
 
 /* The answers to livez, readyz and metrics. */
 void endpoints_answer_live(struct text *answer);
-void endpoints_answer_ready(struct text *answer, enum readiness readiness);
+void endpoints_answer_ready(struct text *answer, enum readiness readiness, const char *nodes_away);
 void endpoints_answer_metrics(struct text *answer);
 
 #endif

@@ -61,7 +61,7 @@ BEGIN
 
     -- Lock. What another session has is skipped: rows never wait for each other.
     locked := ARRAY(SELECT (SELECT true FROM vcc.tickets t
-                             WHERE t.project_id = {project} AND t.ticket_id = e.ticket_id FOR UPDATE SKIP LOCKED)
+                             WHERE t.project_id = e.project_id AND t.ticket_id = e.ticket_id FOR UPDATE SKIP LOCKED)
                       FROM (SELECT unnest(project_id) AS project_id, unnest(ticket_id) AS ticket_id) e);
 
     -- Where there is no row to lock: a delete waits until nobody is making one in that part of all tickets, and nobody
@@ -75,19 +75,19 @@ BEGIN
         END IF;
         barred := ARRAY(SELECT CASE WHEN e.locked IS NULL THEN NOT pg_try_advisory_xact_lock_shared(
                 824391005, (hashint8extended(e.ticket_id, e.project_id) & 63)::integer) OR e.action = 'add' AND
-                (SELECT true FROM vcc.deleted_tickets d WHERE d.project_id = {project} AND d.ticket_id = e.ticket_id) AND
+                (SELECT true FROM vcc.deleted_tickets d WHERE d.project_id = e.project_id AND d.ticket_id = e.ticket_id) AND
                 (SELECT true FROM vcc.deleted_tickets d
-                  WHERE d.project_id = {project} AND d.ticket_id = e.ticket_id FOR UPDATE SKIP LOCKED) IS NULL END
+                  WHERE d.project_id = e.project_id AND d.ticket_id = e.ticket_id FOR UPDATE SKIP LOCKED) IS NULL END
                           FROM unnest(project_id, ticket_id, locked, action) e (project_id, ticket_id, locked, action));
     END IF;
     IF after IS NOT NULL THEN
         barred := ARRAY(SELECT e.barred OR e.after IS NOT NULL AND (SELECT count(*) = 0 FROM vcc.ticket_events j
-                                WHERE j.project_id = {project} AND j.ticket_id = e.ticket_id AND j.event_id = e.after)
+                                WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id = e.after)
                           FROM unnest(project_id, ticket_id, after, barred) e (project_id, ticket_id, after, barred));
     END IF;
     IF true = ANY (waited) THEN
         SELECT * INTO earlier, later, behind, over
-          FROM vcc.late_events(event_id, received_at, action, project_id, ticket_id, payload, digest, waited, retried, project);
+          FROM vcc.late_events(event_id, received_at, action, project_id, ticket_id, payload, digest, waited, retried);
     END IF;
     RETURN QUERY WITH e AS (  -- the events
         SELECT k.n::integer AS n, event_id[k.n] AS event_id, received_at[k.n] AS received_at, action[k.n] AS action,
@@ -102,12 +102,12 @@ BEGIN
     ), s AS (    -- beside what there is of their tickets
         SELECT e.*, d.ctid AS deletion, d.erased,
                barred[e.n] OR e.present IS NULL AND
-                   (SELECT true FROM vcc.tickets t WHERE t.project_id = {project} AND t.ticket_id = e.ticket_id) AS held,
+                   (SELECT true FROM vcc.tickets t WHERE t.project_id = e.project_id AND t.ticket_id = e.ticket_id) AS held,
                (SELECT bool_or(a.digest = e.digest) FROM vcc.ticket_adds a  -- NULL: it had no add yet
-                 WHERE e.action = 'add' AND a.project_id = {project} AND a.ticket_id = e.ticket_id) AS add_seen
+                 WHERE e.action = 'add' AND a.project_id = e.project_id AND a.ticket_id = e.ticket_id) AS add_seen
           FROM e LEFT JOIN LATERAL (
                SELECT d.ctid, d.erased FROM vcc.deleted_tickets d
-                WHERE e.present IS NULL AND d.project_id = {project} AND d.ticket_id = e.ticket_id OFFSET 0) d ON true OFFSET 0
+                WHERE e.present IS NULL AND d.project_id = e.project_id AND d.ticket_id = e.ticket_id OFFSET 0) d ON true OFFSET 0
     ), v AS (    -- verdicts
         SELECT s.*, s.action = 'add' AND s.add_seen IS NULL OR s.behind AS fills,
                CASE WHEN (s.action IN ('add', 'update', 'delete')) IS NOT TRUE THEN 'refused'
@@ -133,7 +133,7 @@ BEGIN
           FROM v e LEFT JOIN LATERAL (
                SELECT t.ctid, t.extra, t.last_event_at
                       , t.{column}
-                 FROM vcc.tickets t WHERE e.present AND t.project_id = {project} AND t.ticket_id = e.ticket_id OFFSET 0) t ON true OFFSET 0
+                 FROM vcc.tickets t WHERE e.present AND t.project_id = e.project_id AND t.ticket_id = e.ticket_id OFFSET 0) t ON true OFFSET 0
     ), n AS MATERIALIZED (  -- and what that changes: text, of which only what is needed is made, takes a quarter of jsonb
         SELECT r.n, r.event_id, r.project_id, r.ticket_id, r.received_at, r.action, r.body, r.earlier, r.erased, r.deletion,
                r.digest, r.place, r.extra, r.last_event_at, r.old_status,
@@ -147,14 +147,14 @@ BEGIN
     ), changed AS (  -- first, for it may give up what a unique index of the user's holds
         UPDATE vcc.tickets t SET extra = e.extra, last_event_at = e.last_event_at
                , {column} = e.{column}
-          FROM n e WHERE e.verdict = 'updated' AND e.changes <> '' AND t.project_id = {project} AND t.ctid = e.place RETURNING 1
+          FROM n e WHERE e.verdict = 'updated' AND e.changes <> '' AND t.project_id = e.project_id AND t.ctid = e.place RETURNING 1
     ), dropped AS (
-        DELETE FROM vcc.tickets t USING n e WHERE e.verdict = 'deleted' AND t.project_id = {project} AND t.ctid = e.place RETURNING 1
+        DELETE FROM vcc.tickets t USING n e WHERE e.verdict = 'deleted' AND t.project_id = e.project_id AND t.ctid = e.place RETURNING 1
     ), made AS (
         INSERT INTO vcc.tickets (project_id, ticket_id, extra, first_event_at, last_event_at
                , {column}
         )
-        SELECT {project}, e.ticket_id, e.extra, e.received_at, e.received_at
+        SELECT e.project_id, e.ticket_id, e.extra, e.received_at, e.received_at
                , e.{column}
           FROM n e
          WHERE e.verdict = 'inserted' AND (SELECT count(*) FROM (SELECT FROM changed UNION ALL SELECT FROM dropped) first) >= 0
@@ -171,19 +171,19 @@ BEGIN
           FROM n
     ), forgotten AS (
         DELETE FROM vcc.deleted_tickets d USING done e
-         WHERE e.result = 'inserted' AND d.project_id = {project} AND d.ctid = e.deletion
+         WHERE e.result = 'inserted' AND d.project_id = e.project_id AND d.ctid = e.deletion
     ), remembered AS (
         INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at)
-        SELECT {project}, e.ticket_id, e.received_at FROM done e
+        SELECT e.project_id, e.ticket_id, e.received_at FROM done e
          WHERE e.action = 'delete' AND e.deletion IS NULL AND e.result IN ('deleted', 'unchanged')
     ), added AS (
         INSERT INTO vcc.ticket_adds (project_id, ticket_id, digest)
-        SELECT {project}, e.ticket_id, e.digest FROM done e
+        SELECT e.project_id, e.ticket_id, e.digest FROM done e
          WHERE e.digest IS NOT NULL AND e.result NOT IN ('held', 'refused', 'repeated') ON CONFLICT DO NOTHING
     ), journal AS (
         INSERT INTO vcc.ticket_events (
                event_id, project_id, ticket_id, action, received_at, result, payload, changes, was_open, is_open)
-        SELECT e.event_id, {project}, e.ticket_id, e.action, e.received_at, e.result, e.body, e.changes, e.was_open, e.is_open
+        SELECT e.event_id, e.project_id, e.ticket_id, e.action, e.received_at, e.result, e.body, e.changes, e.was_open, e.is_open
           FROM done e WHERE e.result NOT IN ('held', 'refused', 'repeated')
     )
     SELECT e.n, CASE e.result WHEN 'repeated' THEN e.earlier ELSE e.result END,
@@ -193,8 +193,8 @@ BEGIN
       FROM done e;
     -- Since the statement began others may have made such a row, and deleted it.
     IF array_position(locked, NULL) IS NOT NULL AND true = ANY (ARRAY(
-        SELECT (SELECT true FROM vcc.deleted_tickets d WHERE d.project_id = {project} AND d.ticket_id = e.ticket_id)
-               AND (SELECT true FROM vcc.tickets t WHERE t.project_id = {project} AND t.ticket_id = e.ticket_id)
+        SELECT (SELECT true FROM vcc.deleted_tickets d WHERE d.project_id = e.project_id AND d.ticket_id = e.ticket_id)
+               AND (SELECT true FROM vcc.tickets t WHERE t.project_id = e.project_id AND t.ticket_id = e.ticket_id)
           FROM unnest(project_id, ticket_id, locked) e (project_id, ticket_id, locked) WHERE e.locked IS NULL)) THEN
         RAISE serialization_failure USING MESSAGE = 'a ticket was deleted while its row was being made';
     END IF;

@@ -10,52 +10,50 @@ SET lock_timeout = '5s'
 AS $$
 #variable_conflict use_variable
 DECLARE
-    found   bigint;
     bodies  bigint;
-    unread  bigint;
 BEGIN
     -- First, for it may take a while.
     DELETE FROM vcc.rejected_events r
      WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body) = ARRAY[project_id, ticket_id];
     GET DIAGNOSTICS bodies = ROW_COUNT;
-    found := bodies;
-    SELECT count(*) INTO unread FROM vcc.rejected_events r
-     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body) IS NULL;
-
-    -- Another session may be making the ticket's row, which nobody sees before the commit: as in vcc.apply_events.
-    PERFORM pg_advisory_xact_lock(824391005, (hashint8extended(ticket_id, project_id) & 63)::integer);
-    what := 'ticket';
-    DELETE FROM vcc.tickets t WHERE t.project_id = project_id AND t.ticket_id = ticket_id;
-    GET DIAGNOSTICS rows = ROW_COUNT;
-    found := found + rows;
-    RETURN NEXT;
-
-    what := 'digests of its adds';
-    DELETE FROM vcc.ticket_adds a WHERE a.project_id = project_id AND a.ticket_id = ticket_id;
-    GET DIAGNOSTICS rows = ROW_COUNT;
-    found := found + rows;
-    RETURN NEXT;
-
-    what := 'journal';
-    DELETE FROM vcc.ticket_events e WHERE e.project_id = project_id AND e.ticket_id = ticket_id;
-    GET DIAGNOSTICS rows = ROW_COUNT;
-    found := found + rows;
-    RETURN NEXT;
-
+    RETURN QUERY SELECT e.what, e.rows FROM vcc.erase_rows(project_id, ticket_id, bodies > 0) e;
     what := 'bodies that were set aside';
     rows := bodies;
     RETURN NEXT;
-
-    IF found > 0 OR EXISTS (SELECT FROM vcc.deleted_tickets d WHERE d.project_id = project_id AND d.ticket_id = ticket_id) THEN
-        INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at, erased)
-        VALUES (project_id, ticket_id, now(), true)
-            ON CONFLICT ON CONSTRAINT deleted_tickets_pkey DO UPDATE SET erased = true;
-    END IF;
-
     what := 'left: bodies of this project, or of none, that cannot be read';
-    rows := unread;
+    rows := (SELECT count(*) FROM vcc.rejected_events r
+              WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body) IS NULL);
     RETURN NEXT;
 END
 $$;
-
 COMMENT ON FUNCTION vcc.erase_ticket IS 'Erases all that is known of one ticket but that it is deleted; returns what went';
+
+-- Another session may be making the ticket's row, which nobody sees before the commit: the lock is that of vcc.apply_events.
+CREATE OR REPLACE FUNCTION vcc.erase_rows(project bigint, ticket bigint, known boolean) RETURNS TABLE (what text, rows bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(824391005, (hashint8extended(ticket, project) & 63)::integer);
+    what := 'ticket';
+    DELETE FROM vcc.tickets t WHERE t.project_id = project AND t.ticket_id = ticket;
+    GET DIAGNOSTICS rows = ROW_COUNT;
+    known := known OR rows > 0;
+    RETURN NEXT;
+    what := 'digests of its adds';
+    DELETE FROM vcc.ticket_adds a WHERE a.project_id = project AND a.ticket_id = ticket;
+    GET DIAGNOSTICS rows = ROW_COUNT;
+    known := known OR rows > 0;
+    RETURN NEXT;
+    what := 'journal';
+    DELETE FROM vcc.ticket_events e WHERE e.project_id = project AND e.ticket_id = ticket;
+    GET DIAGNOSTICS rows = ROW_COUNT;
+    known := known OR rows > 0;
+    RETURN NEXT;
+    IF known OR EXISTS (SELECT FROM vcc.deleted_tickets d WHERE d.project_id = project AND d.ticket_id = ticket) THEN
+        INSERT INTO vcc.deleted_tickets (project_id, ticket_id, deleted_at, erased) VALUES (project, ticket, now(), true)
+            ON CONFLICT (project_id, ticket_id) DO UPDATE SET erased = true;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION vcc.erase_rows IS 'Erases the rows of one ticket; a part of vcc.erase_ticket';

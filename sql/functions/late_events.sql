@@ -15,7 +15,6 @@ CREATE OR REPLACE FUNCTION vcc.late_events(
     digest       bytea[],
     waited       boolean[],
     retried      boolean[],
-    project      bigint,
     OUT earlier  text[],
     OUT later    text[],
     OUT behind   boolean[],
@@ -24,17 +23,14 @@ CREATE OR REPLACE FUNCTION vcc.late_events(
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
-<<apply_events>>  -- so that the project has the same name here
-DECLARE
-    project  bigint := late_events.project;
 BEGIN
     SELECT array_agg(w.earlier), array_agg(w.later::text), array_agg(w.behind), array_agg(w.over)
       INTO earlier, later, behind, over
       FROM (SELECT CASE WHEN e.waited THEN coalesce(
                        (SELECT j.result FROM vcc.ticket_events j
-                         WHERE j.project_id = {project} AND j.ticket_id = e.ticket_id AND j.event_id = e.event_id),
+                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id = e.event_id),
                        (SELECT 'refused' FROM vcc.rejected_events r
-                         WHERE r.project_id = {project} AND r.digest = coalesce(e.digest, sha256(convert_to(e.payload, 'UTF8')))
+                         WHERE r.project_id = e.project_id AND r.digest = coalesce(e.digest, sha256(convert_to(e.payload, 'UTF8')))
                            AND r.last_event_id >= e.event_id AND e.retried IS NOT TRUE
                            AND substr(e.event_id::text, 15, 1) = '7'))  -- others are in no order
                    END AS earlier,
@@ -43,18 +39,18 @@ BEGIN
                          FROM vcc.ticket_events j,
                               jsonb_object_keys(CASE jsonb_typeof(j.payload -> 'ticket')
                                                 WHEN 'object' THEN j.payload -> 'ticket' END) k (name)
-                        WHERE j.project_id = {project} AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id)
+                        WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id)
                    END AS later,
                    e.behind,
                    CASE WHEN e.action = 'delete' THEN e.behind OR
                        (SELECT count(*) > 0 FROM vcc.ticket_events j
-                         WHERE j.project_id = {project} AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id
+                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id
                            AND j.action = 'add' AND j.result IN ('inserted', 'updated'))
                        AND (SELECT count(*) > 1 FROM vcc.ticket_adds a  -- not its first
-                             WHERE a.project_id = {project} AND a.ticket_id = e.ticket_id)
+                             WHERE a.project_id = e.project_id AND a.ticket_id = e.ticket_id)
                    ELSE
                        (SELECT count(*) > 0 FROM vcc.ticket_events j
-                         WHERE j.project_id = {project} AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id
+                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id
                            AND j.action = 'delete')
                    END AND e.waited AS over
               FROM (SELECT u.*, u.waited AND coalesce(u.received_at < (SELECT h.before FROM vcc.journal_horizon h), false) AS behind

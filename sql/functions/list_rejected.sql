@@ -7,8 +7,10 @@ CREATE OR REPLACE FUNCTION vcc.list_rejected(
     most   integer,
     bytes  bigint DEFAULT NULL
 ) RETURNS SETOF vcc.rejected_events
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     SELECT r.*
       FROM (SELECT p.project_id, p.digest,
                    sum(p.size) OVER (ORDER BY p.last_event_id RANGE UNBOUNDED PRECEDING EXCLUDE GROUP) AS size_before
@@ -18,6 +20,7 @@ AS $$
                      ORDER BY q.last_event_id LIMIT most) p) p
       JOIN vcc.rejected_events r ON r.project_id = p.project_id AND r.digest = p.digest
      WHERE coalesce(p.size_before < bytes, true)
-     ORDER BY r.last_event_id
+     ORDER BY r.last_event_id;
+END
 $$;
 COMMENT ON FUNCTION vcc.list_rejected IS 'A page of vcc.rejected_events in the order of receipt, for `ticketd rejected`';

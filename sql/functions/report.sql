@@ -12,7 +12,9 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan SET jit = off
 AS $$
 DECLARE
-    first       date := current_date - (days - 1);
+    zone        CONSTANT text := current_setting('TimeZone');  -- of the session: nodes of Citus have others
+    today       CONSTANT date := current_date;
+    first       CONSTANT date := today - (days - 1);
     since       timestamptz := first;
     hour        timestamptz := date_trunc('minute', now()) - interval '59 minutes';
     projects    json;
@@ -26,17 +28,14 @@ DECLARE
     agents      json;
     resolution  json;
 BEGIN
-    -- From one project to the next by the primary key, however many tickets each has.
-    WITH RECURSIVE p AS (
-        (SELECT t.project_id AS id FROM vcc.tickets t ORDER BY t.project_id LIMIT 1)
-         UNION ALL
-        SELECT (SELECT t.project_id FROM vcc.tickets t WHERE t.project_id > p.id ORDER BY t.project_id LIMIT 1)
-          FROM p WHERE p.id IS NOT NULL)
-    SELECT json_agg(json_build_object('id', q.id::text, 'name', (
-               SELECT t.project_name FROM vcc.tickets t WHERE t.project_id = q.id AND t.project_name IS NOT NULL
-                ORDER BY t.ticket_id DESC LIMIT 1)) ORDER BY q.id)
-      INTO projects
-      FROM (SELECT p.id FROM p WHERE p.id IS NOT NULL LIMIT 200) q;
+    -- The name is that of the newest ticket that has one.
+    SELECT json_agg(json_build_object('id', q.project_id::text, 'name', q.project_name) ORDER BY q.project_id) INTO projects
+      FROM (SELECT p.project_id, n.project_name
+              FROM (SELECT t.project_id, max(t.ticket_id) FILTER (WHERE t.project_name IS NOT NULL) AS named
+                      FROM vcc.tickets t
+                     GROUP BY 1) p
+              LEFT JOIN vcc.tickets n ON n.project_id = p.project_id AND n.ticket_id = p.named
+             ORDER BY 1 LIMIT 200) q;
 
     SELECT json_agg(json_build_object('at', m.at, 'events', coalesce(c.events, 0)) ORDER BY m.at) INTO minutes
       FROM generate_series(hour, now(), '1 minute') m (at)
@@ -93,7 +92,7 @@ BEGIN
       FROM (SELECT d.day, coalesce(c.opened, 0) AS opened, coalesce(c.closed, 0) AS closed,
                    coalesce(sum(c.more) OVER (ORDER BY d.day DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS later
               FROM (SELECT first + n AS day FROM generate_series(0, days - 1) n) d
-              LEFT JOIN (SELECT least(e.received_at::date, current_date) AS day,
+              LEFT JOIN (SELECT least((e.received_at AT TIME ZONE zone)::date, today) AS day,
                                 count(*) FILTER (WHERE e.was_open IS NULL) AS opened,
                                 count(*) FILTER (WHERE NOT e.is_open) AS closed,
                                 count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more

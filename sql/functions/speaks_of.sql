@@ -1,6 +1,6 @@
 -- Project and ticket that a body speaks of which was set aside; NULL where they cannot be read.
 CREATE OR REPLACE FUNCTION vcc.speaks_of(body bytea) RETURNS bigint[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
     ticket  json;

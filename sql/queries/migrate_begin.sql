@@ -4,4 +4,5 @@ SELECT pg_catalog.set_config(name, value, true)
   FROM (VALUES ('search_path', 'pg_catalog'), ('lock_timeout', '500ms'), ('statement_timeout', '0'),
                ('client_min_messages', 'warning'), ('check_function_bodies', 'off'), ('standard_conforming_strings', 'on'),
                ('array_nulls', 'on'), ('transform_null_equals', 'off'), ('timezone', 'UTC'), ('datestyle', 'ISO'),
-               ('intervalstyle', 'postgres'), ('bytea_output', 'hex'), ('row_security', 'off')) s (name, value)
+               ('intervalstyle', 'postgres'), ('bytea_output', 'hex'), ('row_security', 'off'),
+               ('citus.multi_shard_modify_mode', 'sequential')) s (name, value)  -- unknown without Citus, and no error then

@@ -1,47 +1,56 @@
 -- The backlog is counted back from the tickets that are open now: rows that the journal no longer has do not matter.
--- A day with events stands also for those without that follow it. They are counted out by unnest(), of which the
--- planner expects 10 rows; of generate_series() it would expect 1000, and compile the query for seconds (jit).
+-- A day with events stands also for those without that follow it, which unnest() makes: the planner expects 10 rows of it,
+-- of generate_series() it would expect 1000, and compile the query for seconds (jit). Where Citus distributes the tables, its
+-- nodes have time zones of their own: what is beside a row of a table that only the coordinator has is read there.
 CREATE OR REPLACE VIEW vcc.daily_flow AS
-SELECT f.day + (n.n - 1)::integer AS day, f.project_id, f.project_name,
-       CASE n.n WHEN 1 THEN f.opened ELSE 0 END AS opened,
-       CASE n.n WHEN 1 THEN f.closed ELSE 0 END AS closed,
-       CASE n.n WHEN 1 THEN f.reopened ELSE 0 END AS reopened,
-       CASE n.n WHEN 1 THEN f.deleted ELSE 0 END AS deleted,
-       f.backlog
-  FROM (SELECT d.project_id, d.day, d.opened, d.closed, d.reopened, d.deleted,
-               max(d.project_name) OVER project AS project_name,
-               (sum(d.open_now) OVER project - sum(d.more) OVER project + sum(d.more) OVER days)::bigint AS backlog,
-               coalesce(lead(d.day) OVER days, current_date + 1) - d.day AS length
-          FROM (SELECT c.project_id, c.day, max(c.project_name) AS project_name, sum(c.opened)::bigint AS opened,
-                       sum(c.closed)::bigint AS closed, sum(c.reopened)::bigint AS reopened,
-                       sum(c.deleted)::bigint AS deleted, sum(c.more) AS more, sum(c.open_now) AS open_now
-                  FROM (SELECT e.project_id,
-                               least(e.received_at::date, current_date) AS day,  -- a host's clock may be fast
-                               NULL AS project_name,
-                               count(*) FILTER (WHERE e.was_open IS NULL) AS opened,
-                               count(*) FILTER (WHERE NOT e.is_open) AS closed,
-                               count(*) FILTER (WHERE NOT e.was_open AND e.is_open) AS reopened,
-                               count(*) FILTER (WHERE e.is_open IS NULL) AS deleted,
-                               count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more,
-                               0 AS open_now
-                          FROM vcc.ticket_events e
-                         WHERE e.was_open IS DISTINCT FROM e.is_open
-                         GROUP BY 1, 2
-                         UNION ALL
-                        -- The name is that of the newest ticket that has one: the primary key leads there.
-                        SELECT p.project_id, current_date,
-                               (SELECT t.project_name FROM vcc.tickets t
-                                 WHERE t.project_id = p.project_id AND t.project_name IS NOT NULL
-                                 ORDER BY t.ticket_id DESC LIMIT 1),
-                               0, 0, 0, 0, 0, p.open_now
-                          FROM (SELECT t.project_id,
-                                       count(*) FILTER (WHERE t.status IS DISTINCT FROM 'closed') AS open_now
-                                  FROM vcc.tickets t
-                                 GROUP BY 1) p) c
-                 GROUP BY 1, 2) d
-        WINDOW project AS (PARTITION BY d.project_id),
-               days AS (PARTITION BY d.project_id ORDER BY d.day)) f
- CROSS JOIN LATERAL unnest(array_fill(0, ARRAY[f.length])) WITH ORDINALITY n (zero, n);
+WITH here AS MATERIALIZED (
+    SELECT current_setting('TimeZone') AS zone, current_date AS today FROM vcc.migrations m WHERE m.version = 1
+), moves AS (  -- of the days that have some
+    SELECT e.project_id, least((e.received_at AT TIME ZONE h.zone)::date, h.today) AS day, h.today,  -- a host's clock may be fast
+           count(*) FILTER (WHERE e.was_open IS NULL) AS opened,
+           count(*) FILTER (WHERE NOT e.is_open) AS closed,
+           count(*) FILTER (WHERE NOT e.was_open AND e.is_open) AS reopened,
+           count(*) FILTER (WHERE e.is_open IS NULL) AS deleted,
+           count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
+      FROM vcc.ticket_events e CROSS JOIN here h
+     WHERE e.was_open IS DISTINCT FROM e.is_open
+     GROUP BY 1, 2, 3
+), present AS (
+    SELECT t.project_id, h.today, count(*) FILTER (WHERE t.status IS DISTINCT FROM 'closed') AS open_now,
+           max(t.ticket_id) FILTER (WHERE t.project_name IS NOT NULL) AS named
+      FROM vcc.tickets t CROSS JOIN here h
+     GROUP BY 1, 2
+), days AS (
+    SELECT c.project_id, c.day, c.today, max(c.project_name) AS project_name, sum(c.opened)::bigint AS opened,
+           sum(c.closed)::bigint AS closed, sum(c.reopened)::bigint AS reopened, sum(c.deleted)::bigint AS deleted,
+           sum(c.more) AS more, sum(c.open_now) AS open_now
+      FROM (SELECT m.project_id, m.day, m.today, NULL AS project_name, m.opened, m.closed, m.reopened, m.deleted, m.more, 0 AS open_now
+              FROM moves m
+             UNION ALL
+            -- The name is that of the newest ticket that has one.
+            SELECT p.project_id, p.today, p.today, n.project_name, 0, 0, 0, 0, 0, p.open_now
+              FROM present p
+              LEFT JOIN vcc.tickets n ON n.project_id = p.project_id AND n.ticket_id = p.named) c
+     GROUP BY 1, 2, 3
+), flows AS (
+    SELECT d.project_id, d.day AS since, d.opened, d.closed, d.reopened, d.deleted, min(d.day) OVER project AS first_day,
+           max(d.project_name) OVER project AS project_name,
+           (sum(d.open_now) OVER project - sum(d.more) OVER project + sum(d.more) OVER days)::bigint AS backlog,
+           coalesce(lead(d.day) OVER days, d.today + 1) - d.day AS length
+      FROM days d
+    WINDOW project AS (PARTITION BY d.project_id),
+           days AS (PARTITION BY d.project_id ORDER BY d.day)
+), every_day AS (
+    SELECT f.*, f.first_day + (row_number() OVER (PARTITION BY f.project_id ORDER BY f.since))::integer - 1 AS day
+      FROM (SELECT f.*, unnest(array_fill(0, ARRAY[f.length])) FROM flows f) f
+)
+SELECT e.day, e.project_id, e.project_name,
+       CASE e.day WHEN e.since THEN e.opened ELSE 0 END AS opened,
+       CASE e.day WHEN e.since THEN e.closed ELSE 0 END AS closed,
+       CASE e.day WHEN e.since THEN e.reopened ELSE 0 END AS reopened,
+       CASE e.day WHEN e.since THEN e.deleted ELSE 0 END AS deleted,
+       e.backlog
+  FROM every_day e;
 
 COMMENT ON VIEW   vcc.daily_flow IS
     'Tickets that came and went: one row for each project and each day, from the first that the journal has to '

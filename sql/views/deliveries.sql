@@ -1,9 +1,14 @@
+-- `shard` is there for Citus: where both parts have the project by which they are distributed, its nodes are asked for what is
+-- wanted, and not for all.
 CREATE OR REPLACE VIEW vcc.deliveries AS
-SELECT e.received_at, e.result, e.action, e.project_id, e.ticket_id, NULL::text AS reason, 1 AS attempts, e.event_id
-  FROM vcc.ticket_events e
- UNION ALL
-SELECT r.last_received_at, 'rejected', NULL, nullif(r.project_id, 0), NULL, r.reason, r.attempts, r.last_event_id
-  FROM vcc.rejected_events r;
+SELECT d.received_at, d.result, d.action, d.project_id, d.ticket_id, d.reason, d.attempts, d.event_id
+  FROM (SELECT e.project_id AS shard, e.received_at, e.result, e.action, e.project_id, e.ticket_id, NULL::text AS reason,
+               1 AS attempts, e.event_id
+          FROM vcc.ticket_events e
+         UNION ALL
+        SELECT r.project_id, r.last_received_at, 'rejected', NULL, nullif(r.project_id, 0), NULL, r.reason, r.attempts,
+               r.last_event_id
+          FROM vcc.rejected_events r) d;
 
 COMMENT ON VIEW   vcc.deliveries IS
     'What arrived and what came of it: one row for each event, and one for each body that was set aside. '

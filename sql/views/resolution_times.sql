@@ -1,43 +1,41 @@
 -- Lives of tickets, from being inserted to being deleted, of which closed is the end, or the state now. They are made
--- of comings and goings alone, which an index has; tickets are read only for the lives that are asked for.
+-- of comings and goings alone, which an index has; tickets, and the events that deleted some, are read only for the lives
+-- that are asked for.
 CREATE OR REPLACE VIEW vcc.resolution_times AS
-SELECT r.project_id, r.ticket_id, r.type, o.opened_at, r.closed_at, r.closed_at - o.opened_at AS resolution, r.reopened,
-       CASE r.sub_status WHEN 'successful' THEN true WHEN 'unsuccessful' THEN false END AS successful,
-       r.closed_at <= r.soft_deadline AS deadline_met, r.agent_user_name, r.agent_name, r.applied_no
-  FROM (SELECT l.project_id, l.ticket_id, l.closed_at, l.reopened, l.applied_no,
-               coalesce(t.type, d.changes -> 'type' ->> 0) AS type,
-               coalesce(t.sub_status, d.changes -> 'sub_status' ->> 0) AS sub_status,
-               coalesce(t.soft_deadline, (d.changes -> 'soft_deadline' ->> 0)::timestamptz) AS soft_deadline,
-               coalesce(t.agent_user_name, d.changes -> 'agent_user_name' ->> 0) AS agent_user_name,
-               coalesce(t.agent_name, d.changes -> 'agent_name' ->> 0) AS agent_name,
-               coalesce(t.first_open_time, (d.changes -> 'first_open_time' ->> 0)::timestamptz) AS first_open_time,
-               coalesce(l.inserted_at, t.first_event_at) AS inserted_at
-          FROM (SELECT f.project_id, f.ticket_id,
-                       min(f.at) FILTER (WHERE f.was_open IS NULL) AS inserted_at,
-                       max(f.at) FILTER (WHERE NOT f.is_open) AS closed_at,
-                       max(f.applied_no) FILTER (WHERE NOT f.is_open) AS applied_no,
-                       (count(*) FILTER (WHERE NOT f.was_open AND f.is_open))::integer AS reopened,
-                       max(f.received_at) FILTER (WHERE f.is_open IS NULL) AS deleted_at,
-                       max(f.applied_no) FILTER (WHERE f.is_open IS NULL) AS deleted_no
-                  FROM (SELECT e.project_id, e.ticket_id, e.received_at, e.was_open, e.is_open, e.applied_no,
-                               max(e.received_at) OVER life AS at,
-                               count(*) FILTER (WHERE e.was_open IS NULL) OVER life AS life_no
-                          FROM vcc.ticket_events e
-                         WHERE e.was_open IS DISTINCT FROM e.is_open
-                        WINDOW life AS (PARTITION BY e.project_id, e.ticket_id ORDER BY e.applied_no)) f
-                 GROUP BY f.project_id, f.ticket_id, f.life_no
-                -- Never closed: NULL. Deleted while open: opened or reopened later than closed.
-                HAVING max(f.applied_no) FILTER (WHERE NOT f.is_open)
-                       > coalesce(max(f.applied_no) FILTER (WHERE f.is_open), 0)) l
-          LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id AND l.deleted_no IS NULL
-         CROSS JOIN LATERAL (SELECT CASE WHEN l.deleted_no IS NOT NULL THEN
-                                        (SELECT e.changes FROM vcc.ticket_events e
-                                          WHERE e.project_id = l.project_id AND e.received_at = l.deleted_at
-                                            AND e.ticket_id = l.ticket_id AND e.applied_no = l.deleted_no
-                                            AND e.was_open IS DISTINCT FROM e.is_open) END AS changes
-                             OFFSET 0) d) r  -- looked up once a row
- CROSS JOIN LATERAL (SELECT CASE WHEN r.first_open_time <= r.closed_at THEN r.first_open_time
-                                 ELSE r.inserted_at END AS opened_at) o;
+SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at, o.closed_at - o.opened_at AS resolution, o.reopened,
+       CASE o.sub_status WHEN 'successful' THEN true WHEN 'unsuccessful' THEN false END AS successful,
+       o.closed_at <= o.soft_deadline AS deadline_met, o.agent_user_name, o.agent_name, o.applied_no
+  FROM (SELECT r.*, CASE WHEN r.first_open_time <= r.closed_at THEN r.first_open_time ELSE r.inserted_at END AS opened_at
+          FROM (SELECT l.project_id, l.ticket_id, l.closed_at, l.reopened, l.applied_no,
+                       coalesce(t.type, l.gone -> 'type' ->> 0) AS type,
+                       coalesce(t.sub_status, l.gone -> 'sub_status' ->> 0) AS sub_status,
+                       coalesce(t.soft_deadline, (l.gone -> 'soft_deadline' ->> 0)::timestamptz) AS soft_deadline,
+                       coalesce(t.agent_user_name, l.gone -> 'agent_user_name' ->> 0) AS agent_user_name,
+                       coalesce(t.agent_name, l.gone -> 'agent_name' ->> 0) AS agent_name,
+                       coalesce(t.first_open_time, (l.gone -> 'first_open_time' ->> 0)::timestamptz) AS first_open_time,
+                       coalesce(l.inserted_at, t.first_event_at) AS inserted_at
+                  FROM (SELECT f.project_id, f.ticket_id,
+                               min(f.at) FILTER (WHERE f.was_open IS NULL) AS inserted_at,
+                               max(f.at) FILTER (WHERE NOT f.is_open) AS closed_at,
+                               max(f.applied_no) FILTER (WHERE NOT f.is_open) AS applied_no,
+                               (count(*) FILTER (WHERE NOT f.was_open AND f.is_open))::integer AS reopened,
+                               max(f.applied_no) FILTER (WHERE f.is_open IS NULL) AS deleted_no,
+                               (SELECT e.changes FROM vcc.ticket_events e  -- looked up once a life, and only if it ended
+                                 WHERE e.project_id = f.project_id AND e.ticket_id = f.ticket_id
+                                   AND e.received_at = max(f.received_at) FILTER (WHERE f.is_open IS NULL)
+                                   AND e.applied_no = max(f.applied_no) FILTER (WHERE f.is_open IS NULL)
+                                   AND e.was_open IS DISTINCT FROM e.is_open) AS gone
+                          FROM (SELECT e.project_id, e.ticket_id, e.received_at, e.was_open, e.is_open, e.applied_no,
+                                       max(e.received_at) OVER life AS at,
+                                       count(*) FILTER (WHERE e.was_open IS NULL) OVER life AS life_no
+                                  FROM vcc.ticket_events e
+                                 WHERE e.was_open IS DISTINCT FROM e.is_open
+                                WINDOW life AS (PARTITION BY e.project_id, e.ticket_id ORDER BY e.applied_no)) f
+                         GROUP BY f.project_id, f.ticket_id, f.life_no
+                        -- Never closed: NULL. Deleted while open: opened or reopened later than closed.
+                        HAVING max(f.applied_no) FILTER (WHERE NOT f.is_open)
+                               > coalesce(max(f.applied_no) FILTER (WHERE f.is_open), 0)) l
+                  LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id AND l.deleted_no IS NULL) r) o;
 
 COMMENT ON VIEW   vcc.resolution_times IS
     'How long tickets took: one row for each that is closed, or was when it was deleted; added again after that, it '

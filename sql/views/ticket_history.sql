@@ -1,14 +1,14 @@
 CREATE OR REPLACE VIEW vcc.ticket_history AS
-SELECT e.project_id, e.ticket_id, e.received_at, e.action, c.attribute, c.change ->> 0 AS old_value,
-       c.change ->> 1 AS new_value, e.event_id, e.result, e.applied_no
+SELECT e.project_id, e.ticket_id, e.received_at, e.action,
+       CASE
+           WHEN c.key <> 'extra' THEN c.key
+           -- What got a column later is shown as that column.
+           WHEN a.key = ANY ('{{names}}') THEN '{column}'
+           ELSE 'extra.' || a.key
+       END AS attribute, a.value ->> 0 AS old_value, a.value ->> 1 AS new_value, e.event_id, e.result, e.applied_no
   FROM vcc.ticket_events e
- CROSS JOIN LATERAL (SELECT a.key, a.value FROM jsonb_each(e.changes - 'extra') a
-                      UNION ALL
-                     -- What got a column later is shown as that column.
-                     SELECT CASE
-                                WHEN x.key = ANY ('{{names}}') THEN '{column}'
-                                ELSE 'extra.' || x.key
-                            END, x.value FROM jsonb_each(e.changes -> 'extra') x) c (attribute, change);
+ CROSS JOIN LATERAL jsonb_each(e.changes) c
+ CROSS JOIN LATERAL jsonb_each(CASE c.key WHEN 'extra' THEN c.value ELSE jsonb_build_object(c.key, c.value) END) a;
 
 COMMENT ON VIEW   vcc.ticket_history IS
     'What events changed: one row for each attribute that an event gave another value. Ask for one ticket, and order '

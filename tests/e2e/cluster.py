@@ -25,7 +25,6 @@ import tempfile
 import time
 
 SUPERUSER = "postgres"
-PORT = 5432  # no TCP port is opened: it is only a part of the socket's name
 SOURCE = pathlib.Path(__file__).resolve().parents[2] / "sql"
 SQL_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "sql")  # expanded
 
@@ -100,7 +99,7 @@ class Cluster:
         self.fsync = fsync
         self.settings = {
             "listen_addresses": "",
-            "port": str(PORT),
+            "port": "5432",  # no TCP port is opened: it is only a part of the socket's name
             "max_connections": "100",
             "log_line_prefix": "%m [%p] ",
             "fsync": "on" if fsync else "off",
@@ -139,8 +138,8 @@ class Cluster:
         # A session of its own: Ctrl-C in the terminal reaches us, and we stop the server in our order.
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self._as_owner(command), cwd="/", env=self._clean_environment(), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
+                self._as_owner(command), cwd="/", env={**self._clean_environment(), "HOME": self.directory},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
         deadline = time.monotonic() + wait
         while not self._accepts():
@@ -222,12 +221,12 @@ class Cluster:
     # -- use ----------------------------------------------------------------------------------------------------
 
     def conninfo(self, dbname="postgres", user=SUPERUSER):
-        return f"host={self.directory} port={PORT} dbname={dbname} user={user}"
+        return f"host={self.directory} port={self.settings['port']} dbname={dbname} user={user}"
 
     def environment(self, dbname="postgres", user=SUPERUSER):
         """os.environ with libpq's variables leading here."""
-        return {**self._clean_environment(), "PGHOST": self.directory, "PGPORT": str(PORT), "PGUSER": user,
-                "PGDATABASE": dbname}
+        return {**self._clean_environment(), "PGHOST": self.directory, "PGPORT": self.settings["port"],
+                "PGUSER": user, "PGDATABASE": dbname}
 
     def connect(self, dbname="postgres", user=SUPERUSER, autocommit=True):
         """A psycopg2 connection."""
@@ -381,8 +380,8 @@ class Standby(Cluster):
         self.primary = primary
 
     def _fill_command(self):
-        return [self._program("pg_basebackup"), "-D", self._data, "-h", self.primary.directory, "-p", str(PORT), "-U", SUPERUSER,
-                "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]
+        return [self._program("pg_basebackup"), "-D", self._data, "-h", self.primary.directory, "-p", self.primary.settings["port"],
+                "-U", SUPERUSER, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]
 
     def promote(self):
         """Returns when it can be written to."""

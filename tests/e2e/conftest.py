@@ -174,19 +174,27 @@ def cluster():
 class Database:
     """A database with schema vcc, made by `ticketd migrate`, and a login role that may only do what the handler may."""
 
-    def __init__(self, cluster, name):
+    def __init__(self, cluster, name, before=""):
+        """`before`: what runs before it is migrated; else it is a copy of one that was."""
         self.cluster = cluster
         self.name = name
-        if not cluster.execute("SELECT 1 FROM pg_database WHERE datname = 'migrated'"):  # once, and then copied
-            cluster.createdb("migrated")
-            self.owner = cluster.conninfo("migrated")
-            self.migrate()
-        cluster.createdb(name, "migrated")
+        if before:
+            self.make(name, before)
+        elif not cluster.execute("SELECT 1 FROM pg_database WHERE datname = 'migrated'"):
+            self.make("migrated")
+        if not before:
+            cluster.createdb(name, "migrated")
         self.owner = cluster.conninfo(name)
         self.connection = psycopg2.connect(self.owner)
         self.connection.autocommit = True
         self.query("DO $$ BEGIN CREATE ROLE handler LOGIN IN ROLE vcc_writer; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
         self.handler = cluster.conninfo(name, "handler")
+
+    def make(self, name, before="SELECT"):
+        self.cluster.createdb(name)
+        self.cluster.execute(before, dbname=name)
+        self.owner = self.cluster.conninfo(name)
+        self.migrate()
 
     def migrate(self):
         command("migrate", TICKETD_DATABASE=self.owner).check_returncode()

@@ -220,6 +220,7 @@ CASES = {
     "TicketdTurnsEventsAway": ({'ticketd_requests_total{status="503"}': "0+1x9"},
                                {'ticketd_requests_total{status="503"}': "7x9"}),
     "TicketdDatabaseAway": ({"ticketd_database_up": "0x9"}, {"ticketd_database_up": "0 1x9"}),
+    "TicketdDatabaseNodeAway": ({"ticketd_database_nodes_away": "1x9"}, {"ticketd_database_nodes_away": "1 0x9"}),
     "TicketdSpoolFull": ({"ticketd_spool_bytes": "90x9", "ticketd_spool_max_bytes": "100x9"},
                          {"ticketd_spool_bytes": "0x9", "ticketd_spool_max_bytes": "0x9"}),
     "TicketdSpoolLingers": ({"ticketd_spool_oldest_age_seconds": "900+60x9"}, {"ticketd_spool_oldest_age_seconds": "800x9"}),

@@ -31,6 +31,8 @@
 
 /* ---- a spool in a folder of its own */
 
+#define LANES(number) ((struct lanes){number, false})
+
 static char folder[64], directory[80];
 static struct conf conf;
 static struct spool *spool;
@@ -166,7 +168,7 @@ static bool waits(struct spool *in, int64_t ticket)
 static size_t drain(struct spool *from, size_t most, bool forget)
 {
     struct event *events = calloc(most, sizeof(*events)), **pointers = calloc(most, sizeof(*pointers));
-    size_t count = spool_take(from, 0, 1, events, most, SIZE_MAX);
+    size_t count = spool_take(from, 0, LANES(1), events, most, SIZE_MAX);
     for (size_t i = 0; i < count; i++) {
         pointers[i] = &events[i];
         events[i].outcome = OUTCOME_INSERTED;
@@ -201,7 +203,7 @@ static void test_order(void **state)
     assert_true(waits(spool, 1));
     assert_false(waits(spool, 3));
     assert_false(waits(spool, -1));
-    for (size_t count; (count = spool_take(spool, 0, 1, events, 64, SIZE_MAX)) > 0;) {
+    for (size_t count; (count = spool_take(spool, 0, LANES(1), events, 64, SIZE_MAX)) > 0;) {
         for (size_t i = 0; i < count; i++) {
             int64_t ticket = events[i].values[FIELD_ticket_id].number;
             assert_int_equal(events[i].values[FIELD_project_id].number, 7);
@@ -229,7 +231,7 @@ static void test_what_is_taken(void **state)
 
     append_numbers(spool, 0, 2000, 1); /* a hot ticket */
     append_numbers(spool, 0, 500, 500);
-    size_t count = spool_take(spool, 0, 1, events, 600, SIZE_MAX);
+    size_t count = spool_take(spool, 0, LANES(1), events, 600, SIZE_MAX);
     assert_int_equal(count, 600);
     while (count > 0) {
         count--;
@@ -237,7 +239,7 @@ static void test_what_is_taken(void **state)
         event_free(&events[count]);
     }
     assert_int_equal(drain(spool, 600, true), 600); /* then the others have their turn */
-    count = spool_take(spool, 0, 1, events, 600, SIZE_MAX);
+    count = spool_take(spool, 0, LANES(1), events, 600, SIZE_MAX);
     assert_int_equal(count, 600);
     size_t hot = 0;
     while (count > 0) {
@@ -246,14 +248,22 @@ static void test_what_is_taken(void **state)
     }
     assert_int_equal(hot, 600 - 499);
 
+    struct lanes by_project = {3, true};
+    for (unsigned lane = 0; lane < 3; lane++) {
+        count = spool_take(spool, lane, by_project, events, 600, SIZE_MAX);
+        assert_int_equal(count, lane == event_lane(7, 0, by_project) ? 600 : 0);
+        while (count > 0)
+            event_free(&events[--count]);
+    }
     size_t all = 0;
     bool seen[500] = {false};
+    struct lanes lanes = LANES(3);
     for (unsigned lane = 0; lane < 3; lane++) { /* each ticket in its lane */
         for (int again = 0; again < 2; again++) {
-            count = spool_take(spool, lane, 3, events, 600, SIZE_MAX);
+            count = spool_take(spool, lane, lanes, events, 600, SIZE_MAX);
             for (size_t i = 0; i < count; i++) {
                 int64_t ticket = events[i].values[FIELD_ticket_id].number;
-                assert_int_equal(event_lane(7, ticket, 3), lane);
+                assert_int_equal(event_lane(7, ticket, lanes), lane);
                 all += !seen[ticket];
                 seen[ticket] = true;
                 event_free(&events[i]);
@@ -261,9 +271,9 @@ static void test_what_is_taken(void **state)
         }
     }
     assert_int_equal(all, 500);
-    assert_int_equal(spool_take(spool, 0, 1, events, 600, 0), 1); /* one at least */
+    assert_int_equal(spool_take(spool, 0, LANES(1), events, 600, 0), 1); /* one at least */
     event_free(&events[0]);
-    count = spool_take(spool, 0, 1, events, 600, 20);
+    count = spool_take(spool, 0, LANES(1), events, 600, 20);
     assert_in_range(count, 5, 20);
     while (count > 0)
         event_free(&events[--count]);
@@ -284,8 +294,8 @@ static void test_refused_bodies(void **state)
     }
     spool_append(spool, pointers, 3);
     assert_false(waits(spool, 5));
-    assert_int_equal(spool_take(spool, 1, 2, taken, 3, SIZE_MAX), 0);
-    assert_int_equal(spool_take(spool, 0, 2, taken, 3, SIZE_MAX), 3);
+    assert_int_equal(spool_take(spool, 1, LANES(2), taken, 3, SIZE_MAX), 0);
+    assert_int_equal(spool_take(spool, 0, LANES(2), taken, 3, SIZE_MAX), 3);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(events[i].outcome, events[i].refusal);
         struct event *event = memcmp(taken[0].id, events[i].id, 16) == 0   ? &taken[0]
@@ -320,7 +330,7 @@ static void test_put_off(void **state)
     struct spool_status status;
 
     append_numbers(spool, 0, 4, 2); /* 0 and 2 of ticket 0, 1 and 3 of ticket 1 */
-    assert_int_equal(spool_take(spool, 0, 1, events, 1, SIZE_MAX), 1);
+    assert_int_equal(spool_take(spool, 0, LANES(1), events, 1, SIZE_MAX), 1);
     spool_put_off(spool, &first, 1, "its row is locked", true);
     assert_int_equal(first->tries, 0);
     spool_put_off(spool, &first, 1, "time-out", false);
@@ -374,7 +384,7 @@ static void test_what_is_forgotten(void **state)
     struct event events[4], *pointers[4];
 
     append_numbers(spool, 0, 4, 1);
-    assert_int_equal(spool_take(spool, 0, 1, events, 4, SIZE_MAX), 4);
+    assert_int_equal(spool_take(spool, 0, LANES(1), events, 4, SIZE_MAX), 4);
     for (int i = 0; i < 4; i++) {
         events[i].outcome = outcomes[i];
         pointers[i] = &events[i];
@@ -451,7 +461,7 @@ static void append_without_end(int who)
 static void drain_marking(struct spool *own)
 {
     struct event events[50], *pointers[50];
-    size_t count = spool_take(own, 0, 1, events, 50, SIZE_MAX);
+    size_t count = spool_take(own, 0, LANES(1), events, 50, SIZE_MAX);
 
     for (size_t i = 0; i < count; i++) {
         int who = (int)events[i].values[FIELD_ticket_id].number / 10, number = atoi(events[i].body);
@@ -560,7 +570,7 @@ static void *drain_in_a_thread(void *argument)
     struct event events[20], *pointers[20];
     for (int64_t until = clock_monotonic_ms() + 10000;
          atomic_load(&drained_by_threads) < 160 && clock_monotonic_ms() < until;) {
-        size_t count = spool_take(spool, (unsigned)(intptr_t)argument, 2, events, 20, SIZE_MAX);
+        size_t count = spool_take(spool, (unsigned)(intptr_t)argument, LANES(2), events, 20, SIZE_MAX);
         for (size_t i = 0; i < count; i++) {
             events[i].outcome = OUTCOME_UPDATED;
             pointers[i] = &events[i];
@@ -625,7 +635,7 @@ static void test_full(void **state)
     run("test $(stat -c %%s '%s') -le 1048576", in_directory("spool.db"));
 
     struct event held[100]; /* what it says of them needs pages */
-    size_t taken = spool_take(spool, 0, 1, held, 100, SIZE_MAX);
+    size_t taken = spool_take(spool, 0, LANES(1), held, 100, SIZE_MAX);
     for (size_t i = 0; i < taken; i++) {
         struct event *event = &held[i];
         spool_put_off(spool, &event, 1, large_why, true);
@@ -1056,7 +1066,7 @@ static void test_recovery(void **state)
     }
     assert_true(has_said("not all events of the file could be added"));
     assert_true(waits(spool, 49));
-    size_t found = spool_take(spool, 0, 1, taken, 600, SIZE_MAX), refused = 0;
+    size_t found = spool_take(spool, 0, LANES(1), taken, 600, SIZE_MAX), refused = 0;
     assert_int_equal(found, count + 1);
     while (found > 0) {
         refused += taken[--found].refusal != OUTCOME_NONE;
@@ -1126,7 +1136,7 @@ static void test_without_memory(void **state)
         dup2(nowhere, STDERR_FILENO);
         fail_allocations_after(n);
         struct event taken[10];
-        size_t count = spool_take(spool, 0, 1, taken, 10, SIZE_MAX);
+        size_t count = spool_take(spool, 0, LANES(1), taken, 10, SIZE_MAX);
         failed = stop_failing_allocations();
         dup2(before, STDERR_FILENO);
         assert_true(failed || count == (expected < 10 ? (size_t)expected : 10));
@@ -1227,7 +1237,7 @@ static void test_the_old_format(void **state)
     text_free(&bytes);
 
     assert_int_equal(events_in(spool), 6);
-    size_t count = spool_take(spool, 0, 1, events, 20, SIZE_MAX);
+    size_t count = spool_take(spool, 0, LANES(1), events, 20, SIZE_MAX);
     assert_int_equal(count, 6);
     for (size_t i = 0, number = 0; i < count; i++) {
         char text[200];
