@@ -312,19 +312,24 @@ static int enter(struct spool *spool, struct spool_side *side, enum spool_use us
     return SQLITE_OK;
 }
 
-/* Looks again, with a connection of its own: a read that failed once is no damage. */
+/* Looks again, with a connection of its own: a read that fails is no damage, neither the first time nor now. */
 static bool is_damaged(const struct spool *spool)
 {
     sqlite3_stmt *row = NULL;
     sqlite3 *db = NULL;
-    bool sound = sqlite3_open_v2(spool->file, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK &&
-                 sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) == SQLITE_OK &&
-                 sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &row, NULL) == SQLITE_OK &&
-                 sqlite3_step(row) == SQLITE_ROW && strcmp((const char *)sqlite3_column_text(row, 0), "ok") == 0;
+    int code = sqlite3_open_v2(spool->file, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
 
+    if (code == SQLITE_OK)
+        code = sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &row, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(row);
+    bool damaged = code == SQLITE_ROW ? strcmp((const char *)sqlite3_column_text(row, 0), "ok") != 0
+                                      : spool_is_damage(code & 0xff);
     sqlite3_finalize(row);
     sqlite3_close(db);
-    return !sound;
+    return damaged;
 }
 
 /* Keeps the damaged file as it is, for people. Others see that it is gone when they next come. */

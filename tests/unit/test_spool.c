@@ -1036,6 +1036,33 @@ static void test_damage(void **state)
     }
 }
 
+static int good_reads = -1; /* pread(2) goes well so often, and then fails twice; below 0: it never fails */
+
+ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset)
+{
+    if (good_reads >= 0 && good_reads-- < 2) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, bytes, count, offset);
+}
+
+static void test_failing_reads_are_no_damage(void **state)
+{
+    (void)state;
+    append_numbers(spool, 0, 500, 50);
+    for (int n = 0; n < 60; n++) {
+        struct spool *other = spool_open(&conf);
+        good_reads = n;
+        append_short(other, 1000 + n);
+        good_reads = -1;
+        spool_close(other);
+    }
+    assert_int_equal(files_aside(), 0);
+    assert_false(has_said("damaged"));
+    assert_in_range(events_in(spool), 500, 560);
+}
+
 /* What is left of a damaged file comes back by the command that the log names. */
 static void test_recovery(void **state)
 {
@@ -1295,6 +1322,7 @@ int main(void)
         TEST(in_memory),
         TEST(a_stopped_process),
         TEST(damage),
+        TEST(failing_reads_are_no_damage),
         TEST(recovery),
         TEST(recovery_without_the_last_page),
         TEST(without_memory),
