@@ -7,9 +7,12 @@ import contextlib
 import json
 import random
 import re
+import subprocess
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
 
 import fastcgi
 import model
@@ -18,11 +21,12 @@ import pytest
 import test_reports
 import test_rule
 from cluster import SOURCE, Cluster
-from conftest import Database, Handler, command, event, free_port, wait_until
+from conftest import TICKETD, Database, Handler, command, environment, event, free_port, wait_until
 from test_spool import ask, waiting
 
 TIMEOUT = 2.0  # seconds: TICKETD_DB_TIMEOUT_MS
 PROJECTS = range(1, 17)
+SETTINGS = {"shared_preload_libraries": "citus", "listen_addresses": "127.0.0.1", "wal_level": "logical", "max_connections": "200"}
 
 # -- everywhere -------------------------------------------------------------------------------------------------------
 
@@ -59,10 +63,9 @@ def test_every_key_has_its_project(database):
 class Nodes:
     """A coordinator and two workers, on ports of the loopback."""
 
-    def __init__(self, stack):
+    def __init__(self, stack, fsync=False):
         ports = [free_port() for _ in range(3)]
-        settings = {"shared_preload_libraries": "citus", "listen_addresses": "127.0.0.1", "wal_level": "logical", "max_connections": "200"}
-        coordinator, *self.workers = [stack.enter_context(Cluster(settings={**settings, "port": str(port)})) for port in ports]
+        coordinator, *self.workers = [stack.enter_context(Cluster(fsync, SETTINGS | {"port": str(port)})) for port in ports]
         for worker in self.workers:
             worker.createdb("tickets")
             worker.execute("CREATE EXTENSION citus", dbname="tickets")
@@ -114,6 +117,54 @@ def serve(folder, nodes):
     yield serve
     for handler in handlers:
         assert handler.stop() == 0, handler.log.read_text()
+
+
+# -- docs/citus.md -----------------------------------------------------------------------------------------------------
+
+
+def test_the_administrators_page(folder):
+    """Its commands, in their order, by an owner who is no superuser, with passwords, and a node more under load."""
+    with ExitStack() as stack:
+        if not stack.enter_context(Cluster()).execute("SELECT 1 FROM pg_available_extensions WHERE name = 'citus'"):
+            pytest.skip("the server does not offer the extension citus")
+        clusters = [stack.enter_context(Cluster(settings=SETTINGS | {"port": str(free_port())})) for _ in range(4)]
+        for cluster in clusters:
+            cluster.execute("ALTER ROLE postgres PASSWORD 'secret-of-postgres'")
+            (Path(cluster.directory) / "data/pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+            cluster.execute("SELECT pg_reload_conf()")
+        passwords = folder / "pgpass"
+        passwords.write_text("*:*:*:postgres:secret-of-postgres\n")
+        passwords.chmod(0o600)
+
+        def run(block):
+            for n, cluster in enumerate(clusters, 1):
+                port = cluster.settings["port"]
+                block = re.sub(rf"-h db{n}\b", f"-h 127.0.0.1 -p {port}", block)
+                block = re.sub(rf"'db{n}', 5432", f"'127.0.0.1', {port}", block).replace(f"host=db{n} ", f"host=127.0.0.1 port={port} ")
+                block = block.replace("for node in db1 db2 db3", "for node in " + " ".join(c.settings["port"] for c in clusters[:3]))
+            block = block.replace("-h $node", "-h 127.0.0.1 -p $node").replace("host=$node", "host=127.0.0.1 port=$node")
+            block = block.replace("/usr/share/ticketd/sql/citus.sql", str(SOURCE / "citus/citus.sql"))
+            done = subprocess.run(["bash", "-e", "-c", f'ticketd() {{ "{TICKETD}" "$@"; }}\n{block}'], capture_output=True, text=True,
+                                  env=environment(PGPASSFILE=passwords), check=False)  # fmt: skip
+            assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+        page = (SOURCE.parent / "docs/citus.md").read_text()
+        [_, *first, more] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+        assert len(first) == 3
+        for block in first:
+            run(block)
+        database = SimpleNamespace(handler=f"host=127.0.0.1 port={clusters[0].settings['port']} dbname=tickets user=ticketd "
+                                           "password=secret-of-ticketd", query=lambda sql: clusters[0].execute(sql, dbname="tickets"))
+        handler = Handler(folder, database, TICKETD_WRITERS=4, TICKETD_SPOOL_DIR=folder / "spool")
+        try:
+            with Load(handler) as load:
+                run(more)
+            load.check(database, folder)
+        finally:
+            assert handler.stop() == 0
+        found = command("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
+        assert found.returncode == 0, found.stdout
+        assert database.query("SELECT count(DISTINCT nodeport) FROM citus_shards WHERE table_name = 'vcc.tickets'::regclass") == [(3,)]
 
 
 # -- the rule and the reports -----------------------------------------------------------------------------------------
@@ -330,10 +381,10 @@ def test_what_is_refused(nodes, serve, folder):
         assert {status for status, *_ in answers} == {200, 422}
         assert ask(handler.socket, b"no json")[0] == 400
         listed = command("rejected", "list", **settings)
-        assert len(re.findall(r"constraint poison_\d+", listed.stdout)) == len({(n % 5, n % 3) for n in poison}), listed
+        assert listed.stdout.count("SQLSTATE 23514") == len({(n % 5, n % 3) for n in poison}), listed
     finally:
         nodes.database.query("ALTER TABLE vcc.tickets DROP CONSTRAINT poison")
-    assert command("rejected", "retry", **settings).returncode == 0
+    assert command("rejected", "retry", **settings).returncode == 1  # one is still no JSON
     [(left,)] = nodes.database.query("SELECT last_event_id::text FROM vcc.rejected_events")
     assert command("rejected", "show", left, **settings).stdout == "no json"
     assert command("rejected", "drop", left, **settings).returncode == 0
