@@ -156,13 +156,16 @@ deb-check:
 	@tools/install deb-check
 	@exec tests/package
 
-# The files lead to /usr/local and /etc, and what is installed of them to where that is. The admin's settings are kept.
+# The files lead to /usr/local and /etc, and what is installed of them to where that is. So does the program: it is linked
+# again, with the settings file that it reads, which build/ticketd does not. The admin's settings are kept.
 SHARE    = $(DESTDIR)$(PREFIX)/share
 SETTINGS = $(DESTDIR)$(SYSCONFDIR)/ticketd/ticketd.env
 PLACES   = sed 's|/usr/local/s|$(PREFIX)/s|g; s|/etc/ticketd/|$(SYSCONFDIR)/ticketd/|g'
 
 install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL) $(CITUS)
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
+	$(CC) $(ALL_CFLAGS) -DSETTINGS_FILE='"$(SYSCONFDIR)/ticketd/ticketd.env"' $(ALL_LDFLAGS) -o $(DESTDIR)$(PREFIX)/sbin/ticketd \
+	    handler/base/settings_file.c $(filter-out $(BUILD)/base/settings_file.o,$(OBJECTS)) $(LIBS)
 	install -D -m 644 -t $(SHARE)/ticketd/nginx nginx/*.conf
 	install -D -m 644 -t $(SHARE)/ticketd/apache contrib/apache/*
 	$(PLACES) -i $(SHARE)/ticketd/nginx/* $(SHARE)/ticketd/apache/*

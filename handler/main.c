@@ -1,6 +1,7 @@
-/* The table of subcommands and nothing else. */
+/* The table of subcommands, and as whom each runs. */
 #include "base/conf.h"
 #include "base/log.h"
+#include "base/settings_file.h"
 #include "commands/commands.h"
 #include "event/event.h"
 #include "event/timestamp.h"
@@ -10,38 +11,49 @@
 #include "web/answer.h"
 #include "web/listener.h"
 
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #ifndef VERSION
 #define VERSION "unknown"
 #endif
 
+#define SERVICE "ticketd" /* the service's user: contrib/systemd/ticketd.sysusers */
+
+/* What a command has of the installation: nothing; its settings file; and, started by root, the service's user too. */
+enum place { NOWHERE, AS_CALLER, AS_SERVICE };
+
 static const struct command {
     const char *name;
     int (*run)(const struct conf *conf, int argc, char **argv);
+    enum place place;
     const char *words;     /* one of these must be the first argument, separated by |; NULL: it has none */
     const char *arguments; /* what else may follow, for people */
     int least, most;       /* how many arguments there may be */
     int cannot_run;        /* exit status where the configuration is bad */
     const char *meaning;
 } commands[] = {
-    {"serve", command_serve, NULL, "", 0, 0, 1, "serve FastCGI or CGI, found out by itself (the default)"},
-    {"migrate", command_migrate, NULL, "", 0, 0, 1, "create or upgrade schema vcc in the database"},
-    {"check", command_check, NULL, "", 0, 0, 1,
-     "look at configuration, database with its schema and rights; exit 0 if all is well, else 1"},
-    {"import", command_import, NULL, "FILE|-", 1, 1, EXIT_CANNOT_RUN,
+    {"serve", command_serve, AS_SERVICE, NULL, "", 0, 0, 1, "serve FastCGI or CGI, found out by itself (the default)"},
+    {"migrate", command_migrate, AS_CALLER, NULL, "", 0, 0, 1, "create or upgrade schema vcc in the database"},
+    {"check", command_check, AS_SERVICE, NULL, "[--url URL]", 0, 2, 1,
+     "look at configuration, database with its schema and rights; exit 0 if all is well, else 1; send an event through "
+     "the web server and take it back"},
+    {"import", command_import, AS_SERVICE, NULL, "FILE|-", 1, 1, EXIT_CANNOT_RUN,
      "apply a file with one event a line, or JSON (-: standard input); the same file again applies nothing twice"},
-    {"rejected", command_rejected, "list|retry|show|drop", "[SINCE [UNTIL]|ID]", 1, 3, EXIT_CANNOT_RUN,
+    {"rejected", command_rejected, AS_SERVICE, "list|retry|show|drop", "[SINCE [UNTIL]|ID]", 1, 3, EXIT_CANNOT_RUN,
      "list the bodies that were refused, or try them again: those last received from SINCE on and before UNTIL; write "
      "the body ID to standard output; remove it"},
-    {"spool", command_spool, "status|list|drop|drain|add|adopt", "[ID|FILE]", 1, 2, EXIT_CANNOT_RUN,
+    {"spool", command_spool, AS_SERVICE, "status|list|drop|drain|add|adopt", "[ID|FILE]", 1, 2, EXIT_CANNOT_RUN,
      "look at the events that wait; set the event ID aside; apply them now; add those of a recovered FILE"},
-    {"fields", command_fields, NULL, "", 0, 0, 1, "list the attributes of a ticket, their columns and types"},
+    {"fields", command_fields, NOWHERE, NULL, "", 0, 0, 1, "list the attributes of a ticket, their columns and types"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -63,7 +75,8 @@ static void help(void)
         usage(&commands[i], line, sizeof(line));
         printf("  %-35s %s\n", line, commands[i].meaning);
     }
-    puts("  --help, --version\n\nsettings (environment variables):");
+    printf("  --help, --version\n\nsettings (environment variables%s%s):\n", *settings_file ? ", and lines of " : "",
+           settings_file);
     conf_describe(stdout);
     puts("\nexit status: 0 well, 1 not, 2 wrong command line; of import and rejected: 0 all events are applied,\n"
          "1 some are set aside or still refused, 2 could not run, or stopped half-way; of spool: 0 well, 2 likewise");
@@ -112,6 +125,28 @@ static void excuse(void)
     text_free(&answer);
 }
 
+/* The service's user has its files, and is who the database lets in. Where there is no such user root stays root. */
+static bool become_service(void)
+{
+    const struct passwd *user = getpwnam(SERVICE);
+    bool good = !user || (initgroups(SERVICE, user->pw_gid) == 0 && setgid(user->pw_gid) == 0 &&
+                          setuid(user->pw_uid) == 0 && setenv("HOME", user->pw_dir, 1) == 0); /* ~/.pgpass */
+
+    if (!good)
+        log_line(LOG_ERROR, "cannot become the service's user", LOG_TEXT("user", SERVICE),
+                 LOG_TEXT("error", strerror(errno)));
+    return good;
+}
+
+/* Reads the settings file that the command has, as root where root started it. */
+static bool take_place(enum place place)
+{
+    enum settings_found found = place == NOWHERE ? SETTINGS_NONE : settings_file_read();
+
+    return found != SETTINGS_BAD &&
+           (found == SETTINGS_NONE || place != AS_SERVICE || geteuid() != 0 || become_service());
+}
+
 /* Files that are made are for this user alone; the memory with its keys is for nobody: no core is left behind, and
  * other processes of the user cannot look (prctl(2), PR_SET_DUMPABLE). */
 static void protect(void)
@@ -146,8 +181,8 @@ int main(int argc, char **argv)
     if (!command)
         return 2;
     bool serves = command->run == command_serve;
-    bool good = conf_read(&conf) && valid_time_zone(&conf) && listener_valid(conf.listen) &&
-                store_valid_conninfo(&conf) && spool_valid_directory(&conf);
+    bool good = take_place(command->place) && conf_read(&conf) && valid_time_zone(&conf) &&
+                listener_valid(conf.listen) && store_valid_conninfo(&conf) && spool_valid_directory(&conf);
     int status = good ? command->run(&conf, argc > 2 ? argc - 2 : 0, argv + 2) : command->cannot_run;
     if (status != EXIT_SUCCESS && serves && getenv("GATEWAY_INTERFACE"))
         excuse();

@@ -1,4 +1,4 @@
-/* The configuration: environment variables TICKETD_*, nothing else. */
+/* The configuration: environment variables TICKETD_*; settings_file.h adds those of a file. */
 #ifndef TICKETD_CONF_H
 #define TICKETD_CONF_H
 

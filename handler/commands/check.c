@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "commands/check_url.h"
 #include "commands/commands.h"
 #include "event/auth.h"
 #include "event/decrypt.h"
@@ -326,8 +327,10 @@ int command_check(const struct conf *conf, int argc, char **argv)
     struct checklist list = {.conf = conf};
     struct text zone = {0};
 
-    (void)argc;
-    (void)argv;
+    if (argc > 0 && (argc != 2 || strcmp(argv[0], "--url") != 0)) {
+        fprintf(stderr, "ticketd: wrong arguments of check\nusage: ticketd check [--url URL]\n");
+        return 2;
+    }
     text_append(&zone, "times without an offset are those of ");
     text_append(&zone, conf->time_zone);
     say_text(&list, "settings", "ok", &zone); /* conf_read, which comes first, found them good */
@@ -339,5 +342,7 @@ int command_check(const struct conf *conf, int argc, char **argv)
         const char *problem = store_report_problem(conf);
         say(&list, "reports", problem ? "wrong" : "ok", problem ? problem : "the dashboard has its data");
     }
+    if (argc > 0)
+        check_url(conf, argv[1], say, &list);
     return list.wrong ? EXIT_FAILURE : EXIT_SUCCESS;
 }

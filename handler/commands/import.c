@@ -119,6 +119,8 @@ static bool open_file(struct import *import)
     if (standard_input)
         import->name = "standard input";
     import->fd = standard_input ? dup(STDIN_FILENO) : open(import->name, O_RDONLY | O_CLOEXEC);
+    if (import->fd < 0 && errno == EACCES) /* started by root this is the service's user by now */
+        return complain_of_file(import, "Permission denied. Whoever may read it can say: ticketd import - <FILE");
     if (import->fd < 0 || fstat(import->fd, &status) != 0)
         return complain_of_file(import, strerror(errno));
     import->digest = digest_new();

@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/rand.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,17 +98,18 @@ static bool read_iv(const char *query, char *hex, uint8_t *iv)
 /* Key and iv as PHP makes them fit (ext/openssl/openssl.c, php_openssl_cipher_init): a short key is padded with zeros,
  * a long one is cut unless the cipher takes keys of that length; the iv is padded or cut. So they always fit: false
  * means out of memory. */
-static bool begin_cipher(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const struct secret *key, const uint8_t *iv)
+static bool begin_cipher(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const struct secret *key, const uint8_t *iv,
+                         int encrypt)
 {
     uint8_t padded[EVP_MAX_KEY_LENGTH] = {0};
     size_t length = (size_t)EVP_CIPHER_get_key_length(cipher);
-    bool good = EVP_DecryptInit_ex2(context, cipher, NULL, NULL, NULL) == 1;
+    bool good = EVP_CipherInit_ex2(context, cipher, NULL, NULL, encrypt, NULL) == 1;
 
     if (good && key->length > length && key->length <= sizeof(padded) &&
         EVP_CIPHER_CTX_set_key_length(context, (int)key->length) == 1)
         length = key->length;
     memcpy(padded, key->bytes, key->length < length ? key->length : length);
-    good = good && EVP_DecryptInit_ex2(context, NULL, padded, iv, NULL) == 1;
+    good = good && EVP_CipherInit_ex2(context, NULL, padded, iv, encrypt, NULL) == 1;
     OPENSSL_cleanse(padded, sizeof(padded));
     return good;
 }
@@ -119,7 +121,7 @@ static enum decrypted decrypt_with(const EVP_CIPHER *cipher, const struct secret
     enum decrypted result = DECRYPT_UNAVAILABLE;
     int most = 0, rest = 0;
 
-    if (context && begin_cipher(context, cipher, key, iv)) {
+    if (context && begin_cipher(context, cipher, key, iv, 0)) {
         bool good = EVP_DecryptUpdate(context, (uint8_t *)plain, &most, bytes, (int)length) == 1 &&
                     EVP_DecryptFinal_ex(context, (uint8_t *)plain + most, &rest) == 1;
         result = good ? DECRYPTED : DECRYPT_FAILED;
@@ -192,6 +194,28 @@ enum decrypted decrypt_bytes(struct decrypt *decrypt, size_t number, const char 
         *plain = NULL;
     }
     return result;
+}
+
+bool decrypt_seal(struct decrypt *decrypt, const struct text *plain, struct text *body, struct text *iv_hex)
+{
+    uint8_t iv[EVP_MAX_IV_LENGTH];
+    size_t room = plain->length + EVP_MAX_BLOCK_LENGTH;
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    uint8_t *bytes = malloc(room), *digits = malloc(room / 3 * 4 + 5); /* EVP_EncodeBlock(3) */
+    int most = 0, rest = 0;
+    bool good = context && bytes && digits && RAND_bytes(iv, sizeof(iv)) == 1 &&
+                begin_cipher(context, decrypt->cipher, &decrypt->keys.all[0], iv, 1) &&
+                EVP_CipherUpdate(context, bytes, &most, (const uint8_t *)plain->bytes, (int)plain->length) == 1 &&
+                EVP_CipherFinal_ex(context, bytes + most, &rest) == 1;
+
+    if (good)
+        text_append_bytes(body, (const char *)digits, (size_t)EVP_EncodeBlock(digits, bytes, most + rest));
+    for (size_t i = 0; good && i < sizeof(iv); i++)
+        text_append_format(iv_hex, "%02x", iv[i]);
+    EVP_CIPHER_CTX_free(context);
+    free(bytes);
+    free(digits);
+    return good && !body->failed && !iv_hex->failed;
 }
 
 /* -- the keys ------------------------------------------------------------------------------------------------------ */

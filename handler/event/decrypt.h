@@ -6,6 +6,7 @@
 #define TICKETD_DECRYPT_H
 
 #include "base/conf.h"
+#include "base/text.h"
 #include "event/event.h"
 
 #include <stdbool.h>
@@ -51,5 +52,9 @@ enum decrypted {
  * *plain gets the text with a NUL behind it, from malloc, the caller's; *plain_length is its length. */
 enum decrypted decrypt_bytes(struct decrypt *decrypt, size_t key, const char *query, const char *body, size_t length,
                              char **plain, size_t *plain_length) MUST_USE;
+
+/* Encrypts as the sender does, with the first key and an iv of its own, appended to `iv_hex` for the URL. Only where
+ * decrypt_key_count is not 0. False: no memory. */
+bool decrypt_seal(struct decrypt *decrypt, const struct text *plain, struct text *body, struct text *iv_hex) MUST_USE;
 
 #endif

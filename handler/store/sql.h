@@ -40,6 +40,7 @@ extern const char sql_prepare_journal[];
 extern const char sql_last_received[];
 extern const char sql_prepare_month[];
 extern const char sql_check_database[];
+extern const char sql_forget_check[];
 extern const char sql_project_of_each_node[];
 extern const char sql_node_of_projects[];
 extern const char sql_schema_version_query[];

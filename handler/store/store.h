@@ -125,4 +125,8 @@ bool store_migrate(const struct conf *conf) MUST_USE;
 void store_check(struct store *store, int64_t deadline,
                  void (*say)(void *context, const char *name, const char *grade, const char *words), void *context);
 
+/* Takes back the event that `ticketd check --url` has sent, through a store that is not connected. *was_there: this
+ * database had it. NULL, or why not, in words that last until store_close. */
+const char *store_forget_check(struct store *store, const uint8_t id[16], int64_t deadline, bool *was_there) MUST_USE;
+
 #endif

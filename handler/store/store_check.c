@@ -251,3 +251,22 @@ void store_check(struct store *store, int64_t deadline,
         say(context, "events", "not looked at", "");
     connection_close(store);
 }
+
+const char *store_forget_check(struct store *store, const uint8_t id[16], int64_t deadline, bool *was_there)
+{
+    const struct check check = {.store = store, .deadline = deadline};
+    char text[37];
+    const char *const values[] = {text};
+
+    clock_uuid_text(id, text);
+    *was_there = false;
+    if (!connection_begin(store, deadline))
+        return connection_problem(store);
+    PGresult *result =
+        check_ask(&check, PQsendQueryParams(store->connection, sql_forget_check, 1, NULL, values, NULL, NULL, 0));
+    bool good = PQresultStatus(result) == PGRES_TUPLES_OK;
+    *was_there = good && *PQgetvalue(result, 0, 0) == 't';
+    const char *why = good ? NULL : connection_error(store, NULL);
+    PQclear(result);
+    return why;
+}

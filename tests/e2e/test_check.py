@@ -10,17 +10,17 @@ import subprocess
 
 import psycopg2
 import pytest
-from conftest import TICKETD, body, command, environment, free_port, wait_until
-from test_spool import ROOT_ONLY, Spool, ask
+from conftest import LOCATION, TICKETD, Nginx, body, command, environment, free_port, wait_until
+from test_spool import ROOT_ONLY, Spool, ask, waiting
 
 NAMES = ["settings", "socket", "access", "spool", "database", "encoding", "durability", "clock", "rights", "journal", "schema",
          "events"]
 GRADES = {"ok", "note", "wrong", "not looked at"}
 
 
-def check(**settings):
+def check(*arguments, **settings):
     """The exit status, {name: (grade, words)}, standard error."""
-    done = command("check", **{"TICKETD_AUTH": "none", **settings})
+    done = command("check", *arguments, **{"TICKETD_AUTH": "none", **settings})
     lines = re.findall(r"^(\w+) +([a-z ]+?)(?:: (.*(?:\n {11}.*)*))?$", done.stdout, re.MULTILINE)
     assert len(lines) == len(re.findall(r"^\S", done.stdout, re.MULTILINE)), done.stdout
     found = {name: (grade, words) for name, grade, words in lines}
@@ -321,3 +321,64 @@ def test_no_permission_is_not_no_answer(folder):
     done = subprocess.run([shutil.copy(TICKETD, folder), "check"], user="nobody", stdout=subprocess.PIPE, text=True,
                           env=environment(TICKETD_DATABASE=f"host={folder}/closed", TICKETD_AUTH="none"))  # fmt: skip
     assert "Permission denied: this user may not open the server's socket" in done.stdout
+
+
+# -- the way through the web server ---------------------------------------------------------------------------------
+
+
+TOKEN = "S3cret-t0ken/+&ü"
+EMPTY = "SELECT " + " + ".join(f"(SELECT count(*) FROM vcc.{table})" for table in (
+    "tickets", "ticket_adds", "ticket_events", "rejected_events", "deleted_tickets"))  # fmt: skip
+
+
+@pytest.fixture
+def way(start, folder, database, conninfo):
+    """An nginx with what users install, a handler behind it, and what `check` says of a URL there."""
+    def way(query="", place=LOCATION, grade="wrong", words="", also=None, **settings):
+        (folder / "token").write_text(TOKEN + "\n")
+        (folder / "token").chmod(0o600)
+        settings = {**conninfo, "TICKETD_AUTH": "token", "TICKETD_TOKEN_FILE": folder / "token", **settings}
+        handler = start(**settings)
+        nginx = Nginx(folder, handler.socket)
+        try:
+            _, found, errors = check("--url", f"http://127.0.0.1:{nginx.port}{place}{query}", **{**settings, **(also or {})})
+        finally:
+            nginx.stop()
+        assert found["url"][0] == grade and re.search(words, found["url"][1]), found["url"]
+        assert "S3cret" not in str(found) + errors and (also or database.value(EMPTY) == 0)
+    return way
+
+
+WELL = "^an event was inserted, and taken back$"
+CIPHER = {"TICKETD_CIPHER": "aes-256-cbc", "TICKETD_CIPHER_KEY": "a key"}
+
+
+@pytest.mark.parametrize(("query", "place", "grade", "words", "settings"), [
+    ("", LOCATION, "ok", WELL, {}),
+    ("?secret-key=S3cret-t0ken/%2B%26%c3%bc", LOCATION, "ok", WELL, {}),
+    ("?x=y", LOCATION, "ok", WELL, CIPHER),
+    ("", LOCATION, "ok", WELL, {**CIPHER, "TICKETD_CIPHER": "chacha20"}),
+    ("?secret-key=wrong", LOCATION, "wrong", "^status 401: the ticketd there does not know this token", {}),
+    ("", LOCATION + "/x", "wrong", "^status 404: the web server has nothing there", {}),
+    ("", LOCATION + "/livez", "wrong", "^status 405: ", {}),
+], ids=["token of the settings", "token of the URL", "encrypted", "stream cipher", "wrong token", "another place", "livez"])  # fmt: skip
+def test_an_event_through_the_web_server(way, query, place, grade, words, settings):
+    way(query, place, grade, words, **settings)
+
+
+def test_an_event_that_is_spooled(way, folder):
+    away = {"TICKETD_DATABASE": "host=/nonexistent dbname=x", "TICKETD_DB_TIMEOUT_MS": "500", "TICKETD_SPOOL_DIR": folder / "spool"}
+    way(words="^an event was spooled, not stored, and taken back", **away)
+    assert not (folder / "spool/spool.db").exists() or waiting(folder / "spool") == 0
+
+
+def test_an_event_for_another_database(way, cluster, database):
+    cluster.createdb("other", "migrated")
+    way(words="not in this database: another ticketd answers there", also={"TICKETD_DATABASE": cluster.conninfo("other", "handler")})
+
+
+def test_no_web_server(conninfo):
+    url = f"http://127.0.0.1:{free_port()}/vcc/tickets"
+    assert "refused" in check("--url", url, **conninfo)[1]["url"][1] or "connect" in check("--url", url, **conninfo)[1]["url"][1]
+    assert "curl is missing" in check("--url", url, PATH="/nowhere", **conninfo)[1]["url"][1]
+    assert command("check", "--url").returncode == command("check", "x", "y").returncode == 2

@@ -24,8 +24,10 @@ SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000  # ptrace(2), wa
 
 def install(folder):
     """`make install` to where its paths lead: systemd-analyze looks whether the program is there."""
-    subprocess.run(["make", "-s", "install", f"BUILD={os.path.dirname(os.path.abspath(TICKETD))}", f"PREFIX={folder}",
-                    f"SYSCONFDIR={folder}/etc"], cwd=ROOT, check=True)
+    built = os.path.dirname(os.path.abspath(TICKETD))
+    flags = ["LDFLAGS=--coverage"] if built.endswith("/coverage") else []
+    subprocess.run(["make", "-s", "install", f"BUILD={built}", f"PREFIX={folder}", f"SYSCONFDIR={folder}/etc", *flags], cwd=ROOT,
+                   check=True)  # fmt: skip
     return [folder / "lib/systemd/system" / name for name in ("ticketd.service", "ticketd.socket")]
 
 

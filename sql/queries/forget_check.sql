@@ -1,0 +1,1 @@
+SELECT vcc.forget_check(event_id => $1)
