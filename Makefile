@@ -157,18 +157,18 @@ deb-check:
 	@exec tests/package
 
 # The files lead to /usr/local and /etc, and what is installed of them to where that is. So does the program: it is linked
-# again, with the settings file that it reads, which build/ticketd does not. The admin's settings are kept.
-SHARE    = $(DESTDIR)$(PREFIX)/share
-SETTINGS = $(DESTDIR)$(SYSCONFDIR)/ticketd/ticketd.env
-PLACES   = sed 's|/usr/local/s|$(PREFIX)/s|g; s|/etc/ticketd/|$(SYSCONFDIR)/ticketd/|g'
+# again, with the settings file that it reads, which build/ticketd does not. What administrators edit is below /etc, where
+# Debian's nginx and Apache look for it, and is not written over.
+SHARE  = $(DESTDIR)$(PREFIX)/share
+ETC    = $(DESTDIR)$(SYSCONFDIR)
+EDITED = { test -e $(ETC)/$(2) || $(PLACES) $(1) | install -D -m 644 /dev/stdin $(ETC)/$(2); }
+PLACES = sed 's|/usr/local/s|$(PREFIX)/s|g; s|/etc/ticketd/|$(SYSCONFDIR)/ticketd/|g'
 
 install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL) $(CITUS)
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
 	$(CC) $(ALL_CFLAGS) -DSETTINGS_FILE='"$(SYSCONFDIR)/ticketd/ticketd.env"' $(ALL_LDFLAGS) -o $(DESTDIR)$(PREFIX)/sbin/ticketd \
 	    handler/base/settings_file.c $(filter-out $(BUILD)/base/settings_file.o,$(OBJECTS)) $(LIBS)
-	install -D -m 644 -t $(SHARE)/ticketd/nginx nginx/*.conf
-	install -D -m 644 -t $(SHARE)/ticketd/apache contrib/apache/*
-	$(PLACES) -i $(SHARE)/ticketd/nginx/* $(SHARE)/ticketd/apache/*
+	install -D -m 644 -t $(SHARE)/ticketd/apache contrib/apache/*.asis
 	install -D -m 644 -t $(SHARE)/ticketd/sql sql/README.md $(BUILD)/sql/citus/citus.sql
 	install -D -m 644 -t $(SHARE)/ticketd/sql/optional $(filter $(BUILD)/sql/optional/%,$(SQL))
 	install -D -m 644 -t $(SHARE)/doc/ticketd/docs docs/*
@@ -182,8 +182,11 @@ install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL) $(CITUS
 	$(PLACES) contrib/systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service
 	$(PLACES) contrib/systemd/ticketd.socket | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.socket
 	install -D -m 644 contrib/systemd/ticketd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/ticketd.conf
-	test -d $(dir $(SETTINGS)) || install -d -m 750 $(dir $(SETTINGS))
-	test -e $(SETTINGS) || $(PLACES) $(BUILD)/ticketd.env | install -m 644 /dev/stdin $(SETTINGS)
+	test -d $(ETC)/ticketd || install -d -m 750 $(ETC)/ticketd
+	$(call EDITED,$(BUILD)/ticketd.env,ticketd/ticketd.env)
+	$(call EDITED,nginx/ticketd.conf,nginx/snippets/ticketd.conf)
+	$(call EDITED,nginx/upstream.conf,nginx/conf.d/ticketd.conf)
+	$(foreach file,$(wildcard contrib/apache/*.conf),$(call EDITED,$(file),apache2/conf-available/$(notdir $(file))) &&) true
 
 clean:
 	rm -rf build

@@ -257,8 +257,10 @@ def test_the_dashboard(site, folder, mode):
     shipped = (Apache.CONF / "ticketd-dashboard.conf").read_text()
     loads = "".join(f"LoadModule {m}_module {Apache.MODULES}/mod_{m}.so\n" for m in ("headers", "mime", "dir"))
     loads += "TypesConfig /dev/null\n"  # the page brings its own
-    s = site(mode, TICKETD_REPORT="on", options={
-        "server": loads, "location": shipped.replace("/usr/local/share/ticketd/dashboard", f"{folder}/dashboard")})  # fmt: skip
+    (folder / "conf-available").mkdir()  # where the other files look for it
+    (folder / "conf-available/ticketd-dashboard.conf").write_text(
+        shipped.replace("/usr/local/share/ticketd/dashboard", f"{folder}/dashboard"))
+    s = site(mode, TICKETD_REPORT="on", options={"server": loads})
     page = LOCATION + "/dashboard/"
     for path, kind in ("", "text/html"), ("dashboard.js", "text/javascript"), ("dashboard.css", "text/css"):
         answer = s.send(path=page + path, method="GET")
@@ -285,6 +287,23 @@ def test_ticketds_own_503(site, mode):
     assert (answer.status, answer.json) == (503, {"ready": False})
     answer = s.send(path=LOCATION + "/livez", method="GET")
     assert answer.status == 200
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_starts_where_ticketd_is_gone(folder, mode):
+    """After a removal its files are there, and nothing that they name."""
+    replace = {"/run/ticketd" if mode == "proxy" else "/usr/local/sbin": "/nowhere"}
+    shutil.copy(Apache.CONF / "ticketd-dashboard.conf", folder)
+    apache = Apache(folder, "ticketd.conf" if mode == "proxy" else f"ticketd-{mode}.conf", replace,
+                    server=f"LoadModule headers_module {Apache.MODULES}/mod_headers.so\n"
+                    f"LoadModule mime_module {Apache.MODULES}/mod_mime.so\nTypesConfig /dev/null\n"
+                    f"LoadModule dir_module {Apache.MODULES}/mod_dir.so",
+                    location=f"Include {folder}/ticketd-dashboard.conf")  # fmt: skip
+    try:
+        assert send(apache.port, event(), path=PATH).status == (503 if mode == "proxy" else 404)
+        assert send(apache.port, path=LOCATION + "/dashboard/", method="GET").status in (403, 404)
+    finally:
+        apache.stop()
 
 
 def is_away(answer):

@@ -94,6 +94,18 @@ def test_behind_tls(folder, handler, database):
         nginx.stop()
 
 
+def test_it_starts_where_ticketd_is_gone(folder):
+    """After a removal its files are there, and nothing that they name. Nor what version 0.1.0 had elsewhere."""
+    installed = Nginx.installed_location(folder).replace(f"{ROOT}/", "/nowhere/")
+    nginx = Nginx(folder, "/nowhere/ticketd.sock", installed, http="include /dev/null;")
+    try:
+        answer = send(nginx.port, event("add"))
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+        assert send(nginx.port, path=LOCATION + "/dashboard/", method="GET").status == 404
+    finally:
+        nginx.stop()
+
+
 def test_what_is_too_large_is_counted_and_logged(site, handler):
     """An image in a text (big-413.py): nginx lets it through, the handler answers."""
     nginx = site(None)

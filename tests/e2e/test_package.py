@@ -29,10 +29,9 @@ def package():
 def test_files(package):
     listed = re.findall(r" \./(.*[^/\n])$", output("dpkg-deb", "-c", package), re.MULTILINE)
     for name in ("usr/sbin/ticketd", "lib/systemd/system/ticketd.service", "lib/systemd/system/ticketd.socket",
-                 "usr/lib/sysusers.d/ticketd.conf", "etc/ticketd/ticketd.env", "usr/share/doc/ticketd/copyright"):
+                 "usr/lib/sysusers.d/ticketd.conf", "usr/share/ticketd/apache/ticketd-away.asis", "usr/share/doc/ticketd/copyright"):
         assert name in listed
-    for folder, source in (("nginx", "nginx"), ("apache", "contrib/apache"), ("sql/optional", "sql/optional"),
-                           ("patroni", "contrib/patroni")):
+    for folder, source in ("sql/optional", "sql/optional"), ("patroni", "contrib/patroni"):
         ours = {f.name for f in (ROOT / source).iterdir() if f.is_file()}
         assert ours == {n.rpartition("/")[2] for n in listed if n.rpartition("/")[0] == f"usr/share/ticketd/{folder}"}
     assert {n.rpartition("/")[2] for n in listed if n.rpartition("/")[0] == "usr/share/ticketd/sql"} == {"README.md", "citus.sql"}
@@ -49,7 +48,9 @@ def test_the_copyright_is_the_licence():
 
 def test_conffiles_and_version(package, tmp_path):
     output("dpkg-deb", "-e", package, tmp_path)
-    assert (tmp_path / "conffiles").read_text() == "/etc/ticketd/ticketd.env\n"
+    apache = (f"apache2/conf-available/{file.name}" for file in (ROOT / "contrib/apache").glob("*.conf"))
+    edited = "ticketd/ticketd.env", "nginx/snippets/ticketd.conf", "nginx/conf.d/ticketd.conf", *apache
+    assert sorted((tmp_path / "conffiles").read_text().split()) == sorted(f"/etc/{name}" for name in edited)
     version = re.search(r"^VERSION *= *(\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     assert output("dpkg-deb", "-f", package, "Version").strip() == version
 
@@ -67,5 +68,5 @@ def test_an_upgrade_leaves_the_socket_alone(package, tmp_path):
     postinst = (tmp_path / "postinst").read_text()
     assert "deb-systemd-invoke start 'ticketd.socket'" in postinst
     assert "restart 'ticketd.socket'" not in postinst and "_dh_action 'ticketd.service'" in postinst
-    assert not (tmp_path / "preinst").exists()
+    assert "systemd" not in (tmp_path / "preinst").read_text()
     assert "stop 'ticketd.socket'" in (tmp_path / "prerm").read_text()

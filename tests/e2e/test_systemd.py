@@ -57,10 +57,13 @@ def test_installed_files_lead_to_installed_files(folder):
 
 def test_settings_survive_a_second_install(folder):
     install(folder)
-    settings = folder / "etc/ticketd/ticketd.env"
-    settings.write_text("TICKETD_WORKERS=3\n")
+    edited = [folder / "etc" / name for name in ("ticketd/ticketd.env", "nginx/snippets/ticketd.conf", "nginx/conf.d/ticketd.conf",
+                                                 "apache2/conf-available/ticketd.conf")]  # fmt: skip
+    for file in edited:
+        assert file.read_text()
+        file.write_text("# mine\n")
     install(folder)
-    assert settings.read_text() == "TICKETD_WORKERS=3\n"
+    assert {file.read_text() for file in edited} == {"# mine\n"}
 
 
 def test_the_program_knows_the_settings_of_the_files(folder):
