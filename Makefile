@@ -177,7 +177,7 @@ install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL) $(CITUS
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard dashboard/*.*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard/uplot dashboard/uplot/*
 	install -D -m 644 -t $(SHARE)/ticketd/patroni contrib/patroni/*
-	install -D -m 644 -t $(SHARE)/man/man8 $(BUILD)/ticketd.8
+	$(PLACES) $(BUILD)/ticketd.8 | install -D -m 644 /dev/stdin $(SHARE)/man/man8/ticketd.8
 	install -D -m 644 -t $(SHARE)/bash-completion/completions contrib/completion/ticketd
 	$(PLACES) contrib/systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service
 	$(PLACES) contrib/systemd/ticketd.socket | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.socket

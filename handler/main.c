@@ -73,7 +73,7 @@ static void help(void)
     for (size_t i = 0; i < COMMANDS; i++) {
         char line[64];
         usage(&commands[i], line, sizeof(line));
-        printf("  %-35s %s\n", line, commands[i].meaning);
+        printf("  %-48s %s\n", line, commands[i].meaning);
     }
     printf("  --help, --version\n\nsettings (environment variables%s%s):\n", *settings_file ? ", and lines of " : "",
            settings_file);

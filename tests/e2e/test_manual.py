@@ -1,5 +1,6 @@
 """What is installed beside the program: the manual page, the template of settings, the completion of bash."""
 
+import os
 import re
 import subprocess
 
@@ -8,7 +9,7 @@ from conftest import ROOT, TICKETD, command, event
 from test_lists import output, settings
 from test_metrics import families
 from test_spool import ask
-
+from test_systemd import install
 
 
 def documents(which):
@@ -25,8 +26,37 @@ def page():
 
 def test_mandoc_finds_no_fault(folder):
     (folder / "ticketd.8").write_text(documents("page"))
-    checked = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", folder / "ticketd.8"], capture_output=True, text=True)
+    checked = subprocess.run(["mandoc", "-T", "lint", "-W", "style", folder / "ticketd.8"], capture_output=True, text=True)
     assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_man_finds_no_fault(folder):
+    """Debian's man, which is groff: in a macro's line it takes quotes away."""
+    (folder / "ticketd.8").write_text(documents("page"))
+    shown = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", folder / "ticketd.8"], capture_output=True, text=True,
+                           env={**os.environ, "MANWIDTH": "200", "MANROFFSEQ": "", "MAN_KEEP_FORMATTING": ""}, check=True)  # fmt: skip
+    assert shown.stderr == "" and '{"received_at": time, "event": event}' in shown.stdout
+    _, *heads, _ = re.findall(r"^(?:   )?\S.*$", shown.stdout, re.MULTILINE)
+    assert len(heads) == len(set(heads)) > 20
+
+
+def test_paths_of_the_page_exist(folder):
+    """But for those that come with the first start, or from the administrator."""
+    install(folder)
+    page = (folder / "share/man/man8/ticketd.8").read_text()
+    paths = re.findall(r"^\.(?:It )?Pa (/\S+)", page, re.MULTILINE)
+    shipped = [path.removeprefix(str(folder)) for path in paths if not path.startswith(("/run/", "/var/"))]
+    shipped.remove("/etc/ticketd/token")
+    assert len(shipped) > 8 and [path for path in shipped if not os.path.exists(f"{folder}{path}")] == []
+    assert "/var/lib/ticketd/spool" in paths
+
+
+def test_every_word_is_in_the_synopsis():
+    synopsis = documents("page").partition(".Sh SYNOPSIS")[2].partition(".Sh")[0]
+    for name, words in re.findall(r"^  ([a-z]+) ((?:[a-z]+\|)+[a-z]+) ", output("--help"), re.MULTILINE):
+        part = synopsis.partition(f".Cm {name}\n")[2:]
+        for word in words.split("|"):
+            assert re.search(rf"\.Cm {name}\n(?:\..*\n)*?\.Cm .*\b{word}\b", synopsis), (name, word, part)
 
 
 def test_the_page_lists_everything(page, handler):
@@ -109,6 +139,9 @@ def test_bash_completes(folder):
     assert completed("--v") == ["--version"]
     assert completed("rejected", "") == ["drop", "list", "retry", "show"]
     assert completed("spool", "d") == ["drain", "drop"]
+    assert completed("spool", "a") == ["add", "adopt"]
+    assert completed("check", "") == ["--url"]
+    assert completed("spool", "add", "ev", cwd=folder) == ["events.jsonl"]
     assert completed("import", "ev", cwd=folder) == ["events.jsonl"]
     for words in ("serve", ""), ("spool", "drain", ""), ("nonsense", ""), ("migrate", "s"):
         assert completed(*words) == [], words
