@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define BROKEN_US 1000000 /* how long nobody asks a file again that could not be read */
 
@@ -25,7 +24,7 @@ bool spool_valid_directory(const struct conf *conf)
     snprintf(parent, sizeof(parent), "%s", conf->spool_dir);
     if (*parent && stat(conf->spool_dir, &status) == 0)
         error = S_ISDIR(status.st_mode) ? 0 : ENOTDIR;
-    else if (*parent && (errno == ENOTDIR || access(dirname(parent), F_OK) != 0))
+    else if (*parent && (errno == ENOTDIR || stat(dirname(parent), &status) != 0))
         error = errno;
     if (error)
         log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", "TICKETD_SPOOL_DIR"), LOG_TEXT("value", conf->spool_dir),
