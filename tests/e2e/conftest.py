@@ -1,5 +1,6 @@
 """Fixtures: a throwaway PostgreSQL, the handler, a web server in front of it. All real, all in temporary folders."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -11,6 +12,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -442,6 +444,46 @@ def nginx(folder, handler):
     nginx = Nginx(folder, handler.socket)
     yield nginx
     nginx.stop()
+
+
+def certificate(folder):
+    """Makes cert.pem and key.pem, of 127.0.0.1."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem",
+                    "-out", folder / "cert.pem"], check=True, capture_output=True)  # fmt: skip
+
+
+def uncomment(text, *directives):
+    """What an administrator does to use them."""
+    for directive in directives:
+        text, count = re.subn(rf"(?m)^(\s*)#({re.escape(directive)}.*)$", r"\1\2", text)
+        assert count == 1, directive
+    return text
+
+
+def look_from_elsewhere(folder, port):
+    """By TLS from another machine, which the web server believes: {path and whether with a login: status}."""
+    context, found = ssl.create_default_context(cafile=folder / "cert.pem"), {}
+    login = {"Authorization": "Basic " + base64.b64encode(b"lead:S3cret word").decode()}
+    for path in "dashboard/", "dashboard/dashboard.js", "report.json", "livez":
+        for headers in {}, login:
+            connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+            connection.request("GET", f"{LOCATION}/{path}", headers={"X-Client": "203.0.113.9", **headers})
+            found[path, bool(headers)] = connection.getresponse().status
+            connection.close()
+    return found
+
+
+def make_login(file):
+    """As the heads of the web servers' files say."""
+    word = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input="S3cret word\n", check=True, capture_output=True, text=True)
+    file.write_text(f"lead:{word.stdout}")
+    file.chmod(0o640)
+    Apache.admit(file)
+
+
+BY_LOGIN = {(path, login): 403 if path == "livez" else 200 if login else 401
+            for path in ("dashboard/", "dashboard/dashboard.js", "report.json", "livez") for login in (False, True)}
 
 
 class Answer:

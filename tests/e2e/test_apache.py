@@ -15,7 +15,8 @@ import time
 
 import pytest
 from cluster import children_of
-from conftest import LOCATION, ROOT, Apache, Handler, sample, send, wait_until
+from conftest import (BY_LOGIN, LOCATION, ROOT, Apache, Handler, certificate, free_port, look_from_elsewhere, make_login, sample,
+                      send, uncomment, wait_until)  # fmt: skip
 from test_metrics import scrape, value
 from test_spool import waiting
 
@@ -274,6 +275,33 @@ def test_the_dashboard(site, folder, mode):
     wait_until(lambda: s.send(path=data, method="GET").json["handler"]["takes_events"] == "database", what="readiness")
     assert "GRANT vcc_reader" in s.send(path=data, method="GET").json["problem"]
     assert raw_status(s.apache.port, LOCATION + "/report.json", "X-Client: 203.0.113.9") == 403
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_login_for_the_dashboard(site, folder, mode):
+    """From another machine, by TLS. This host needs none, and livez stays its own."""
+    shutil.copytree(ROOT / "dashboard", folder / "dashboard")
+    certificate(folder)
+    make_login(folder / "htpasswd")
+    (folder / "conf-available").mkdir()
+    shipped = uncomment((Apache.CONF / "ticketd-dashboard.conf").read_text(), "AuthType", "AuthName", "AuthUserFile", "Require valid")
+    (folder / "conf-available/ticketd-dashboard.conf").write_text(
+        shipped.replace("/usr/local/share/ticketd/dashboard", f"{folder}/dashboard").replace(
+            "/etc/apache2/ticketd.htpasswd", f"{folder}/htpasswd"))  # fmt: skip
+    modules = "headers", "mime", "dir", "ssl", "auth_basic", "authn_core", "authn_file", "authz_user"
+    loads = "".join(f"LoadModule {m}_module {Apache.MODULES}/mod_{m}.so\n" for m in modules)
+    port = free_port()
+    tls = f"""TypesConfig /dev/null
+        Listen 127.0.0.1:{port} https
+        <VirtualHost 127.0.0.1:{port}>
+            SSLEngine on
+            SSLCertificateFile {folder}/cert.pem
+            SSLCertificateKeyFile {folder}/key.pem
+        </VirtualHost>"""
+    s = site(mode, TICKETD_REPORT="on", options={"server": loads + tls})
+    assert look_from_elsewhere(folder, port) == BY_LOGIN
+    assert s.send(path=LOCATION + "/dashboard/", method="GET").status == 200
+    assert s.send(event(), headers={"X-Client": "203.0.113.9"}).status == 200
 
 
 @pytest.mark.parametrize("mode", MODES)

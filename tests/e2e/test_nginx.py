@@ -8,16 +8,10 @@ import ssl
 import subprocess
 
 import pytest
-from conftest import LOCATION, ROOT, Nginx, event, free_port, send, wait_until
+from conftest import (BY_LOGIN, LOCATION, ROOT, Nginx, certificate, event, free_port, look_from_elsewhere, make_login, send,
+                      uncomment, wait_until)  # fmt: skip
 from test_logs import said
 from test_metrics import scrape, value
-
-
-def uncomment(location, directive):
-    """What an administrator does to use it."""
-    changed, count = re.subn(rf"(?m)^(\s*)#({re.escape(directive)}.*)$", r"\1\2", location)
-    assert count == 1, directive
-    return changed
 
 
 @pytest.fixture
@@ -34,7 +28,7 @@ def site(folder, handler):
 
 
 def test_an_allow_list(site, database, folder):
-    refused = uncomment(uncomment(Nginx.installed_location(folder), "allow 192.0.2.0/24;"), "deny all;")
+    refused = uncomment(Nginx.installed_location(folder), "allow 192.0.2.0/24;", "deny all;")
     nginx = site(refused)
     assert send(nginx.port, event("add")).status == 403
     assert send(nginx.port, method="GET", path=LOCATION + "/livez").status == 200
@@ -68,9 +62,7 @@ def test_a_limit(site, database, folder):
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
 def test_behind_tls(folder, handler, database):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem",
-                    "-out", folder / "cert.pem"], check=True, capture_output=True)  # fmt: skip
+    certificate(folder)
     port = free_port()
     location = f"""
         listen 127.0.0.1:{port} ssl http2;
@@ -92,6 +84,26 @@ def test_behind_tls(folder, handler, database):
             assert json.loads(done.stdout)["result"] == "deleted"
     finally:
         nginx.stop()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_a_login_for_the_dashboard(site, folder):
+    """From another machine, by TLS. This host needs none, and livez stays its own."""
+    certificate(folder)
+    make_login(folder / "htpasswd")
+    port, installed = free_port(), Nginx.installed_location(folder)
+    nginx = site(f"""
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/cert.pem;
+        ssl_certificate_key {folder}/key.pem;
+        set_real_ip_from 127.0.0.1;
+        real_ip_header X-Client;
+        """ + uncomment(installed, "satisfy any;", "auth_basic ", "auth_basic_user_file").replace(
+            "/etc/nginx/ticketd.htpasswd", f"{folder}/htpasswd"))  # fmt: skip
+    expected = {**BY_LOGIN, ("report.json", True): 404}  # the handler's word: TICKETD_REPORT is off
+    assert look_from_elsewhere(folder, port) == expected
+    assert send(nginx.port, path=LOCATION + "/dashboard/", method="GET").status == 200
+    assert send(nginx.port, event("add"), headers={"X-Client": "203.0.113.9"}).status == 200
 
 
 def test_it_starts_where_ticketd_is_gone(folder):
