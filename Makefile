@@ -31,7 +31,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 SQL      = $(patsubst sql/%,$(BUILD)/sql/%,$(sort $(wildcard sql/*.sql sql/*/*.sql)))
 EMBEDDED = $(filter-out $(BUILD)/sql/optional/% $(BUILD)/sql/citus/%,$(SQL))
 
-.PHONY: all run check unit screenshot docs bench scale torture coverage fuzz fuzzers deb deb-check install clean
+.PHONY: all run check unit screenshot docs bench scale torture coverage fuzz fuzzers dist deb deb-check install clean
 all: $(BUILD)/ticketd $(SQL)
 
 run:
@@ -146,14 +146,23 @@ $(BUILD)/libraries: Makefile | $(BUILD)
 	@pkg-config --exists --print-errors $(PACKAGES)
 	@touch $@
 
+# The sources of the last commit, the same bytes wherever they are packed: build/ticketd-VERSION.tar.gz
+DIST = $(BUILD)/ticketd-$(VERSION).tar
+dist: | $(BUILD)
+	@git diff --quiet HEAD || echo 'What is not committed is not in it.' >&2
+	@git -c tar.umask=0022 archive --format=tar --prefix=ticketd-$(VERSION)/ -o $(DIST) HEAD
+	@gzip -9nf $(DIST)
+	@echo $(DIST).gz
+
 # The Debian package, from a copy of the tree: build/package/ticketd_VERSION_ARCHITECTURE.deb
 deb:
 	@tools/install deb
 	@exec tools/deb
 
-# The package installed, upgraded, removed and purged in a Debian of its own. Root only.
+# The package built twice, and installed, upgraded, removed and purged in a Debian of its own, which only root can.
 deb-check:
 	@tools/install deb-check
+	@tests/reproducible
 	@exec tests/package
 
 # The files lead to /usr/local and /etc, and what is installed of them to where that is. So does the program: it is linked

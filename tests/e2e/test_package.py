@@ -1,13 +1,17 @@
 """The Debian package: that it is built without complaint, and what is in it. tests/package installs it."""
 
+import io
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 
 import pytest
 
 from conftest import ROOT, environment
+
+VERSION = re.search(r"^VERSION *= *(\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
 
 
 def output(*command):
@@ -39,6 +43,21 @@ def test_files(package):
     assert not [name for name in listed if "local/" in name or not re.match("(usr|lib|etc)/", name)]
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="these are no sources in git")
+def test_sources(tmp_path):
+    """`make dist` packs what is committed, and the same bytes whoever does it."""
+    made = []
+    for name, umask in ("a", 0o077), ("b", 0o002):
+        done = subprocess.run(["make", "-s", "dist", f"BUILD={tmp_path / name}"], cwd=ROOT, umask=umask, capture_output=True, text=True,
+                              env=environment(TZ="Asia/Tokyo" if name == "a" else "UTC"), check=True)  # fmt: skip
+        made.append((tmp_path / name / done.stdout.strip().rpartition("/")[2]).read_bytes())
+    assert made[0] == made[1]
+    with tarfile.open(fileobj=io.BytesIO(made[0])) as tar:
+        packed = {member.name.partition("/")[2] for member in tar if member.isfile()}
+        assert {member.name.partition("/")[0] for member in tar} == {f"ticketd-{VERSION}"}
+    assert packed == set(output("git", "-C", ROOT, "ls-tree", "-r", "--name-only", "HEAD").split("\n")[:-1])
+
+
 def test_the_copyright_is_the_licence():
     head, terms = (ROOT / "LICENSE").read_text().split("\n\n", 2)[1:]
     told = re.sub(r"^ \.$", "", (ROOT / "debian/copyright").read_text(), flags=re.MULTILINE).split()
@@ -51,8 +70,7 @@ def test_conffiles_and_version(package, tmp_path):
     apache = (f"apache2/conf-available/{file.name}" for file in (ROOT / "contrib/apache").glob("*.conf"))
     edited = "ticketd/ticketd.env", "nginx/snippets/ticketd.conf", "nginx/conf.d/ticketd.conf", *apache
     assert sorted((tmp_path / "conffiles").read_text().split()) == sorted(f"/etc/{name}" for name in edited)
-    version = re.search(r"^VERSION *= *(\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    assert output("dpkg-deb", "-f", package, "Version").strip() == version
+    assert output("dpkg-deb", "-f", package, "Version").strip() == VERSION
 
 
 def test_units_of_the_package(package, tmp_path):
