@@ -39,6 +39,7 @@ static const char *unquote(const char *at, struct text *value)
         bare = bare || !quote;
         if (*at == '\\' && quote != '\'' && at[1]) {
             at++;
+            length = value->length;
             if (*at == '\n')
                 continue;
             if (quote && !strchr("\"\\`$", *at))

@@ -32,7 +32,7 @@ def run(folder, *arguments, file=None, before=(), user=None, **settings):
 @pytest.mark.parametrize("text, value", [
     ("loud", "loud"), (" loud \t", "loud"), ('"very loud"', "very loud"), ("'very \"loud\"'", 'very \\"loud\\"'),
     ("very\\ loud", "very loud"), ("very loud # it says", "very loud # it says"), ('very"loud"', 'very\\"loud\\"'),
-    ('"\\$x \\\\ \\x"', "$x \\\\ \\\\x"), ('"very\nloud"', "very\\u000aloud"), ("ve\\\nry", "very"), ('"very" "loud"', "veryloud"),
+    ('"\\$x \\\\ \\x"', "$x \\\\ \\\\x"), ('"very\nloud"', "very\\u000aloud"), ("ve\\\nry", "very"), ("loud \\\n", "loud "), ('"very" "loud"', "veryloud"),
     ("loud\r\nTICKETD_WORKERS=1\r", "loud"),
 ])  # fmt: skip
 def test_it_is_read_as_systemd_reads_it(installed, text, value):
