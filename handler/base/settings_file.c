@@ -104,11 +104,11 @@ enum settings_found settings_file_read(void)
     if (!*settings_file || (!file && (errno == ENOENT || errno == ENOTDIR || environment_has_settings())))
         return SETTINGS_NONE;
     errno = file ? 0 : errno;
-    bool good = file && (getdelim(&all, &size, '\0', file) >= 0 || feof(file));
+    bool any = file && getdelim(&all, &size, '\0', file) >= 0, good = any || (file && feof(file));
     if (!good)
         log_line(LOG_ERROR, "the settings file cannot be read", LOG_TEXT("file", settings_file),
                  LOG_TEXT("error", strerror(errno)), LOG_TEXT("expected", "sudo, or settings in the environment"));
-    good = good && (!all || read_assignments(all));
+    good = good && (!any || read_assignments(all));
     free(all);
     if (file)
         fclose(file);

@@ -75,6 +75,7 @@ def test_who_may_not_read_it(installed, folder):
         assert run(installed, command).returncode == 0
     file.unlink()
     assert "TICKETD_SPOOL_DIR is not set" in run(installed, "spool", "status").stderr
+    assert "TICKETD_SPOOL_DIR is not set" in run(installed, "spool", "status", file="", MALLOC_PERTURB_="190").stderr
 
 
 @ROOT_ONLY
