@@ -51,7 +51,7 @@ def test_installed_files_lead_to_installed_files(folder):
         if file.is_file() and file.suffix in (".service", ".socket", ".conf", ".env"):
             text = re.sub("#.*", "", file.read_text())
             assert not re.search("/usr/local|[= ]/etc/ticketd", text), file
-            named |= set(re.findall(rf"{folder}/s[^\s\"\\;]+", text))
+            named |= set(re.findall(rf"{folder}/s[^\s\"\\;$]+", text))
     assert named and [path for path in named if not os.path.exists(path)] == []
 
 
