@@ -158,7 +158,7 @@ static bool forget_spooled(const struct conf *conf, const uint8_t id[16])
 static const char *take_back(const struct conf *conf, const char *result, const uint8_t id[16], struct text *words)
 {
     _Atomic int64_t stop_at = INT64_MAX;
-    struct store *store = store_open(conf, &stop_at);
+    struct store *store = store_open(conf, &stop_at, NULL);
     bool was_there = false, spooled = strcmp(result, "spooled") == 0;
     const char *why = "out of memory";
 

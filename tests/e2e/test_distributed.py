@@ -244,6 +244,7 @@ def test_the_page_and_the_reader(nodes):
             assert found["timeline"]["ticket"]["title"] == "a"
         for view in "open_tickets overdue_tickets ticket_history status_periods daily_flow resolution_times agent_workload deliveries".split():
             test_rule.query(reader, f"SELECT * FROM vcc.{view}")
+        assert nodes.database.value("SELECT vcc.forget_check(gen_random_uuid())") is False
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             apply_by_project(reader, [test_rule.event("update", "b")])
 
