@@ -247,20 +247,24 @@ static int open_side(struct spool *spool, struct spool_side *side, const char **
     return *why ? SQLITE_CANTOPEN : code & 0xff;
 }
 
-void spool_unlink(const struct spool *spool)
+bool spool_unlink(const struct spool *spool)
 {
     static const char *const names[] = {"spool.db", "spool.db-wal", "spool.db-shm"};
     char path[PATH_MAX];
+    bool good = true;
 
-    /* By the first the other processes know whether theirs is still the one. */
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        unlink(spool_name(spool, path, names[i]));
+    /* By the first the other processes know whether theirs is still the one. While that stays it needs its -wal: what
+     * left the spool may be told there alone. */
+    for (size_t i = 0; good && i < sizeof(names) / sizeof(names[0]); i++)
+        good = unlink(spool_name(spool, path, names[i])) == 0 || errno == ENOENT;
+    return good;
 }
 
 /* For this user alone, whatever the umask, and durable. The -wal and -shm get its permissions. */
 static bool make_file(const struct spool *spool)
 {
-    spool_unlink(spool);
+    if (!spool_unlink(spool)) /* SQLite would take an old -wal for the new file's */
+        return false;
     int fd = open(spool->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     return fd >= 0 && close(fd) == 0 && sync_directory(spool->path);
 }

@@ -99,8 +99,9 @@ int spool_lock(const struct spool *spool, const char *name, int operation, int w
 /* Makes the directory if it is missing. NULL, or what is wrong with it, a static string. */
 const char *spool_make_directory(const struct spool *spool);
 
-/* Removes the file, or what a process that was killed here has left of one. For who has spool.lock to himself. */
-void spool_unlink(const struct spool *spool);
+/* Removes the file, or what a process that was killed here has left of one. For who has spool.lock to himself. False:
+ * errno; then it is as it was, or a new one cannot be made. */
+bool spool_unlink(const struct spool *spool) MUST_USE;
 
 /* NULL: the disk has room for more than what taking out needs. Else what to say, a static string. */
 const char *spool_disk_problem(const struct spool *spool);

@@ -54,7 +54,7 @@ void spool_remove_empty(struct spool *spool)
     if (spool_begin(spool, side, SPOOL_CHANGE, &why) != SQLITE_OK)
         return;
     if (flock(side->lock, LOCK_EX | LOCK_NB) == 0 && spool_number(side->statements[SQL_ANY]) == 0)
-        spool_unlink(spool);
+        (void)!spool_unlink(spool);                    /* then it is used on */
     (void)!spool_end(spool, side, SQLITE_EMPTY, &why); /* nothing was changed in it */
 }
 

@@ -1036,6 +1036,43 @@ static void test_damage(void **state)
     }
 }
 
+static int good_unlinks = -1; /* unlink(2) goes well so often and then fails once; below 0: it never fails */
+
+int unlink(const char *path)
+{
+    if (good_unlinks >= 0 && good_unlinks-- == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_unlink, path);
+}
+
+/* Nothing that left comes back, and nothing new is lost. */
+static void test_files_that_cannot_be_removed(void **state)
+{
+    (void)state;
+    for (int n = 0; n < 3; n++) {
+        append_numbers(spool, 0, 300, 50);
+        checkpoint();
+        while (drain(spool, 100, true) > 0)
+            ;
+        good_unlinks = n;
+        spool_remove_empty(spool);
+        good_unlinks = -1;
+        assert_int_equal(events_in(spool), 0);
+        good_unlinks = n;
+        append_short(spool, 1);
+        good_unlinks = -1;
+        assert_int_equal(append_short(spool, 2), OUTCOME_SPOOLED);
+        spool_close(spool);
+        spool = spool_open(&conf);
+        assert_in_range(events_in(spool), 1, 2);
+        assert_true(waits(spool, 2) && !waits(spool, 3));
+        while (drain(spool, 100, true) > 0)
+            ;
+    }
+}
+
 static int good_reads = -1; /* pread(2) goes well so often, and then fails twice; below 0: it never fails */
 
 ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset)
@@ -1323,6 +1360,7 @@ int main(void)
         TEST(a_stopped_process),
         TEST(damage),
         TEST(failing_reads_are_no_damage),
+        TEST(files_that_cannot_be_removed),
         TEST(recovery),
         TEST(recovery_without_the_last_page),
         TEST(without_memory),
