@@ -383,9 +383,9 @@ def check_answers(database, answers):
 
 
 @pytest.mark.parametrize("mode, mpm", [("proxy", "event"), ("fcgid", "event"), ("cgi", "event"), ("cgi", "prefork")])
-def test_two_hundred_clients(site, database, mode, mpm):
-    clients, each = 200, {"cgi": 4 if mpm == "event" else 2}.get(mode, 10)  # a process for each request takes its time
-    workers = 64 if mode == "cgi" else 256  # each of its processes has a database connection
+def test_many_clients(site, database, mode, mpm):
+    clients, each = (64, 2) if mode == "cgi" else (200, 5)  # a process for each request takes its time
+    workers = 32 if mode == "cgi" else 256  # each of its processes has a database connection
     s = site(mode, options={"mpm": mpm, "workers": workers})
 
     def client(n):
@@ -480,9 +480,9 @@ def test_killed_fcgid_processes(site, database, folder, spool):
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
         clients = [pool.submit(client, n) for n in range(24)]
         try:
-            until = time.monotonic() + 10
+            until = time.monotonic() + 5
             while time.monotonic() < until:
-                time.sleep(0.3)
+                time.sleep(0.2)
                 victims = s.processes()
                 if victims:
                     with contextlib.suppress(ProcessLookupError):

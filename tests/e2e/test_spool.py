@@ -346,7 +346,7 @@ def test_a_drain_is_not_outrun(spool):
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         clients = [pool.submit(send, away, n) for n in range(32)]
         try:
-            time.sleep(3)
+            time.sleep(1)
         finally:
             stop.set()
         [c.result() for c in clients]
@@ -466,8 +466,8 @@ def test_a_server_that_shuts_down_in_a_batch(folder, database):
     file = folder / "events.jsonl"
     file.write_bytes(b"".join(body(n, "x" * 8000) + b"\n" for n in range(600)))
     try:
-        for n in range(24):  # the moment is met by chance, in one of ten
-            ender.armed, ender.moment = 1, 0.0001 + n * 0.000025
+        for n in range(10):  # the moment is met by chance, in one of ten
+            ender.armed, ender.moment = 1, 0.0001 + n * 0.00006
             done = command("import", str(file), TICKETD_DATABASE=conninfo)
             assert (done.returncode, ender.armed) == (0, 0), done.stderr
             assert database.query("SELECT count(*), count(DISTINCT event_id) FROM vcc.ticket_events") == [(600, 600)]
