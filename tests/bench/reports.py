@@ -165,7 +165,7 @@ KEPT = re.findall(r"CREATE UNIQUE INDEX ON (\w+) \(([^)]*)\)", (ROOT / "sql/READ
 def readme():
     """Its report queries, with the ids of its sample data replaced."""
     text = (ROOT / "README.md").read_text()
-    queries = re.search(r"## Report with SQL.*?```sql\n(.*?)```", text, re.DOTALL).group(1)
+    queries = re.search(r"## Report\n.*?```sql\n(.*?)```", text, re.DOTALL).group(1)
     for comment, statement in re.findall(r"-- ([^\n]*)\n([^;]*);", queries):
         statement = statement.replace("project_id = 130", "project_id = {project}")
         yield "README: " + comment, statement.replace("ticket_id = 21", "ticket_id = {ticket}")

@@ -1,13 +1,18 @@
-"""sql/README.md says what the database says."""
+"""What the documents say: their commands, as far as that needs no boot (`make deb-check` runs them), their queries, their
+links; and sql/README.md says what the database says."""
 
 import os
 import re
 import subprocess
 import sys
 
+import pytest
+
+import documents
 from conftest import ROOT, TICKETD
 
 SQL_README = (ROOT / "sql/README.md").read_text()
+BY_NAME = {str(file.relative_to(ROOT)): file for file in documents.MARKDOWN}
 
 
 def test_the_dictionary_and_the_answers_are_those_of_the_database():
@@ -24,7 +29,39 @@ def test_every_view_has_a_query(database):
     assert views and [view for view in views if f"vcc.{view}" not in queries] == []
 
 
-def test_files_that_are_named_exist():
-    for readme in ROOT / "README.md", ROOT / "sql/README.md":
-        paths = re.findall(r"\]\(([^)#:]+)\)", readme.read_text())
-        assert paths and [path for path in paths if not (readme.parent / path).exists()] == [], readme
+def test_every_document_is_looked_at():
+    assert sorted(documents.MARKDOWN) == sorted([*ROOT.glob("docs/*.md"), *map(ROOT.joinpath, ("README.md", "SECURITY.md", "sql/README.md"))])
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_block_is_run_or_says_why_not(name):
+    """A block of another kind shows something: a picture, a file, an answer."""
+    for block in documents.markdown(BY_NAME[name]):
+        assert block.language in ("sh", "sql", "json", "text") or name == "sql/README.md", block.place
+        assert block.scenes <= {"nginx", "apache"}, block.place
+        if block.language == "sh":
+            assert list(documents.commands(block.text)), block.place
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_links_lead_somewhere(name):
+    def anchors(file):
+        heads = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+    for path, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", BY_NAME[name].read_text()):
+        file = (BY_NAME[name].parent / path).resolve() if path else BY_NAME[name]
+        assert file.exists() and (not anchor or anchor in anchors(file)), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name != "sql/README.md"])
+def test_lines_are_short(name):
+    assert [line for line in BY_NAME[name].read_text().splitlines() if len(line) > 120] == []
+
+
+def test_the_queries_run(database):
+    """Those of sql/README.md are run with its answers, above."""
+    queries = [q for block in documents.blocks() if block.language == "sql" and "sql/" not in block.place
+               for q in block.text.split(";") if q.strip()]
+    assert len(queries) > 3
+    for query in queries:
+        database.query(query)

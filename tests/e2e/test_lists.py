@@ -5,7 +5,6 @@ import subprocess
 
 from conftest import ROOT, TICKETD, send
 
-README = (ROOT / "README.md").read_text()
 
 
 def output(argument):
@@ -51,15 +50,8 @@ def test_every_attribute_ends_in_its_column(nginx, database):
         assert [row[column] for _, column, _ in fields()] == list(ticket.values())
 
 
-def test_the_readme_lists_every_setting_and_every_attribute():
-    table = re.findall(r"^\| (TICKETD_[A-Z_]+) \|", README, re.MULTILINE)
+def test_the_documents_list_every_setting_and_every_attribute():
+    table = re.findall(r"^\| (TICKETD_[A-Z_]+) \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
     assert table == settings() and len(table) > 5
     for name, column, _ in fields():
-        assert re.search(rf"^\|.*\b{name}\b.*\|.*\b{column}\b", README, re.MULTILINE), name
-
-
-def test_the_queries_of_the_readme_run(database):
-    queries = [q for block in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) for q in block.split(";") if q.strip()]
-    assert queries
-    for query in queries:
-        database.query(query)
+        assert re.search(rf"^\|.*\b{name}\b.*\|.*\b{column}\b", (ROOT / "docs/events.md").read_text(), re.MULTILINE), name

@@ -503,8 +503,7 @@ def script(name, database):
     """The commands of docs/install-database.md, for the throwaway server: who runs a command is who connects, which is what peer
     authentication comes to."""
     block = re.search(f"<!-- {name} -->\n```sh\n(.*?)```\n<!-- /{name} -->", (ROOT / "docs/install-database.md").read_text(), re.DOTALL)[1]
-    lines = [line for line in block.splitlines(True) if not line.startswith("sudo useradd")]
-    block = re.sub(r"\bsudo -u (\w+) ", r"env PGUSER=\1 ", "".join(lines))
+    block = re.sub(r"\bsudo -u (\w+) ", r"env PGUSER=\1 ", block)
     assert "sudo" not in block
     block = block.replace("ticketd migrate", f"{TICKETD} migrate").replace("tickets", database.name)
     return block.replace("/usr/share/ticketd/sql", str(ROOT / "sql"))

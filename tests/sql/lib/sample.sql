@@ -1,6 +1,6 @@
 -- Sample data: two projects, 25 tickets, two weeks of November 2024. The outputs in sql/README.md are made from it.
 --
---   createdb sample && TICKETD_DATABASE='dbname=sample' ticketd migrate && psql -v ON_ERROR_STOP=1 -f tests/sql/lib/sample.sql sample
+-- sql/README.md says how to load it.
 --
 -- Each line is an event; they are applied in the order of their times. Identifiers and times are given, hence always the
 -- same. A NULL is an attribute that the event does not mention. All times are UTC. VCC Live's own bodies carry more.
