@@ -159,7 +159,8 @@ deb:
 	@tools/install deb
 	@exec tools/deb
 
-# The package built twice, and installed, upgraded, removed and purged in a Debian of its own, which only root can.
+# The package built twice; then, in a Debian of its own, which only root can: the package installed, upgraded, removed and
+# purged, and the documents' commands run as they are written.
 deb-check:
 	@tools/install deb-check
 	@tests/reproducible

@@ -7,7 +7,7 @@ A block of commands is ```sh in Markdown; in the manual page and at the heads of
 begins with "$ ". A comment right before a block may say
 
     <!-- not run: WHY -->           it cannot be run, and why
-    <!-- run with: WORD -->         it is for one of several scenes: nginx, apache
+    <!-- run with: WORD -->         it is for one of several scenes: nginx or apache, package or source
 
 A ```text block behind one of commands is what they print; … stands for anything."""
 
@@ -20,9 +20,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Removing comes last.
 MARKDOWN = [ROOT / name for name in (
-    "README.md", "docs/events.md", "docs/install-database.md", "docs/dashboard.md", "docs/configuration.md", "docs/failover.md",
-    "docs/citus.md", "docs/measured.md", "docs/scale.md", "docs/developing.md", "sql/README.md", "SECURITY.md",
-    "docs/operating.md")]  # fmt: skip
+    "README.md", "docs/events.md", "docs/dashboard.md", "docs/configuration.md", "docs/install-database.md",
+    "docs/failover.md", "docs/citus.md", "docs/measured.md", "docs/scale.md", "docs/developing.md", "sql/README.md",
+    "SECURITY.md", "docs/operating.md")]  # fmt: skip
 OTHERS = [ROOT / "handler/ticketd.8", *sorted((ROOT / "nginx").iterdir()), *sorted((ROOT / "contrib/apache").iterdir())]
 
 
@@ -42,15 +42,17 @@ def markdown(file):
     text, found = file.read_text(), []
     for match in re.finditer(r"((?:^<!-- [^\n]* -->\n)*)^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         between = text[found[-1].end:match.start()].strip() if found else "-"
-        found.append(Block(file, text.count("\n", 0, match.start(2)) + 2, match[2], match[3], match[1], None if between else found[-1]))
+        line = text.count("\n", 0, match.start(2)) + 2
+        found.append(Block(file, line, match[2], match[3], match[1], None if between else found[-1]))
         found[-1].end = match.end()
     return found
 
 
 def others(file):
     """Each line behind "$ " is a block."""
-    return [Block(file, n, "sh", match[1].replace(r"\-", "-"), "") for n, line in enumerate(file.read_text().splitlines(), 1)
-            if (match := re.match(r"(?:# *)?\$ (.+)", line))]
+    scene = f"<!-- run with: {file.parent.name} -->" if file.suffix == ".conf" else ""
+    return [Block(file, n, "sh", match[1].replace(r"\-", "-"), scene)
+            for n, line in enumerate(file.read_text().splitlines(), 1) if (match := re.match(r"(?:# *)?\$ (.+)", line))]
 
 
 def commands(text):
@@ -80,7 +82,8 @@ def pattern(text):
 
 
 def script(scene):
-    for block in blocks():
+    """Where there is no package the README leads to its replacement first."""
+    for block in sorted(blocks(), key=lambda block: "source" not in block.scenes or "configuration" not in block.place):
         if block.language != "sh" or block.not_run or not block.scenes <= scene:
             continue
         print(f": >\"$printed\"")

@@ -1,5 +1,5 @@
-"""What the documents say: their commands, as far as that needs no boot (`make deb-check` runs them), their queries, their
-links; and sql/README.md says what the database says."""
+"""What the documents say: their commands, as far as that needs no boot (`make deb-check` runs them), their queries,
+their links; and sql/README.md says what the database says."""
 
 import os
 import re
@@ -17,8 +17,8 @@ BY_NAME = {str(file.relative_to(ROOT)): file for file in documents.MARKDOWN}
 
 def test_the_dictionary_and_the_answers_are_those_of_the_database():
     """Every SQL block runs there, too. What differs is in the output, which ends with what to do."""
-    done = subprocess.run([sys.executable, ROOT / "tools/dictionary", "--check"], env={**os.environ, "TICKETD": TICKETD},
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, ROOT / "tools/dictionary", "--check"], capture_output=True, text=True,
+                          env={**os.environ, "TICKETD": TICKETD})
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -30,7 +30,8 @@ def test_every_view_has_a_query(database):
 
 
 def test_every_document_is_looked_at():
-    assert sorted(documents.MARKDOWN) == sorted([*ROOT.glob("docs/*.md"), *map(ROOT.joinpath, ("README.md", "SECURITY.md", "sql/README.md"))])
+    others = [ROOT / name for name in ("README.md", "SECURITY.md", "sql/README.md")]
+    assert sorted(documents.MARKDOWN) == sorted([*ROOT.glob("docs/*.md"), *others])
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -38,9 +39,14 @@ def test_every_block_is_run_or_says_why_not(name):
     """A block of another kind shows something: a picture, a file, an answer."""
     for block in documents.markdown(BY_NAME[name]):
         assert block.language in ("sh", "sql", "json", "text") or name == "sql/README.md", block.place
-        assert block.scenes <= {"nginx", "apache"}, block.place
+        assert block.scenes <= {"nginx", "apache", "package", "source"}, block.place
         if block.language == "sh":
             assert list(documents.commands(block.text)), block.place
+
+
+def test_commands_at_other_places_are_run_too():
+    begin = re.compile(r"^ *# {3,}(sudo|apt-get|a2en\w+|curl|systemctl|ticketd) ", re.MULTILINE)
+    assert [file for file in documents.OTHERS if begin.search(file.read_text())] == []
 
 
 @pytest.mark.parametrize("name", BY_NAME)
