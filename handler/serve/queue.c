@@ -126,12 +126,10 @@ static struct lane *lane_of(struct queue *queue, const struct event *event)
 
 void queue_divide_by_project(struct queue *queue)
 {
-    struct waiter *waiter;
-
     pthread_mutex_lock(&queue->lock);
     for (int i = 0; i < queue->lane_count && !queue->by_project; i++)
-        TAILQ_FOREACH(waiter, &queue->lanes[i].waiting, link)
-    waiter->event.waited = true; /* others of its ticket may overtake it */
+        for (struct waiter *w = TAILQ_FIRST(&queue->lanes[i].waiting); w; w = TAILQ_NEXT(w, link))
+            w->event.waited = true; /* others of its ticket may overtake it */
     queue->by_project = true;
     pthread_mutex_unlock(&queue->lock);
 }

@@ -17,7 +17,8 @@ DECLARE
     first       CONSTANT date := today - (days - 1);
     since       timestamptz := first;
     hour        timestamptz := date_trunc('minute', now()) - interval '59 minutes';
-    projects    json;
+    projects    jsonb := '[]';
+    id          bigint;
     minutes     json;
     newest      vcc.ticket_events;
     last_event  json;
@@ -28,14 +29,15 @@ DECLARE
     agents      json;
     resolution  json;
 BEGIN
-    -- The name is that of the newest ticket that has one.
-    SELECT json_agg(json_build_object('id', q.project_id::text, 'name', q.project_name) ORDER BY q.project_id) INTO projects
-      FROM (SELECT p.project_id, n.project_name
-              FROM (SELECT t.project_id, max(t.ticket_id) FILTER (WHERE t.project_name IS NOT NULL) AS named
-                      FROM vcc.tickets t
-                     GROUP BY 1) p
-              LEFT JOIN vcc.tickets n ON n.project_id = p.project_id AND n.ticket_id = p.named
-             ORDER BY 1 LIMIT 200) q;
+    -- From one project to the next by the primary key, however many tickets each has. The name is that of the newest ticket
+    -- that has one.
+    LOOP
+        SELECT t.project_id INTO id FROM vcc.tickets t WHERE id IS NULL OR t.project_id > id ORDER BY t.project_id LIMIT 1;
+        EXIT WHEN NOT FOUND OR jsonb_array_length(projects) = 200;
+        projects := projects || jsonb_build_object('id', id::text, 'name', (
+            SELECT t.project_name FROM vcc.tickets t WHERE t.project_id = id AND t.project_name IS NOT NULL
+             ORDER BY t.ticket_id DESC LIMIT 1));
+    END LOOP;
 
     SELECT json_agg(json_build_object('at', m.at, 'events', coalesce(c.events, 0)) ORDER BY m.at) INTO minutes
       FROM generate_series(hour, now(), '1 minute') m (at)
@@ -143,7 +145,7 @@ BEGIN
 
     RETURN json_build_object(
         'at', now(), 'period', days || 'd', 'project', project::text, 'time_zone', current_setting('TimeZone'),
-        'projects', coalesce(projects, '[]'), 'last_event', last_event, 'minutes', minutes, 'rejected', rejected,
+        'projects', projects, 'last_event', last_event, 'minutes', minutes, 'rejected', rejected,
         'open', open, 'flow', flow, 'agents', coalesce(agents, '[]'), 'resolution', resolution);
 END
 $$;

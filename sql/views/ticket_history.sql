@@ -1,14 +1,18 @@
 CREATE OR REPLACE VIEW vcc.ticket_history AS
-SELECT e.project_id, e.ticket_id, e.received_at, e.action,
-       CASE
-           WHEN c.key <> 'extra' THEN c.key
-           -- What got a column later is shown as that column.
-           WHEN a.key = ANY ('{{names}}') THEN '{column}'
-           ELSE 'extra.' || a.key
-       END AS attribute, a.value ->> 0 AS old_value, a.value ->> 1 AS new_value, e.event_id, e.result, e.applied_no
+SELECT e.project_id, e.ticket_id, e.received_at, e.action, a.key AS attribute, a.value ->> 0 AS old_value,
+       a.value ->> 1 AS new_value, e.event_id, e.result, e.applied_no
   FROM vcc.ticket_events e
- CROSS JOIN LATERAL jsonb_each(e.changes) c
- CROSS JOIN LATERAL jsonb_each(CASE c.key WHEN 'extra' THEN c.value ELSE jsonb_build_object(c.key, c.value) END) a;
+ CROSS JOIN LATERAL jsonb_each(e.changes) a
+ WHERE a.key <> 'extra'
+ UNION ALL
+SELECT e.project_id, e.ticket_id, e.received_at, e.action,
+       CASE  -- what got a column later is shown as that column
+           WHEN x.key = ANY ('{{names}}') THEN '{column}'
+           ELSE 'extra.' || x.key
+       END, x.value ->> 0, x.value ->> 1, e.event_id, e.result, e.applied_no
+  FROM vcc.ticket_events e
+ CROSS JOIN LATERAL jsonb_each(e.changes -> 'extra') x
+ WHERE e.changes ? 'extra';
 
 COMMENT ON VIEW   vcc.ticket_history IS
     'What events changed: one row for each attribute that an event gave another value. Ask for one ticket, and order '

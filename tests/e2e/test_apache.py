@@ -491,7 +491,7 @@ def test_killed_fcgid_processes(site, database, folder, spool):
         finally:
             stop.set()
         answers = sum((c.result() for c in clients), [])
-    assert kills > 5
+    assert kills > 2
     assert {a.status for _, a in answers} <= {200, 503}
     good = [a.json["event"] for _, a in answers if a.status == 200]
     assert len(good) > 20
