@@ -201,7 +201,7 @@ class Load:
     def wait_for(self, kind, what, count=1):
         """Waits for further answers of a kind: "spooled", a status, 200 being one from the database."""
         before = self.seen[kind]
-        wait_until(lambda: self.seen[kind] >= before + count, 30, what)
+        wait_until(lambda: self.seen[kind] >= before + count, 180, what)  # on a slow machine too
 
     def all(self):
         return [request for of_client in self.sent for request in of_client]
