@@ -511,6 +511,7 @@ def test_the_database_stops_taking(importer, database):
     assert status == 2 and 500 <= stopped <= 555  # what is before that ticket in its batch may get through
     assert count["lines"] == count["inserted"] == stopped
     database.query("COMMIT")
+    importer.settings.update(TICKETD_DB_TIMEOUT_MS=20000)  # a slow machine is no reason to stop
     status, count, err = importer.run()
     assert (status, count["lines"], count["inserted"], count["updated"]) == (0, 1000, 999, 1)
     assert len(journal(database)) == 1000
