@@ -20,11 +20,12 @@ SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at, o.closed_at 
                                max(f.applied_no) FILTER (WHERE NOT f.is_open) AS applied_no,
                                (count(*) FILTER (WHERE NOT f.was_open AND f.is_open))::integer AS reopened,
                                max(f.applied_no) FILTER (WHERE f.is_open IS NULL) AS deleted_no,
-                               (SELECT e.changes FROM vcc.ticket_events e  -- looked up once a life, and only if it ended
+                               CASE WHEN bool_or(f.is_open IS NULL) THEN (  -- looked up once a life, and only if it ended
+                                SELECT e.changes FROM vcc.ticket_events e
                                  WHERE e.project_id = f.project_id AND e.ticket_id = f.ticket_id
                                    AND e.received_at = max(f.received_at) FILTER (WHERE f.is_open IS NULL)
                                    AND e.applied_no = max(f.applied_no) FILTER (WHERE f.is_open IS NULL)
-                                   AND e.was_open IS DISTINCT FROM e.is_open) AS gone
+                                   AND e.was_open IS DISTINCT FROM e.is_open) END AS gone
                           FROM (SELECT e.project_id, e.ticket_id, e.received_at, e.was_open, e.is_open, e.applied_no,
                                        max(e.received_at) OVER life AS at,
                                        count(*) FILTER (WHERE e.was_open IS NULL) OVER life AS life_no
