@@ -174,7 +174,7 @@ ETC    = $(DESTDIR)$(SYSCONFDIR)
 EDITED = { test -e $(ETC)/$(2) || $(PLACES) $(1) | install -D -m 644 /dev/stdin $(ETC)/$(2); }
 PLACES = sed 's|/usr/local/s|$(PREFIX)/s|g; s|/etc/ticketd/|$(SYSCONFDIR)/ticketd/|g'
 
-install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL) $(CITUS)
+install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL)
 	install -D -m 755 $(BUILD)/ticketd $(DESTDIR)$(PREFIX)/sbin/ticketd
 	$(CC) $(ALL_CFLAGS) -DSETTINGS_FILE='"$(SYSCONFDIR)/ticketd/ticketd.env"' $(ALL_LDFLAGS) -o $(DESTDIR)$(PREFIX)/sbin/ticketd \
 	    handler/base/settings_file.c $(filter-out $(BUILD)/base/settings_file.o,$(OBJECTS)) $(LIBS)

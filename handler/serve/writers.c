@@ -25,7 +25,6 @@ struct writer {
     size_t held;            /* of batch */
     size_t most;            /* events of the next batch */
     size_t joined;          /* how many of the last went into the spool */
-    bool by_project;        /* the database is distributed, and the queue knows */
     bool met;               /* it was seen whether the spool is that of the database */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
     bool remembers;     /* the first one asked the database when the last event came, before the start */
@@ -186,10 +185,8 @@ size_t writer_write(struct writer *writer, int wait_ms)
     }
     if (tried > 0)
         store_apply(writer->store, writer->events, tried, batch_deadline(writer));
-    if (!writer->by_project && store_is_distributed(writer->store)) {
-        writer->by_project = true;
+    if (store_is_distributed(writer->store))
         queue_divide_by_project(writer->all->queue);
-    }
     /* What is given up does not ask the database: as many at once as there may be, else those behind wait too. */
     writer->most = given_up ? (size_t)writer->all->conf->batch : store_batch(writer->store);
     spool_rest(writer, count);

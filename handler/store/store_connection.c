@@ -159,35 +159,43 @@ static bool finish_connecting(struct store *store, int64_t deadline)
     return PQsetnonblocking(store->connection, 1) == 0;
 }
 
-PGresult *connection_ask(struct store *store, int sent, int64_t deadline)
+/* The last result, which is the only one of one statement. */
+static PGresult *ask_for(struct store *store, int sent, int64_t deadline, bool *broken)
 {
     PGresult *kept = NULL, *result;
-    bool broken = !sent;
 
-    while ((result = connection_result(store, deadline, &broken))) {
+    *broken = !sent;
+    while ((result = connection_result(store, deadline, broken))) {
         PQclear(kept);
         kept = result;
     }
     return kept;
 }
 
+PGresult *connection_ask(struct store *store, int sent, int64_t deadline)
+{
+    bool broken;
+    PGresult *result = ask_for(store, sent, deadline, &broken);
+
+    if (broken && PQresultStatus(result) != PGRES_FATAL_ERROR) { /* its commit is in doubt */
+        PQclear(result);
+        result = NULL;
+    }
+    return result;
+}
+
 /* Runs one statement and drops its rows but for the first value, copied to `value` where that is not NULL.
  * NULL: it went well; else the error, to be cleared by the caller. */
 static PGresult *run(struct store *store, int sent, int64_t deadline, char *value, size_t size, bool *broken)
 {
-    PGresult *error = NULL, *result;
+    PGresult *result = ask_for(store, sent, deadline, broken);
 
-    *broken = !sent;
-    while ((result = connection_result(store, deadline, broken))) {
-        ExecStatusType status = PQresultStatus(result);
-        if (status == PGRES_TUPLES_OK && value && PQntuples(result) == 1)
-            snprintf(value, size, "%s", PQgetvalue(result, 0, 0));
-        if (status == PGRES_FATAL_ERROR && !error)
-            error = result;
-        else
-            PQclear(result);
-    }
-    return error;
+    if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+        return result;
+    if (PQresultStatus(result) == PGRES_TUPLES_OK && value && PQntuples(result) == 1)
+        snprintf(value, size, "%s", PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return NULL;
 }
 
 /* The same where an error ends the connection. False: it is closed. */

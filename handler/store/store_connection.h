@@ -100,8 +100,8 @@ void connection_failed_by(struct store *store, const PGresult *error);
 /* Notes that the database does its work: connecting alone does not show that, the rights may be missing. */
 void connection_healthy(struct store *store);
 
-/* Sends nothing: `sent` says whether that went well. The last result of the statement, to be cleared by the caller;
- * NULL: not before `deadline`, or the connection broke. */
+/* The result of one statement, of which `sent` says whether it was sent; the caller clears it. NULL: it did not end
+ * before `deadline`, or the connection broke without an error. */
 PGresult *connection_ask(struct store *store, int sent, int64_t deadline) MUST_USE;
 
 /* The next result, sending what is still unsent; NULL: none is left for this statement.

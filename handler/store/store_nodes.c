@@ -51,20 +51,18 @@ static bool find_node(struct store *store, int64_t project, char name[NODE_NAME]
     return places;
 }
 
-static void hold_job(struct work *work, struct job *job, const char *node)
+static void hold_project(struct work *work, int64_t project, const char *node)
 {
-    work->suspect -= job->suspect;
-    job->suspect = false;
-    job->held = true;
-    job->away = true;
-    snprintf(job->detail, sizeof(job->detail), "%.*s cannot be written now", NODE_NAME, node);
-}
-
-static void hold_project(struct nodes *nodes, struct work *work, int64_t project, const char *node)
-{
-    for (size_t i = 0; i < work->count && nodes_has(nodes, node); i++)
-        if (project_of(work->waiting[i]) == project && work->waiting[i]->event->outcome == OUTCOME_NONE)
-            hold_job(work, work->waiting[i], node);
+    for (size_t i = 0; i < work->count; i++) {
+        struct job *job = work->waiting[i];
+        if (project_of(job) != project || job->event->outcome != OUTCOME_NONE)
+            continue;
+        work->suspect -= job->suspect;
+        job->suspect = false;
+        job->held = true;
+        job->away = true;
+        snprintf(job->detail, sizeof(job->detail), "%.*s cannot be written now", NODE_NAME, node);
+    }
 }
 
 void nodes_hold(struct store *store, struct work *work)
@@ -86,8 +84,10 @@ void nodes_hold(struct store *store, struct work *work)
     PGresult *places = projects.failed ? NULL : places_of(store, projects.bytes);
     for (int row = 0; row < PQntuples(places); row++) {
         int64_t project = strtoll(PQgetvalue(places, row, 0), NULL, 10);
-        hold_project(store->nodes, work, project, PQgetvalue(places, row, 1));
-        hold_project(store->nodes, work, project, project_name(project, name));
+        const char *const names[] = {PQgetvalue(places, row, 1), project_name(project, name)};
+        for (size_t i = 0; i < 2; i++)
+            if (nodes_has(store->nodes, names[i]))
+                hold_project(work, project, names[i]);
     }
     PQclear(places);
     text_free(&projects);
@@ -107,7 +107,7 @@ void nodes_refuse(struct store *store, struct work *work, int64_t project, const
     if (nodes_add(store->nodes, name, project, took))
         log_line(LOG_ERROR, "a node of the database is away: events of its projects are held", LOG_TEXT("node", name),
                  LOG_TEXT("sqlstate", state));
-    hold_project(store->nodes, work, project, name);
+    hold_project(work, project, name); /* also where the list is full */
     nodes_hold(store, work);
 }
 

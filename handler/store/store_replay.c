@@ -71,20 +71,15 @@ static PGresult *rows_of(struct store *store, const char *sql, const struct valu
     if (!ready)
         return NULL;
     deadline = clock_monotonic_ms() + store->conf->db_timeout_ms;
-    bool broken =
-        !PQsendQueryParams(store->connection, sql, values->count, NULL, values->bytes, values->lengths, formats, 1);
-    PGresult *result = connection_result(store, deadline, &broken);
-    bool good = !broken && PQresultStatus(result) == PGRES_TUPLES_OK;
+    int sent =
+        PQsendQueryParams(store->connection, sql, values->count, NULL, values->bytes, values->lengths, formats, 1);
+    PGresult *result = connection_ask(store, sent, deadline);
 
-    if (!good) {
-        connection_failed_by(store, result);
-        PQclear(result);
-        return NULL;
-    }
-    PGresult *end;
-    while ((end = connection_result(store, deadline, &broken))) /* the end of the statement */
-        PQclear(end);
-    return result;
+    if (PQresultStatus(result) == PGRES_TUPLES_OK)
+        return result;
+    connection_failed_by(store, result);
+    PQclear(result);
+    return NULL;
 }
 
 bool store_begin_import(struct store *store, const uint8_t digest[32], int64_t now, int64_t *began, int64_t *ended)

@@ -50,19 +50,18 @@ void endpoints_answer_ready(struct text *answer, enum readiness readiness, const
         [READY_BY_DATABASE] = "\"ready\":true,\"by\":\"database\"",
         [READY_BY_SPOOL] = "\"ready\":true,\"by\":\"spool\"",
     };
-    struct text json = {0};
-    const char *details[] = {metrics_value(METRIC_RELOAD_FAILED) ? RELOAD_FAILED : "", nodes_away};
-    char detail[512] = "";
+    struct text json = {0}, detail = {0};
 
-    for (size_t i = 0; i < 2; i++)
-        if (*details[i])
-            snprintf(detail + strlen(detail), sizeof(detail) - strlen(detail), "%s%s%s", *detail ? "; " : "",
-                     i ? "cannot be written now: " : "", details[i]);
+    if (metrics_value(METRIC_RELOAD_FAILED))
+        text_append(&detail, RELOAD_FAILED);
+    if (*nodes_away)
+        text_append_format(&detail, "%scannot be written now: %s", detail.length ? "; " : "", nodes_away);
     text_append_format(&json, "{%s", states[readiness]);
-    if (*detail) {
+    if (detail.length) {
         text_append(&json, ",\"detail\":");
-        text_append_json(&json, detail);
+        text_append_json(&json, detail.failed ? "out of memory" : detail.bytes);
     }
+    text_free(&detail);
     text_append(&json, "}");
     answer_json(answer, readiness == NOT_READY ? 503 : 200, json.failed ? "{}" : json.bytes);
     text_free(&json);

@@ -78,7 +78,7 @@ BEGIN
     END LOOP;
 
     FOR shard IN
-        SELECT s.shardid, p.proname || '_' || s.shardid AS name, pg_get_functiondef(p.oid) AS source, ARRAY(
+        SELECT s.shardid, left(p.proname, -9) || '_' || s.shardid AS name, pg_get_functiondef(p.oid) AS source, ARRAY(
                    SELECT o.shardid FROM unnest(tables) WITH ORDINALITY t (name, n)
                      JOIN pg_dist_shard o ON o.logicalrelid = to_regclass('vcc.' || t.name)
                       AND (o.shardminvalue = s.shardminvalue OR o.shardminvalue IS NULL) ORDER BY t.n) AS of_tables
@@ -91,7 +91,7 @@ BEGIN
             source := regexp_replace(source, '\yvcc\.' || tables[n] || '\y', format('vcc.%s_%s', tables[n], shard.of_tables[n]), 'g');
         END LOOP;
         IF NOT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = 'vcc'::regnamespace
-                          AND p.proname = replace(shard.name, '_of_shard', '') AND pg_get_functiondef(p.oid) = source) THEN
+                          AND p.proname = shard.name AND pg_get_functiondef(p.oid) = source) THEN
             EXECUTE source;
         END IF;
     END LOOP;

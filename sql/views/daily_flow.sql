@@ -4,7 +4,7 @@
 -- nodes have time zones of their own: what is beside a row of a table that only the coordinator has is read there.
 CREATE OR REPLACE VIEW vcc.daily_flow AS
 WITH here AS MATERIALIZED (
-    SELECT current_setting('TimeZone') AS zone, current_date AS today 
+    SELECT current_setting('TimeZone') AS zone, current_date AS today
       FROM (SELECT count(*) FROM vcc.migrations) m
 ), quarters AS (  -- of an hour: at their ends days begin, in whatever zone, and few are looked up in one
     SELECT e.project_id, date_bin('15 minutes', e.received_at, timestamptz 'epoch') AS at,
