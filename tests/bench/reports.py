@@ -230,7 +230,7 @@ def kept(cursor):
 
 def main():
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all is ended and removed
-    with Cluster(settings=SETTINGS) as cluster:
+    with Cluster(settings=SETTINGS, on_disk=True) as cluster:
         cluster.createdb("reports")
         cluster.install_schema("reports")
         with contextlib.closing(cluster.connect("reports")) as connection, connection.cursor() as cursor:

@@ -62,7 +62,8 @@ class Load:
             title = f"{n}/{i}"
             status, answer, _ = ask(self.handler.socket, event("update", n, title=title))
             self.answers[n].append((status, answer.get("result"), answer.get("event"), title, time.monotonic()))
-            time.sleep(0.05 if status == 503 else self.pause)
+            # Faster than the database on a slow machine, eight tickets would never see the end of what waits for them.
+            time.sleep(0.05 if answer.get("result") not in ("inserted", "updated") else self.pause)
 
     def end(self):
         self.over.set()
@@ -115,10 +116,10 @@ def test_the_standby_takes_over(pair, how, with_spool):
         p.standby.promote()
         promoted = time.monotonic()
         # A host that hangs is left after TICKETD_DB_TIMEOUT_MS, and the next one is tried first.
-        wait_until(lambda: load.committed_since(promoted), 15, "the first commit there")
+        wait_until(lambda: load.committed_since(promoted), 60, "the first commit there")
         seconds = min(load.committed_since(promoted)) - promoted
         before = load.count("updated")
-        wait_until(lambda: load.count("updated") > before + 200, 20, "full work again")
+        wait_until(lambda: load.count("updated") > before + 200, 60, "full work again")
     finally:
         load.end()
     restart_and_drain(p.handler)

@@ -220,7 +220,7 @@ class Torture:
         self.longest = (0.0, 0, 0, "", "")  # wait of an innocent event: in time-outs, ms, time-out, when, its answer
         self.last_slow = time.monotonic()
         # The time of each commit tells the order in which events took effect.
-        self.cluster = stack.enter_context(Cluster(settings={"track_commit_timestamp": "on"}))
+        self.cluster = stack.enter_context(Cluster(settings={"track_commit_timestamp": "on"}, on_disk=not options.short))
         self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torture-"))).resolve()
         self.spool = self.folder / "spool"
         self.database = None
