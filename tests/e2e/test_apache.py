@@ -480,7 +480,7 @@ def test_killed_fcgid_processes(site, database, folder, spool):
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
         clients = [pool.submit(client, n) for n in range(24)]
         try:
-            until = time.monotonic() + 5
+            until = time.monotonic() + 3
             while time.monotonic() < until:
                 time.sleep(0.2)
                 victims = s.processes()

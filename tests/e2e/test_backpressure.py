@@ -74,7 +74,7 @@ def memory_mb(handler):
 @pytest.mark.parametrize("with_spool", [False, True], ids=["no spool", "spool"])
 def test_ten_thousand_clients_and_a_slow_database(start, folder, database, descriptors, with_spool):
     spool = {"TICKETD_SPOOL_DIR": str(folder / "spool")} if with_spool else {}
-    handler = start(TICKETD_DB_TIMEOUT_MS="2000", **spool)
+    handler = start(TICKETD_DB_TIMEOUT_MS="1000", **spool)
     nginx = Nginx(folder, handler.socket, main=f"worker_rlimit_nofile {FILES};", connections=FILES)
     try:
         assert ask(handler.socket, event("add", 1))[0] == 200
@@ -121,13 +121,13 @@ def test_a_slow_database_is_kept_busy(start, folder, database):
             if status == 503:
                 time.sleep(0.2)
 
-    end = time.monotonic() + 8
+    end = time.monotonic() + 5
     with ThreadPoolExecutor(400) as pool:
         list(pool.map(client, range(100, 500)))
     statuses = Counter(status for status, _ in answers)
     print(dict(statuses), f"slowest {max(seconds for _, seconds in answers):.1f} s")
     assert set(statuses) == {200, 503}
-    assert statuses[200] >= 500, statuses
+    assert statuses[200] >= 300, statuses
     assert max(seconds for _, seconds in answers) < 3
 
 

@@ -24,7 +24,7 @@ def test_two_handlers_on_the_same_tickets(start, folder, database):
     print("SEED =", seed)
     rng = random.Random(seed)
     handlers = [start_in(start, folder, name, TICKETD_WRITERS="2") for name in ("one", "two")]
-    bodies = list(model.random_events(rng, 3000, [(1 + i % 3, i) for i in range(12)]))
+    bodies = list(model.random_events(rng, 1500, [(1 + i % 3, i) for i in range(12)]))
     work = [(body, rng.choice(handlers)) for body in bodies]
 
     def send(item):

@@ -81,7 +81,7 @@ class Node(Cluster):
                 self._as_owner(ends_with_us(["patroni", self.conf])), cwd="/", stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, env=clean_environment(HOME=self.directory), start_new_session=True)  # fmt: skip
 
-    def _fill_command(self):
+    def _fill_command(self, options):
         return ["true"]  # Patroni does it
 
     def configure(self):
