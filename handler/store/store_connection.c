@@ -17,6 +17,7 @@
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 2000
 #define SLICE_MS       100  /* how soon a wait notices that it must stop */
+#define FIRST_BATCH    16   /* events: plans are made and pages read first, which may take long */
 #ifndef JOURNAL_MS          /* a test does not wait for a day */
 #define JOURNAL_MS 86400000 /* how often the journal's partitions are looked at */
 #endif
@@ -443,6 +444,7 @@ bool connection_open(struct store *store, int64_t deadline)
         !connection_prepare_journal(store, deadline))
         return false;
 
+    store->batch = (size_t)earlier(FIRST_BATCH, store->conf->batch);
     store->counted = 1;
     metrics_add(METRIC_DATABASE_CONNECTIONS, 1);
     metrics_add(METRIC_DATABASE_CONNECTS, 1);

@@ -563,7 +563,7 @@ def test_interrupted(importer, database):
     out, err = process.communicate(timeout=20)
     assert process.returncode == 2 and b"stopped after line " in err and b"same command again" in err
     done = int(numbers(out)["lines"])
-    assert 100 <= done <= 200 and len(journal(database)) == done
+    assert 0 < done <= 200 and len(journal(database)) == done
     status, count, _ = importer.run()
     assert (status, count["inserted"]) == (0, 5000)
     assert len(journal(database)) == 5000
