@@ -174,7 +174,7 @@ static bool may_pass(struct store *store, struct work *work, int64_t now)
     if (now >= work->patience)
         return false;
     work->stuck = 0;
-    if (connection_probe(store, project, state))
+    if (session_probe(store, project, state))
         return true;
     if (store->distributed)
         nodes_refuse(store, work, project, state, clock_monotonic_ms() - now);
@@ -211,7 +211,7 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
         return false;
     if (!store->connection) {
         bool distributed = store->distributed;
-        if (!connection_open(store, deadline > now ? deadline : now + 1))
+        if (!session_open(store, deadline > now ? deadline : now + 1))
             return false;
         for (size_t i = 0; i < work->count && store->distributed && !distributed; i++)
             work->waiting[i]->event->waited = true; /* lanes change: see queue_divide_by_project */
@@ -267,7 +267,7 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
     nodes_try(store);
     nodes_hold(store, &work);
     if (store->connection && clock_monotonic_ms() >= store->journal_due)
-        (void)!connection_prepare_journal(store, deadline);
+        (void)!session_prepare_journal(store, deadline);
     for (bool tried = false; work.count > 0 && !store_must_stop(store); tried = true) {
         int64_t left = deadline - clock_monotonic_ms();
         work.closing = tried && left <= 0;

@@ -218,7 +218,7 @@ static bool send_statement(const struct store *store, const struct statement *st
         lengths[i] = (int)p->bytes[i].length;
         formats[i] = 1;
     }
-    if (good && connection_is_pooled(store->conf))
+    if (good && session_is_pooled(store->conf))
         good = PQsendQueryParams(store->connection, statement->sql, p->count, NULL, values, lengths, formats, 0);
     else if (good)
         good = PQsendQueryPrepared(store->connection, statement->name, p->count, values, lengths, formats, 0);
@@ -312,6 +312,6 @@ bool calls_send_timeouts(const struct store *store, bool long_try)
 {
     struct timeouts timeouts = {0};
 
-    connection_timeouts(store->conf, long_try, true, &timeouts);
+    session_timeouts(store->conf, long_try, true, &timeouts);
     return PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
 }

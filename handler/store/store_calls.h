@@ -5,7 +5,7 @@
 #ifndef TICKETD_STORE_CALLS_H
 #define TICKETD_STORE_CALLS_H
 
-#include "store/store_connection.h"
+#include "store/store_session.h"
 
 #define DETAIL 192 /* bytes of why an event is refused, with its NUL */
 

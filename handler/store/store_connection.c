@@ -4,10 +4,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "store/sql.h"
 #include "store/store_hosts.h"
 
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +14,7 @@
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 2000
-#define SLICE_MS       100  /* how soon a wait notices that it must stop */
-#define FIRST_BATCH    16   /* events: plans are made and pages read first, which may take long */
-#ifndef JOURNAL_MS          /* a test does not wait for a day */
-#define JOURNAL_MS 86400000 /* how often the journal's partitions are looked at */
-#endif
+#define SLICE_MS       100 /* how soon a wait notices that it must stop */
 
 struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at, struct nodes *nodes)
 {
@@ -185,9 +179,7 @@ PGresult *connection_ask(struct store *store, int sent, int64_t deadline)
     return result;
 }
 
-/* Runs one statement and drops its rows but for the first value, copied to `value` where that is not NULL.
- * NULL: it went well; else the error, to be cleared by the caller. */
-static PGresult *run(struct store *store, int sent, int64_t deadline, char *value, size_t size, bool *broken)
+PGresult *connection_run(struct store *store, int sent, int64_t deadline, char *value, size_t size, bool *broken)
 {
     PGresult *result = ask_for(store, sent, deadline, broken);
 
@@ -199,174 +191,15 @@ static PGresult *run(struct store *store, int sent, int64_t deadline, char *valu
     return NULL;
 }
 
-/* The same where an error ends the connection. False: it is closed. */
-static bool succeeds(struct store *store, int sent, int64_t deadline, char *value, size_t size)
+bool connection_succeeds(struct store *store, int sent, int64_t deadline, char *value, size_t size)
 {
     bool broken;
-    PGresult *error = run(store, sent, deadline, value, size, &broken);
+    PGresult *error = connection_run(store, sent, deadline, value, size, &broken);
     bool good = !broken && !error;
 
     if (!good)
         connection_failed_by(store, error);
     PQclear(error);
-    return good;
-}
-
-const struct statement statement_apply = {"apply", sql_apply_events};
-const struct statement statement_reject = {"reject", sql_reject_event};
-const struct statement statement_forget = {"forget", sql_forget_rejected};
-
-static bool prepare(struct store *store, const struct statement *statement, int64_t deadline)
-{
-    return succeeds(store, PQsendPrepare(store->connection, statement->name, statement->sql, 0, NULL), deadline, NULL,
-                    0);
-}
-
-static bool schema_fits(struct store *store, int64_t deadline)
-{
-    char version[16] = "0";
-    int sent = PQsendQuery(store->connection, sql_schema_version_query);
-
-    if (!succeeds(store, sent, deadline, version, sizeof(version)))
-        return false;
-    bool good = atoi(version) >= sql_schema_version;
-    if (!good)
-        connection_failed(store, "the schema is too old: run ticketd migrate", "3F000");
-    return good;
-}
-
-static bool find_part_in_cluster(struct store *store, int64_t deadline)
-{
-    char part[16] = "";
-
-    if (!succeeds(store, PQsendQuery(store->connection, sql_part_in_cluster), deadline, part, sizeof(part)))
-        return false;
-    store->distributed = strcmp(part, "coordinator") == 0;
-    bool good = strcmp(part, "worker") != 0;
-    if (!good)
-        connection_failed(store, NOT_ON_A_WORKER, "3F000");
-    return good;
-}
-
-static bool read_identity(struct store *store, int64_t deadline)
-{
-    int sent = PQsendQuery(store->connection, sql_database_identity_query);
-    return succeeds(store, sent, deadline, store->identity, sizeof(store->identity));
-}
-
-/* synchronous_commit is set on by our functions; this nobody can set in a session. */
-static bool warn_without_fsync(struct store *store, int64_t deadline)
-{
-    char fsync[4] = "on";
-
-    if (!succeeds(store, PQsendQuery(store->connection, "SHOW fsync"), deadline, fsync, sizeof(fsync)))
-        return false;
-    if (strcmp(fsync, "off") == 0 && !store->complained)
-        log_line(LOG_WARNING, "fsync is off in PostgreSQL: events that are stored are lost if its machine fails");
-    return true;
-}
-
-bool connection_is_pooled(const struct conf *conf)
-{
-    return conf->pooler != 0;
-}
-
-int connection_patience(const struct conf *conf, bool long_try)
-{
-    return long_try ? conf->db_timeout_ms : conf->db_timeout_ms / 4 + conf->db_timeout_ms / 8;
-}
-
-void connection_timeouts(const struct conf *conf, bool long_try, bool local, struct timeouts *timeouts)
-{
-    int statement = long_try ? conf->db_timeout_ms / 10 * 9 : conf->db_timeout_ms / 4;
-
-    snprintf(timeouts->statement, sizeof(timeouts->statement), "%d", statement);
-    snprintf(timeouts->lock, sizeof(timeouts->lock), "%d", conf->db_timeout_ms / 25 + 1);
-    timeouts->values[0] = timeouts->statement;
-    timeouts->values[1] = timeouts->lock;
-    timeouts->values[2] = local ? "true" : "false";
-}
-
-/* Of the session. One that lasts for a transaction keeps nothing: pipeline_run has it said in each. */
-static bool set_timeouts(struct store *store, bool long_try, int64_t deadline)
-{
-    struct timeouts timeouts = {0};
-
-    if (connection_is_pooled(store->conf))
-        return true;
-    connection_timeouts(store->conf, long_try, false, &timeouts);
-    int sent = PQsendQueryParams(store->connection, sql_set_timeouts, 3, NULL, timeouts.values, NULL, NULL, 0);
-    return succeeds(store, sent, deadline, NULL, 0);
-}
-
-static bool prepare_session(struct store *store, int64_t deadline)
-{
-    if (connection_is_pooled(store->conf))
-        return true;
-    return prepare(store, &statement_apply, deadline) && prepare(store, &statement_reject, deadline) &&
-           prepare(store, &statement_forget, deadline);
-}
-
-bool connection_prepare_journal(struct store *store, int64_t deadline)
-{
-    bool broken;
-
-    if (!set_timeouts(store, true, deadline)) /* on many nodes a partition takes a second */
-        return false;
-    PGresult *error = run(store, PQsendQuery(store->connection, sql_prepare_journal), deadline, NULL, 0, &broken);
-    store->journal_due = clock_monotonic_ms() + JOURNAL_MS;
-    if (error) /* not worth the connection: the default partition takes what comes */
-        log_line(LOG_WARNING, "the journal gets no new partitions now",
-                 LOG_TEXT("why", PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY)));
-    PQclear(error);
-    if (broken)
-        connection_failed_by(store, NULL);
-    return !broken && set_timeouts(store, false, deadline);
-}
-
-int64_t store_last_received(struct store *store)
-{
-    char received[24] = "";
-    int64_t deadline = clock_monotonic_ms() + connection_patience(store->conf, false);
-    bool broken;
-    PGresult *error =
-        run(store, PQsendQuery(store->connection, sql_last_received), deadline, received, sizeof(received), &broken);
-
-    PQclear(error);
-    if (broken)
-        connection_failed_by(store, NULL);
-    return atoll(received);
-}
-
-/* Runs one of the probe's statements. False: *state. */
-static bool probe_step(struct store *store, int sent, char state[6])
-{
-    bool broken;
-    int64_t deadline = clock_monotonic_ms() + connection_patience(store->conf, false);
-    PGresult *error = run(store, sent, deadline, NULL, 0, &broken);
-    const char *said = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
-    bool good = !broken && !error;
-
-    snprintf(state, 6, "%s", said ? said : "");
-    PQclear(error);
-    if (broken)
-        connection_close(store);
-    return good;
-}
-
-bool connection_probe(struct store *store, int64_t project, char state[6])
-{
-    char number[24], ignored[6];
-    const char *const values[] = {number};
-
-    snprintf(number, sizeof(number), "%" PRId64, project);
-    bool good =
-        probe_step(store, PQsendQuery(store->connection, "BEGIN"), state) &&
-        probe_step(store, PQsendQueryParams(store->connection, sql_probe, 1, NULL, values, NULL, NULL, 0), state) &&
-        probe_step(store, PQsendQuery(store->connection, "SET CONSTRAINTS ALL IMMEDIATE"), state);
-    if (store->connection && !probe_step(store, PQsendQuery(store->connection, "ROLLBACK"), ignored) &&
-        store->connection)
-        connection_close(store);
     return good;
 }
 
@@ -431,77 +264,4 @@ const char *connection_error(const struct store *store, const PGresult *error)
 {
     const char *message = error ? PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     return message ? message : connection_problem(store);
-}
-
-bool connection_open(struct store *store, int64_t deadline)
-{
-    if (!connection_begin(store, deadline)) {
-        connection_failed(store, connection_problem(store), NULL);
-        return false;
-    }
-    if (!find_part_in_cluster(store, deadline) || !schema_fits(store, deadline) || !read_identity(store, deadline) ||
-        !warn_without_fsync(store, deadline) || !prepare_session(store, deadline) ||
-        !connection_prepare_journal(store, deadline))
-        return false;
-
-    store->batch = (size_t)earlier(FIRST_BATCH, store->conf->batch);
-    store->counted = 1;
-    metrics_add(METRIC_DATABASE_CONNECTIONS, 1);
-    metrics_add(METRIC_DATABASE_CONNECTS, 1);
-    log_line(store->complained ? LOG_DEBUG : LOG_INFO, "database connected",
-             LOG_TEXT("host", PQhost(store->connection)), LOG_TEXT("database", PQdb(store->connection)),
-             LOG_TEXT("user", PQuser(store->connection)));
-    return true;
-}
-
-bool store_is_away(const struct store *store)
-{
-    return !store->connection && clock_monotonic_ms() < store->next_try;
-}
-
-bool store_was_away(const struct store *store)
-{
-    return store->failures > 0;
-}
-
-bool store_stays_away(struct store *store)
-{
-    int64_t began = clock_monotonic_ms();
-
-    if (store->connection || !store_was_away(store) || began - store->away_since < store->conf->db_timeout_ms / 5)
-        return false;
-    if (store_is_away(store))
-        return true;
-    bool away = !connection_open(store, began + store->conf->db_timeout_ms);
-    int64_t end = clock_monotonic_ms();
-    if (away && store->next_try < end + (end - began))
-        store->next_try = end + (end - began);
-    return away;
-}
-
-const char *store_identity(struct store *store, int64_t deadline)
-{
-    bool there = store->connection || (!store_is_away(store) && connection_open(store, deadline));
-    return there ? store->identity : NULL;
-}
-
-bool store_idle(struct store *store)
-{
-    int64_t now = clock_monotonic_ms();
-
-    if (store_must_stop(store))
-        return store->connection != NULL;
-    if (store->connection) {
-        struct pollfd socket = {.fd = PQsocket(store->connection), .events = POLLIN};
-        if (poll(&socket, 1, 0) > 0 &&
-            (!PQconsumeInput(store->connection) || PQstatus(store->connection) == CONNECTION_BAD))
-            connection_close(store);
-    }
-    if (store->connection && now >= store->journal_due)
-        (void)!connection_prepare_journal(store, now + store->conf->db_timeout_ms);
-    else if (store->connection) /* an empty query: does it answer at all? */
-        (void)!succeeds(store, PQsendQuery(store->connection, ""), now + store->conf->db_timeout_ms, NULL, 0);
-    if (!store->connection && now >= store->next_try && connection_open(store, now + store->conf->db_timeout_ms))
-        connection_healthy(store);
-    return store->connection != NULL;
 }

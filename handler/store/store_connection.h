@@ -1,4 +1,4 @@
-/* The connection under store.c: connecting, waiting with a deadline, migrating. Only the store's files include this. */
+/* The connection under store.c: connecting, and waiting with a deadline. Only the store's files include this. */
 #ifndef TICKETD_STORE_CONNECTION_H
 #define TICKETD_STORE_CONNECTION_H
 
@@ -35,36 +35,6 @@ struct store {
     unsigned nodes_back; /* see store_is_whole_again */
 };
 
-/* A statement that is sent for events: prepared once in a session, or, where a pooler changes the session, with its
- * text each time. */
-struct statement {
-    const char *name, *sql;
-};
-extern const struct statement statement_apply, statement_reject, statement_forget;
-
-/* Parameters of sql_set_timeouts. */
-struct timeouts {
-    char statement[16], lock[16]; /* milliseconds */
-    const char *values[3];        /* these, and whether they are for one transaction */
-};
-
-/* How long a pipeline may take, in milliseconds, until we give up: a quarter of TICKETD_DB_TIMEOUT_MS and some, so that
- * others get their turn; a long try all of it. */
-int connection_patience(const struct conf *conf, bool long_try);
-
-/* The server gives up before we do, and says so; what waits for a lock does so earlier still: that tells the two apart.
- * `local`: for one transaction. Fills `timeouts`, whose values point into it. */
-void connection_timeouts(const struct conf *conf, bool long_try, bool local, struct timeouts *timeouts);
-
-/* Whether the database takes an event of this project: a made-up one, which is undone. Else `state` is the SQLSTATE.
- * May lose the connection. */
-bool connection_probe(struct store *store, int64_t project, char state[6]) MUST_USE;
-
-#define NOT_ON_A_WORKER "this is a worker of Citus: name the coordinator in TICKETD_DATABASE"
-
-/* Whether a session lasts for one transaction only: TICKETD_POOLER. */
-bool connection_is_pooled(const struct conf *conf);
-
 /* Connects. False: not before `deadline`, or refused: connection_problem says why, in one line or several, valid until
  * connection_close. */
 bool connection_begin(struct store *store, int64_t deadline) MUST_USE;
@@ -75,14 +45,6 @@ const char *connection_said(const PGconn *connection);
 
 /* What the server said of a statement; where `error` is NULL, or says nothing, what is wrong with the connection. */
 const char *connection_error(const struct store *store, const PGresult *error);
-
-/* Connects, looks at the schema's version and whether it is distributed, sets the time-outs of the session, has the
- * journal's partitions made and prepares the statements. False: not before `deadline`, or refused. */
-bool connection_open(struct store *store, int64_t deadline) MUST_USE;
-
-/* Has the journal's partitions made for the months ahead, and notes when that is due again: a connection may live for
- * years. False: the connection broke, and is closed. */
-bool connection_prepare_journal(struct store *store, int64_t deadline) MUST_USE;
 
 /* Whether TICKETD_DATABASE names several hosts; after connection_failed the next try begins with another. */
 bool connection_has_other_hosts(const struct store *store);
@@ -103,6 +65,14 @@ void connection_healthy(struct store *store);
 /* The result of one statement, of which `sent` says whether it was sent; the caller clears it. NULL: it did not end
  * before `deadline`, or the connection broke without an error. */
 PGresult *connection_ask(struct store *store, int sent, int64_t deadline) MUST_USE;
+
+/* Runs one statement and drops its rows but for the first value, copied to `value` where that is not NULL.
+ * NULL: it went well, unless *broken; else the error, to be cleared by the caller. */
+PGresult *connection_run(struct store *store, int sent, int64_t deadline, char *value, size_t size,
+                         bool *broken) MUST_USE;
+
+/* The same where an error ends the connection. False: it is closed. */
+bool connection_succeeds(struct store *store, int sent, int64_t deadline, char *value, size_t size) MUST_USE;
 
 /* The next result, sending what is still unsent; NULL: none is left for this statement.
  * When `deadline` passes or the connection breaks *broken is set. The caller clears the result. */

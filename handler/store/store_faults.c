@@ -105,7 +105,7 @@ void faults_probe(struct store *store, struct work *work)
     if (!job)
         return;
     int64_t project = event_project(job->event), began = clock_monotonic_ms();
-    bool taken = connection_probe(store, project, state);
+    bool taken = session_probe(store, project, state);
     work->probed = !taken && !store->distributed;
     if (taken)
         faults_prove(store, work, job);

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "store/sql.h"
-#include "store/store_connection.h"
+#include "store/store_session.h"
 
 #include <stdio.h>
 #include <stdlib.h>

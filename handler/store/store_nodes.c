@@ -27,7 +27,7 @@ static PGresult *places_of(struct store *store, const char *projects)
 {
     const char *const values[] = {projects};
     int sent = PQsendQueryParams(store->connection, sql_node_of_projects, 1, NULL, values, NULL, NULL, 0);
-    PGresult *places = connection_ask(store, sent, clock_monotonic_ms() + connection_patience(store->conf, false));
+    PGresult *places = connection_ask(store, sent, clock_monotonic_ms() + session_patience(store->conf, false));
 
     if (PQresultStatus(places) == PGRES_TUPLES_OK)
         return places;
@@ -95,10 +95,10 @@ void nodes_hold(struct store *store, struct work *work)
 
 void nodes_refuse(struct store *store, struct work *work, int64_t project, const char *state, int64_t took)
 {
-    int64_t deadline = clock_monotonic_ms() + connection_patience(store->conf, false);
+    int64_t deadline = clock_monotonic_ms() + session_patience(store->conf, false);
     char name[NODE_NAME];
 
-    if (!store->connection && !connection_open(store, deadline))
+    if (!store->connection && !session_open(store, deadline))
         return;
     if (sqlstate_classify(state) == SQLSTATE_HELD)
         project_name(project, name);
@@ -123,7 +123,7 @@ bool nodes_blamed(struct store *store, struct work *work, const struct attempt *
     snprintf(state, sizeof(state), "%s", said ? said : "");
     if (attempt->broken)
         connection_close(store);
-    if (class != SQLSTATE_OUTAGE && connection_probe(store, project, state))
+    if (class != SQLSTATE_OUTAGE && session_probe(store, project, state))
         return false; /* an event's own, or a neighbour's */
     nodes_refuse(store, work, project, state, took + clock_monotonic_ms() - began);
     return true;
@@ -137,7 +137,7 @@ void nodes_try(struct store *store)
     while (store->distributed && store->connection && store->nodes->count > 0 &&
            nodes_next_due(store->nodes, 4 * (int64_t)store->conf->db_timeout_ms, &node)) {
         int64_t began = clock_monotonic_ms();
-        bool good = connection_probe(store, node.project, state);
+        bool good = session_probe(store, node.project, state);
         /* What is a fault may be that of the made-up event: real ones will tell. */
         if (good || (store->connection && sqlstate_classify(state) == SQLSTATE_FAULT)) {
             if (nodes_remove(store->nodes, node.name))
@@ -146,7 +146,7 @@ void nodes_try(struct store *store)
             (void)!nodes_add(store->nodes, node.name, node.project, clock_monotonic_ms() - began);
         }
         if (!store->connection &&
-            !connection_open(store, clock_monotonic_ms() + connection_patience(store->conf, false)))
+            !session_open(store, clock_monotonic_ms() + session_patience(store->conf, false)))
             return;
     }
 }

@@ -28,7 +28,7 @@ static size_t plan(const struct store *store, struct job **jobs, size_t count, b
 {
     size_t n = 0;
 
-    if (connection_is_pooled(store->conf) || long_try)
+    if (session_is_pooled(store->conf) || long_try)
         calls[n++] = (struct call){NULL, 0, long_try};
     for (size_t i = 0, next; i < count; i = next) {
         next = i + 1;
@@ -83,7 +83,7 @@ static void read_call(const PGresult *result, const struct call *call)
 
 struct attempt pipeline_run(struct store *store, struct job **jobs, size_t count, bool long_try)
 {
-    int64_t deadline = clock_monotonic_ms() + connection_patience(store->conf, long_try);
+    int64_t deadline = clock_monotonic_ms() + session_patience(store->conf, long_try);
     struct call *calls = calloc(1 + 2 * count, sizeof(*calls));
     size_t wanted = calls ? plan(store, jobs, count, long_try, calls) : 0, done = 0;
     struct attempt attempt = {.broken = !calls || !PQenterPipelineMode(store->connection)};
