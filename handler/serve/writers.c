@@ -28,7 +28,8 @@ struct writer {
     bool met;               /* it was seen whether the spool is that of the database */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
     bool remembers;     /* the first one asked the database when the last event came, before the start */
-    int64_t looked_at;  /* monotonic milliseconds: when it last looked at the spool, and */
+    int64_t taken_at;   /* monotonic milliseconds: when it took its last batch, */
+    int64_t looked_at;  /* … when it last looked at the spool, and */
     int64_t drain_at;   /* … when it drains again */
 };
 
@@ -167,6 +168,7 @@ size_t writer_write(struct writer *writer, int wait_ms)
         wait_ms = HELD_MS;
     size_t count = writer->held +
                    queue_take(writer->all->queue, writer->lane, writer->batch + writer->held, writer->most, wait_ms);
+    writer->taken_at = clock_monotonic_ms();
     if (count == 0) {
         writer->late_since = 0;
         writer->joined = 0;
@@ -230,10 +232,10 @@ static size_t drain(struct writer *writer)
 }
 
 /* More than came in with the last batch: who is answered by the spool sends the next event at once, and would outrun a
- * slow database. Not for long, for others wait. */
+ * slow database. Not for long, for others wait since that batch was taken. */
 static size_t drain_more(struct writer *writer)
 {
-    int64_t until = clock_monotonic_ms() + writer->all->conf->db_timeout_ms / 2;
+    int64_t until = writer->taken_at + writer->all->conf->db_timeout_ms / 2;
     size_t drained = 0, now;
 
     do {
