@@ -370,6 +370,20 @@ def test_shards_move_under_load(nodes, serve, folder):
     assert max(seconds for _, seconds, *_ in load.answers) < TIMEOUT
 
 
+def test_upkeep_under_load(nodes, serve, folder):
+    """A ticket is erased, partitions of the journal are made and dropped, the program is migrated again."""
+    database = nodes.database
+    with Load(serve()) as load:
+        wait_until(lambda: len(load.answers) > 200, 30, "answers")
+        apply_by_project(database.connection, [test_rule.event("add", "a", ticket=9999)])
+        assert dict(database.query("SELECT * FROM vcc.erase_ticket(1, 9999)"))["ticket"] == 1
+        assert database.value("SELECT vcc.prepare_journal('2019-05-05')") == 1
+        assert database.value("SELECT count(*) FROM vcc.drop_events_before('2020-01-01')") > 0
+        database.migrate()
+    load.check(database, folder)
+    assert max(seconds for _, seconds, *_ in load.answers) < TIMEOUT
+
+
 def test_what_is_refused(nodes, serve, folder):
     """By a constraint, one of three of a ticket in a batch, beside others: set aside at once, listed, shown, tried again, dropped."""
     nodes.database.query("ALTER TABLE vcc.tickets ADD CONSTRAINT poison CHECK (title <> 'poison')")
