@@ -53,6 +53,8 @@ static const struct command {
      "the body ID to standard output; remove it"},
     {"spool", command_spool, AS_SERVICE, "status|list|drop|drain|add|adopt", "[ID|FILE]", 1, 2, EXIT_CANNOT_RUN,
      "look at the events that wait; set the event ID aside; apply them now; add those of a recovered FILE"},
+    {"verify", command_verify, AS_SERVICE, NULL, "[--rebuild] [PROJECT]", 0, 2, EXIT_CANNOT_RUN,
+     "compare the tickets, of all projects or one, with what the journal says; set those that differ right"},
     {"fields", command_fields, NOWHERE, NULL, "", 0, 0, 1, "list the attributes of a ticket, their columns and types"},
 };
 

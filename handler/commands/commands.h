@@ -5,8 +5,8 @@
 
 #include "base/conf.h"
 
-/* Beside EXIT_SUCCESS, of the commands that work through many events. */
-#define EXIT_SOME_LEFT  1 /* all were seen, some are not applied; never of spool */
+/* Beside EXIT_SUCCESS, of the commands that work through much. */
+#define EXIT_SOME_LEFT  1 /* all were seen, some are not applied, or not as they should be; never of spool */
 #define EXIT_CANNOT_RUN 2 /* could not begin, or stopped half-way */
 
 int command_migrate(const struct conf *conf, int argc, char **argv);
@@ -14,6 +14,7 @@ int command_check(const struct conf *conf, int argc, char **argv);
 int command_import(const struct conf *conf, int argc, char **argv);
 int command_rejected(const struct conf *conf, int argc, char **argv);
 int command_spool(const struct conf *conf, int argc, char **argv);
+int command_verify(const struct conf *conf, int argc, char **argv);
 int command_fields(const struct conf *conf, int argc, char **argv);
 
 #endif

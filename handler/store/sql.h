@@ -49,6 +49,9 @@ extern const char sql_set_timeouts[];
 extern const char sql_report[];
 extern const char sql_report_ticket[];
 extern const char sql_report_limits[];
+extern const char sql_verify_projects[];
+extern const char sql_compare_journal[];
+extern const char sql_rebuild_ticket[];
 
 /* Of migrate alone. */
 extern const char sql_migrate_begin[];

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/sql.h"
-#include "store/store_connection.h"
+#include "store/store_read.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -46,20 +46,17 @@ static const char *tell(const struct store *store, const PGresult *error)
 
 /* -- the question -------------------------------------------------------------------------------------------------- */
 
-/* The limits and the question, which end in one transaction. */
-static bool send(PGconn *connection, const struct report_question *question)
+/* The answer, a row. NULL: `error`. */
+static PGresult *ask_report(struct store *store, const struct report_question *question, int64_t deadline,
+                            PGresult **error)
 {
-    char days[16], project[24], limit[16];
-    const char *const limits[] = {limit};
+    char days[16], project[24];
     const char *const values[] = {*question->ticket ? question->ticket : days, question->one_project ? project : NULL};
-    const char *sql = *question->ticket ? sql_report_ticket : sql_report;
 
-    snprintf(limit, sizeof(limit), "%d", REPORT_MS);
     snprintf(days, sizeof(days), "%d", question->days);
     snprintf(project, sizeof(project), "%" PRId64, question->project);
-    return PQenterPipelineMode(connection) &&
-           PQsendQueryParams(connection, sql_report_limits, 1, NULL, limits, NULL, NULL, 0) &&
-           PQsendQueryParams(connection, sql, 2, NULL, values, NULL, NULL, 0) && PQpipelineSync(connection);
+    const struct limited_read reading = {*question->ticket ? sql_report_ticket : sql_report, 2, values, REPORT_MS};
+    return store_read(store, &reading, deadline, error);
 }
 
 struct conf store_report_conf(const struct conf *conf)
@@ -76,31 +73,19 @@ char *store_report(struct store *store, const struct report_question *question, 
     int64_t now = clock_monotonic_ms(), deadline = now + CONNECT_MS + REPORT_MS;
     PGresult *error = NULL;
     char *report = NULL;
-    bool broken;
 
     if (!store->connection && !connection_begin(store, now + CONNECT_MS)) {
         *problem = tell(store, NULL);
         connection_close(store);
         return NULL;
     }
-    broken = !send(store->connection, question);
-    while (!broken) {
-        PGresult *result = connection_result(store, deadline, &broken);
-        ExecStatusType status = PQresultStatus(result);
-        if (status == PGRES_FATAL_ERROR && !error) {
-            error = result;
-            continue;
-        }
-        if (status == PGRES_TUPLES_OK && PQnfields(result) == 1) /* the answer, not the limits */
-            report = strdup(PQgetvalue(result, 0, 0));
-        PQclear(result);
-        if (status == PGRES_PIPELINE_SYNC)
-            break;
-    }
+    PGresult *answer = ask_report(store, question, deadline, &error);
+    if (answer)
+        report = strdup(PQgetvalue(answer, 0, 0));
     if (!report)
         *problem = tell(store, error);
-    if (broken || !PQexitPipelineMode(store->connection))
-        connection_close(store);
+    store_read_end(store);
+    PQclear(answer);
     PQclear(error);
     return report;
 }

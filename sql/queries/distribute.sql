@@ -9,7 +9,7 @@ DO $$
 DECLARE
     tables     CONSTANT text[] := '{tickets, ticket_events, deleted_tickets, ticket_adds, rejected_events, journal_horizon}';
     functions  CONSTANT jsonb := '{"apply_events": "project", "reject_event": "project_id", "erase_rows": "project",
-                                  "late_events": null}';
+                                  "compare_journal": "project", "rebuild_ticket": "project", "late_events": null, "fold_journal": null}';
     names      CONSTANT text := (SELECT string_agg(f, '|') FROM jsonb_object_keys(functions) f);
     part       text;
     source     text;
@@ -102,7 +102,8 @@ BEGIN
         SELECT p.oid::regprocedure AS function, functions ->> p.proname AS of_project FROM pg_proc p
          WHERE p.pronamespace = 'vcc'::regnamespace
            AND (functions ->> p.proname IS NOT NULL OR p.proname ~ ('^(' || names || ')_\d+$')
-                OR p.proname IN ('merge_extra', 'changed_extra', 'first_event_id', 'speaks_of', 'hold_shard'))
+                OR p.proname IN ('merge_extra', 'changed_extra', 'first_event_id', 'speaks_of', 'from_extra',
+                                 'describe_value', 'hold_shard'))
     LOOP
         IF rule.of_project IS NULL THEN
             PERFORM create_distributed_function(rule.function);

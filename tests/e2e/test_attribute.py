@@ -62,6 +62,8 @@ def test_column_comment_and_lists(waiting, program, tree):
     before = {ticket: row for ticket, row in rows(waiting, "title, first_event_at, last_event_at").items()}
     journal = waiting.query("SELECT * FROM vcc.ticket_events ORDER BY event_id")
     said = migrate(waiting, program)
+    verified = subprocess.run([program, "verify"], env=environment(TICKETD_DATABASE=waiting.owner), capture_output=True, text=True)
+    assert re.search(r"^verified +13\ndiffer +0$", verified.stdout, re.MULTILINE), verified
     assert f"moved={len(FIT)} left_for_they_do_not_fit={len(SENT) - len(FIT)}" in said, said
     for ticket, (priority, extra) in rows(waiting, "priority, extra").items():
         if ticket in FIT:

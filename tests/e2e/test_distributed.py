@@ -30,7 +30,7 @@ SETTINGS = {"shared_preload_libraries": "citus", "listen_addresses": "127.0.0.1"
 
 # -- everywhere -------------------------------------------------------------------------------------------------------
 
-ON_SHARDS = {"apply_events", "late_events", "reject_event", "erase_ticket"}  # see sql/queries/distribute.sql
+ON_SHARDS = {"apply_events", "late_events", "reject_event", "erase_ticket", "compare_journal"}  # see sql/queries/distribute.sql
 TEXTS = {path.stem: re.sub("--.*", "", path.read_text()) for name in ("functions", "views") for path in (SOURCE / name).glob("*.sql")}
 REFUSED = {
     "a recursion that is of no project": "WITH RECURSIVE",
@@ -192,6 +192,27 @@ def test_the_rule_is_the_same(nodes, monkeypatch, tickets):
     """What test_rule.py asks, with events that waited, repeats, and tickets that are erased."""
     monkeypatch.setattr(test_rule, "apply", apply_by_project)
     test_rule.test_random_sequence(nodes.database.connection, 8, tickets)
+
+
+def test_verify(nodes, monkeypatch):
+    """On the node of each project, by a reader; a rebuild has the locks of that node."""
+    database = nodes.database
+    monkeypatch.setattr(test_rule, "apply", apply_by_project)
+    test_rule.test_random_sequence(database.connection, 9, 100)
+    settings = {"TICKETD_DATABASE": database.handler, "TICKETD_REPORT_DATABASE": database.cluster.conninfo("tickets", "reader")}
+    database.query("ALTER DATABASE tickets SET timezone = 'Pacific/Auckland'")
+    database.reconnect()
+    done = command("verify", **settings)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert int(re.search(r"^verified +(\d+)$", done.stdout, re.MULTILINE)[1]) > 50
+    before = database.query("SELECT * FROM vcc.tickets ORDER BY project_id, ticket_id")
+    database.query("UPDATE vcc.tickets SET title = 'x', soft_deadline = now() WHERE project_id = 1")
+    database.query("DELETE FROM vcc.tickets WHERE project_id = 2")
+    done = command("verify", "--rebuild", **settings)
+    assert done.returncode == 0 and done.stdout.count(": rebuilt\n") > 20, done.stdout + done.stderr
+    assert database.query("SELECT * FROM vcc.tickets ORDER BY project_id, ticket_id") == before
+    database.query("ALTER DATABASE tickets RESET timezone")
+    database.reconnect()
 
 
 def test_a_call_goes_whole_to_one_node(nodes):

@@ -133,7 +133,7 @@ def completed(*words, cwd=ROOT):
 def test_bash_completes(folder):
     (folder / "events.jsonl").touch()
     commands = re.findall(r"^    \{\"(\w+)\", command_", (ROOT / "handler/main.c").read_text(), re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 8
     assert completed("") == sorted([*commands, "--help", "--version"])
     assert completed("s") == ["serve", "spool"]
     assert completed("--v") == ["--version"]
@@ -141,6 +141,7 @@ def test_bash_completes(folder):
     assert completed("spool", "d") == ["drain", "drop"]
     assert completed("spool", "a") == ["add", "adopt"]
     assert completed("check", "") == ["--url"]
+    assert completed("verify", "") == ["--rebuild"]
     assert completed("spool", "add", "ev", cwd=folder) == ["events.jsonl"]
     assert completed("import", "ev", cwd=folder) == ["events.jsonl"]
     for words in ("serve", ""), ("spool", "drain", ""), ("nonsense", ""), ("migrate", "s"):

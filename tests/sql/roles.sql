@@ -66,7 +66,7 @@ SELECT set_eq(
         WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE')) $$,
     $$ VALUES ('apply_events'), ('schema_version'), ('database_identity'), ('reject_event'), ('list_rejected'),
               ('forget_rejected'), ('drop_rejected'), ('begin_import'), ('import_ended'), ('end_import'), ('prepare_journal'),
-              ('last_received'), ('forget_check') $$,
+              ('last_received'), ('forget_check'), ('rebuild_ticket') $$,
     'vcc_writer executes the functions of the handler and no other');
 SELECT is_empty($$
     SELECT name FROM pg_temp.functions WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE') AND NOT prosecdef

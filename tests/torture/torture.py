@@ -53,7 +53,7 @@ import old_spool
 import poison
 import psycopg2
 from cluster import Cluster
-from conftest import ROOT, TICKETD, Database, Handler, environment, wait_until
+from conftest import ROOT, TICKETD, Database, Handler, command, environment, wait_until
 from test_spool import waiting
 
 FAULTS = os.environ.get("FAULTS", str(ROOT / "build/faults.so"))
@@ -266,6 +266,8 @@ class Torture:
         self.verify_answers(known.values(), journal, aside)
         self.verify_effects([row for row in rows if row.serial in known], known)
         self.verify_waits(requests, held, timeout_ms)
+        found = command("verify", TICKETD_DATABASE=database.owner)
+        self.check(found.returncode == 0, f"ticketd verify: {found.stdout}{found.stderr}")
         database.query(f"TRUNCATE {TABLES}")
         self.tally["events sent"] += len(known)
         self.tally["events poisoned"] += sum(r.poison != "" for r in requests)
