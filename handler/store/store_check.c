@@ -189,13 +189,15 @@ static bool project_is_good(const struct check *check, const char *project, cons
     return !failed && !held;
 }
 
-/* On each node where there are several; one that does not answer in time takes the connection with it. Statements go
- * with their text, as where a pooler stands between: then all that is set or prepared ends with the transaction. */
+/* On each node where there are several, which has a time-out of its own; one that does not answer in time takes the
+ * connection with it. Statements go with their text, as where a pooler stands between: then all that is set or prepared
+ * ends with the transaction. */
 static void look_at_events(const struct check *check)
 {
     struct store *store = check->store;
     const struct conf *conf = store->conf;
     struct conf own = *conf;
+    struct check of_node = *check;
     PGresult *nodes = NULL;
 
     own.pooler = 1;
@@ -204,12 +206,12 @@ static void look_at_events(const struct check *check)
         nodes = check_ask(check, PQsendQuery(store->connection, sql_project_of_each_node));
     bool good = PQntuples(nodes) > 0 || project_is_good(check, "0", "");
     for (int row = 0; row < PQntuples(nodes); row++) {
-        good = project_is_good(check, PQgetvalue(nodes, row, 0), PQgetvalue(nodes, row, 1)) && good;
-        if (PQstatus(store->connection) != CONNECTION_OK || PQtransactionStatus(store->connection) == PQTRANS_ACTIVE) {
+        of_node.deadline = clock_monotonic_ms() + conf->db_timeout_ms;
+        if (PQtransactionStatus(store->connection) != PQTRANS_IDLE) {
             connection_close(store);
-            if (!connection_begin(store, check->deadline))
-                break;
+            (void)!connection_begin(store, of_node.deadline);
         }
+        good = project_is_good(&of_node, PQgetvalue(nodes, row, 0), PQgetvalue(nodes, row, 1)) && good;
     }
     if (good)
         check->say(check->context, "events", "ok",
