@@ -80,7 +80,8 @@ BEGIN
          WHERE c.last
          ORDER BY c.ticket_id, p.name, (l.column IS NULL AND p.value IS NOT NULL) DESC, c.applied_no DESC
     ), w AS (
-        SELECT v.ticket_id, jsonb_object_agg(v.name, v.value) FILTER (WHERE v.value IS NOT NULL) AS attributes
+        SELECT v.ticket_id, jsonb_object_agg(v.name, v.value) FILTER (WHERE v.value IS NOT NULL) AS attributes,
+               array_agg(v.name) || '{first_event_at, last_event_at}' AS names
           FROM v GROUP BY v.ticket_id
     ), t AS (
         SELECT t.ticket_id, t.first_event_at, coalesce((SELECT jsonb_object_agg('extra.' || x.key, x.value) FROM jsonb_each(t.extra) x), '{}')
@@ -99,7 +100,9 @@ BEGIN
     )
     SELECT ticket_id, d.erased IS NOT TRUE AND (horizon IS NULL OR (
                s.begins AND s.in_order AND b.broken IS NULL AND coalesce(a.adds, 0) <= coalesce(g.adds_most, 0)
-               AND least(t.first_event_at, d.deleted_at, g.first_event_at, g.gone_at) >= horizon) IS TRUE),
+               AND least(t.first_event_at, d.deleted_at, g.first_event_at, g.gone_at) >= horizon
+               -- A late event, whose row is gone, gave it what no later one carried.
+               AND coalesce(t.held - coalesce(w.names, '{first_event_at, last_event_at}'), '{}') = '{}') IS TRUE),
            coalesce(s.begins AND s.in_order AND b.broken IS NULL, s.ticket_id IS NULL),
            CASE WHEN s.present THEN coalesce(w.attributes, '{}')
                || jsonb_build_object('first_event_at', g.first_event_at, 'last_event_at', g.last_event_at) END,
