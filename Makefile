@@ -183,7 +183,10 @@ install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL)
 	install -D -m 644 -t $(SHARE)/ticketd/sql/optional $(filter $(BUILD)/sql/optional/%,$(SQL))
 	install -D -m 644 -t $(SHARE)/doc/ticketd/docs docs/*
 	install -D -m 644 -t $(SHARE)/doc/ticketd README.md SECURITY.md
-	install -D -m 644 -t $(SHARE)/ticketd/monitoring contrib/monitoring/*
+	install -D -m 644 -t $(SHARE)/ticketd/monitoring contrib/monitoring/*.*
+	install -D -m 644 -t $(SHARE)/ticketd/monitoring/grafana contrib/monitoring/grafana/*
+	$(PLACES) contrib/monitoring/grafana/dashboards.yml | install -D -m 644 /dev/stdin $(SHARE)/ticketd/monitoring/grafana/dashboards.yml
+	install -D -m 644 -t $(SHARE)/ticketd/monitoring/metabase contrib/monitoring/metabase/*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard dashboard/*.*
 	install -D -m 644 -t $(SHARE)/ticketd/dashboard/uplot dashboard/uplot/*
 	install -D -m 644 -t $(SHARE)/ticketd/patroni contrib/patroni/*

@@ -19,6 +19,7 @@ import fastcgi
 import model
 import psycopg2
 import pytest
+import test_monitoring
 import test_reports
 import test_rule
 from cluster import SOURCE, Cluster
@@ -269,6 +270,13 @@ def test_the_page_and_the_reader(nodes):
         assert nodes.database.value("SELECT vcc.forget_check(gen_random_uuid())") is False
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             apply_by_project(reader, [test_rule.event("update", "b")])
+
+
+def test_grafana_and_metabase(nodes):
+    test_monitoring.fill(nodes.database)
+    with contextlib.closing(psycopg2.connect(nodes.database.cluster.conninfo("tickets", "reader"))) as reader:
+        test_monitoring.test_the_panels_of_each_dashboard((reader.cursor(), True))
+        test_monitoring.test_the_questions((reader.cursor(), True))
 
 
 # -- the program ------------------------------------------------------------------------------------------------------
