@@ -18,6 +18,7 @@ import fastcgi
 import model
 import psycopg2
 import pytest
+import test_calendars
 import test_reports
 import test_rule
 from cluster import SOURCE, Cluster
@@ -232,6 +233,22 @@ def test_reports_are_the_same(nodes, monkeypatch, zone):
             assert several == all_of_them
         history.drop_before((test_reports.NOW - 10 * test_reports.DAY).date())
         test_reports.check_all(history, zone)
+
+
+def test_business_time(nodes):
+    """By itself, and beside rows of tickets; no trigger prepares the calendars here."""
+    database = nodes.database
+    test_calendars.make(database)
+    database.query("SELECT vcc.prepare_calendars()")
+    test_calendars.test_equal_to_the_slow_one(database, 2)
+    for project in test_calendars.CALENDARS:
+        apply_by_project(database.connection, [test_rule.event("add", "a", ticket=n, projectId=project) for n in range(9)])
+    beside = "vcc.business_seconds('2024-01-01Z', {}, project_id)"
+    assert database.query(f"""SELECT project_id, {beside.format("max(last_event_at)")} FROM vcc.tickets GROUP BY 1 ORDER BY 1""") == [
+        (project, database.value("SELECT " + beside.replace("project_id", "%s").format("%s"), at, project)) for project, at in
+        database.query("SELECT project_id, max(last_event_at) FROM vcc.tickets GROUP BY 1 ORDER BY 1")]
+    for table in "calendars calendar_hours calendar_exceptions project_calendars calendar_slots".split():
+        database.query(f"DELETE FROM vcc.{table}")
 
 
 def test_the_page_and_the_reader(nodes):
