@@ -207,7 +207,8 @@ def test_a_call_goes_whole_to_one_node(nodes):
 class History(test_reports.History):
     """Nodes have clocks of their own: what is measured until now is not compared."""
 
-    OF_NOW = {"age", "duration", "overdue_by"}
+    OF_NOW = {"age", "duration", "overdue_by", "idle", "in_state", "open_time", "desk_time", "customer_time", "other_time",
+              "unassigned_time"}  # fmt: skip
 
     def check(self, view, columns, expected, now):
         names = columns.split(", ")
@@ -227,7 +228,7 @@ def test_reports_are_the_same(nodes, monkeypatch, zone):
         history = History(connection, 1, events=250)
         connection.autocommit = False
         test_reports.check_all(history, zone)
-        for view in "open_tickets overdue_tickets ticket_history status_periods daily_flow resolution_times agent_workload".split():
+        for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload".split():
             several, all_of_them = (test_rule.query(connection, f"SELECT count(*) FROM vcc.{view} {where}")
                                     for where in ("WHERE project_id IN (1, 2)", ""))  # fmt: skip
             assert several == all_of_them
@@ -259,7 +260,7 @@ def test_the_page_and_the_reader(nodes):
             assert report["open"]["tickets"] == 2 and report["projects"] == [{"id": "1", "name": None}]
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_ticket('2', %s)", project)
             assert found["timeline"]["ticket"]["title"] == "a"
-        for view in "open_tickets overdue_tickets ticket_history status_periods daily_flow resolution_times agent_workload deliveries".split():
+        for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload deliveries".split():
             test_rule.query(reader, f"SELECT * FROM vcc.{view}")
         assert nodes.database.value("SELECT vcc.forget_check(gen_random_uuid())") is False
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
