@@ -177,7 +177,9 @@ class History:
             before, after = ({**{column: row[column] for column in COLUMNS},
                               **{f"extra.{name}": value for name, value in row["extra"].items()}} if row else {}
                              for row in (step.before, step.after))  # fmt: skip
-            for name in {**before, **after}:
+            if not step.after and step.before:
+                yield (*key, step.at, step.event.action, None, None, None, str(step.id), step.result)
+            for name in {**before, **after} if step.after else ():
                 old, new = before.get(name), after.get(name)
                 if old != new:
                     yield (*key, step.at, step.event.action, name, text(old), text(new), str(step.id),
@@ -196,16 +198,21 @@ class History:
                 if step.kept and status(step.before) != status(step.after):
                     ended = max(step.at, started or step.at)
                     if step.before:
-                        yield (*key, *status(step.before), started, ended, started and ended - started)
+                        yield (*key, *status(step.before), started, ended, started and ended - started,
+                               "change" if step.after else "deletion", state(step.before))  # fmt: skip
                     started = ended
             if steps[-1].after:
-                yield (*key, *status(steps[-1].after), started, None, started and now - started)
+                yield (*key, *status(steps[-1].after), started, None, started and now - started, None,
+                       state(steps[-1].after))  # fmt: skip
 
     def daily_flow(self, now, zone):
         flows = defaultdict(list)
-        for (project, _), step in self.kept():
+        gone = set()
+        for key, step in self.kept():
             if step.flows:
-                flows[project].append((step.at.astimezone(zone).date(), *step.flows))
+                again = "restored" if key in gone else "opened"
+                flows[key[0]].append((step.at.astimezone(zone).date(), *step.flows, again))
+                gone |= {key} if step.becomes is None else set()
         tickets = self.tickets()
         for project in {*flows, *(key[0] for key in tickets)}:
             events = flows[project]
@@ -217,12 +224,15 @@ class History:
             backlog = 0
             if not all(step.kept for steps in self.steps.values() for step in steps):
                 backlog = sum(is_open(row) for key, row in tickets.items() if key[0] == project)
-                backlog -= sum((new is True) - (old is True) for _, old, new in events)
+                backlog -= sum((new is True) - (old is True) for _, old, new, _ in events)
             while day <= today:
-                moves = [(old, new) for at, old, new in events if at == day]
-                backlog += sum((new is True) - (old is True) for old, new in moves)
-                yield (day, project, name, sum(old is None for old, _ in moves), sum(new is False for _, new in moves),
-                       moves.count((False, True)), sum(new is None for _, new in moves), backlog)  # fmt: skip
+                moves = Counter((old, new, again if old is None else None) for at, old, new, again in events if at == day)
+                restored_open, deleted_open = moves[None, True, "restored"], moves[True, None, None]
+                restored, deleted = restored_open + moves[None, False, "restored"], deleted_open + moves[False, None, None]
+                opened, reopened = moves[None, True, "opened"] + moves[None, False, "opened"], moves[False, True, None]
+                closed = moves[True, False, None] + moves[None, False, "opened"]
+                backlog += opened + reopened + restored_open - closed - deleted_open  # the invariant
+                yield (day, project, name, opened, closed, reopened, deleted, backlog, deleted_open, restored, restored_open)
                 day += DAY
 
     def resolution_times(self):
@@ -441,7 +451,8 @@ def check_all(history, zone="UTC"):
           [(*row[:6], row[7], now - row[7]) for row in history.open_tickets(now) if row[6]])  # fmt: skip
     check("ticket_history", "project_id, ticket_id, received_at, action, attribute, old_value, new_value, "
           "event_id::text, result", history.ticket_history())  # fmt: skip
-    check("status_periods", "project_id, ticket_id, status, sub_status, started_at, ended_at, duration",
+    check("status_periods", "project_id, ticket_id, status, sub_status, started_at, ended_at, duration, ended_by, "
+          "state",
           history.status_periods(now))  # fmt: skip
     if all(step.kept for _, step in history.every()):
         check("ticket_metrics", METRICS, history.ticket_metrics(now))
@@ -452,7 +463,8 @@ def check_all(history, zone="UTC"):
               "agent_user_name", history.deadline_moves())  # fmt: skip
         check("assignment_periods", "project_id, ticket_id, agent_name, agent_user_name, started_at, ended_at",
               history.assignment_periods())  # fmt: skip
-    check("daily_flow", "day, project_id, project_name, opened, closed, reopened, deleted, backlog",
+    check("daily_flow", "day, project_id, project_name, opened, closed, reopened, deleted, backlog, "
+          "deleted_open, restored, restored_open",
           history.daily_flow(now, ZoneInfo(zone)))  # fmt: skip
     check("resolution_times", "project_id, ticket_id, type, opened_at, closed_at, resolution, reopened, successful, "
           "deadline_met, agent_user_name, agent_name", history.resolution_times())  # fmt: skip
