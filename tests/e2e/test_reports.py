@@ -314,23 +314,25 @@ class History:
                     last = agent
 
     def agent_workload(self, now):
-        agents = defaultdict(lambda: {"names": [], "open": 0, "overdue": 0, "closed": 0, "times": []})
-        for (project, _), row in self.tickets().items():
-            agent = agents[project, row["agent_user_name"]]
-            agent["names"].append((row["last_event_at"], row["agent_name"]))
-            agent["open"] += row["status"] != "closed"
-            agent["overdue"] += bool(row["status"] != "closed" and row["soft_deadline"] and row["soft_deadline"] < now)
-        for project, _, _, _, closed, resolution, *_, login, name in self.resolution_times():
-            if closed >= now - 30 * DAY:
-                agent = agents[project, login]
-                agent["names"].append((closed, name))
-                agent["closed"] += closed >= now - 7 * DAY
-                agent["times"] += [resolution] if resolution is not None else []
-        for (project, login), agent in agents.items():
-            names = sorted(pair for pair in agent["names"] if pair[1] is not None)
-            median = statistics.median(agent["times"]).total_seconds() if agent["times"] else None
-            yield (project, login, names[-1][1] if names else None, agent["open"], agent["overdue"], agent["closed"],
-                   median and round(median, 3))  # fmt: skip
+        agents = defaultdict(lambda: {"open": 0, "overdue": 0, "closed": 0, "times": []})
+        for key, row in self.tickets().items():
+            if row["status"] != "closed":
+                agent = agents[key[0], row["agent_user_name"], row["agent_name"]]
+                agent["open"] += 1
+                agent["overdue"] += bool(row["soft_deadline"] and row["soft_deadline"] < now)
+        for key in self.steps:
+            for life in self.lives(key):
+                _, _, closed, _, resolution, *_, complete = metrics(life, now)
+                if closed and not life.deleted and closed >= now - 30 * DAY:
+                    row = next(row for n, (_, _, row) in reversed([*enumerate(life.spans)])
+                               if n == 0 or life.spans[n - 1][2]["status"] != "closed")  # fmt: skip
+                    agent = agents[key[0], row["agent_user_name"], row["agent_name"]]
+                    agent["closed"] += closed >= now - 7 * DAY
+                    agent["times"] += [resolution.total_seconds()] if complete else []
+        for (project, login, name), agent in agents.items():
+            median = statistics.median(agent["times"]) if agent["times"] else None
+            yield (project, login, name, agent["open"], agent["overdue"], agent["closed"], median and round(median, 3),
+                   len(agent["times"]))  # fmt: skip
 
     def deliveries(self):
         for key, step in self.kept():
@@ -456,6 +458,9 @@ def check_all(history, zone="UTC"):
           history.status_periods(now))  # fmt: skip
     if all(step.kept for _, step in history.every()):
         check("ticket_metrics", METRICS, history.ticket_metrics(now))
+        check("agent_workload", "project_id, agent_user_name, agent_name, open, overdue, closed_last_7_days, "
+              "round(extract(epoch FROM median_resolution), 3)::float8, resolved_last_30_days",
+              history.agent_workload(now))  # fmt: skip
         check("deadline_cycles", "project_id, ticket_id, opened_at, closed_at, first_deadline, deadline, met, breached, "
               "met_first, ever_breached, cancelled, predates, moved_later, moved_earlier, moved_after_breach, removed, "
               "agent_name, type, agent_user_name, cycle_no", history.deadline_cycles(now))  # fmt: skip
@@ -468,8 +473,6 @@ def check_all(history, zone="UTC"):
           history.daily_flow(now, ZoneInfo(zone)))  # fmt: skip
     check("resolution_times", "project_id, ticket_id, type, opened_at, closed_at, resolution, reopened, successful, "
           "deadline_met, agent_user_name, agent_name", history.resolution_times())  # fmt: skip
-    check("agent_workload", "project_id, agent_user_name, agent_name, open, overdue, closed_last_7_days, "
-          "round(extract(epoch FROM median_resolution), 3)::float8", history.agent_workload(now))  # fmt: skip
     check("deliveries", "received_at, result, action, project_id, ticket_id, reason, attempts, event_id::text",
           history.deliveries())  # fmt: skip
     history.connection.commit()
