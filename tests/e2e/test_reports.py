@@ -577,6 +577,23 @@ def test_kept_answers_follow(connection):
     connection.rollback()
 
 
+def test_deliveries_page_by_page(connection):
+    """Newest first, each once, without sorting them all."""
+    History(connection, SEEDS[0], events=100)
+    everything = query(connection, "SELECT received_at, event_id FROM vcc.deliveries")
+    page, pages = "SELECT received_at, event_id FROM vcc.deliveries WHERE (received_at, event_id) < (%s, %s) ", []
+    page += "ORDER BY received_at DESC, event_id DESC LIMIT 7"
+    last = ("infinity", "ffffffff-ffff-ffff-ffff-ffffffffffff")
+    while found := query(connection, page, *last):
+        pages += found
+        last = found[-1]
+    assert pages == sorted(everything, reverse=True) and len(pages) > 90
+    query(connection, "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+    [[[explained]]] = query(connection, "EXPLAIN (FORMAT JSON) " + page, *last)
+    assert "Sort" not in {node["Node Type"] for node in nodes(explained["Plan"])}
+    connection.rollback()
+
+
 # -- plans ----------------------------------------------------------------------------------------------------------
 
 
