@@ -150,7 +150,7 @@ def test_the_administrators_page(folder):
             assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
         page = (SOURCE.parent / "docs/citus.md").read_text()
-        [_, *first, more] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+        [_, *first, more, hours] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
         assert len(first) == 3
         for block in first:
             run(block)
@@ -163,6 +163,9 @@ def test_the_administrators_page(folder):
             load.check(database, folder)
         finally:
             assert handler.stop() == 0
+        run(hours)  # 12 November 2024 is a Tuesday
+        assert database.query("SELECT DISTINCT vcc.business_seconds('2024-11-12 07:45Z', '2024-11-12 23:00Z', project_id) / 60 "
+                              "FROM vcc.tickets") == [(465,)]
         found = command("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
         assert found.returncode == 0, found.stdout
         assert database.query("SELECT count(DISTINCT nodeport) FROM citus_shards WHERE table_name = 'vcc.tickets'::regclass") == [(3,)]
