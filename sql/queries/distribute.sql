@@ -7,7 +7,8 @@
 -- need another migrate.
 DO $$
 DECLARE
-    tables     CONSTANT text[] := '{tickets, ticket_events, deleted_tickets, ticket_adds, rejected_events, journal_horizon}';
+    tables     CONSTANT text[] := '{tickets, ticket_events, deleted_tickets, ticket_adds, rejected_events, journal_horizon,
+                                   ticket_metrics_kept, deadline_cycles_kept, tickets_kept}';
     on_each    CONSTANT text[] := '{calendars, calendar_hours, calendar_exceptions, project_calendars, calendar_slots}';  -- node
     functions  CONSTANT jsonb := '{"apply_events": "project", "reject_event": "project_id", "erase_rows": "project",
                                   "late_events": null}';

@@ -235,6 +235,11 @@ def test_reports_are_the_same(nodes, monkeypatch, zone):
             several, all_of_them = (test_rule.query(connection, f"SELECT count(*) FROM vcc.{view} {where}")
                                     for where in ("WHERE project_id IN (1, 2)", ""))  # fmt: skip
             assert several == all_of_them
+        connection.commit()
+        assert test_rule.query(connection, "SELECT vcc.refresh_reports(true) > 0, vcc.refresh_reports() > 0") == [(True, True)]
+        for name, ended in ("ticket_metrics", "state = 'closed'"), ("deadline_cycles", "closed_at IS NOT NULL OR cancelled"):
+            kept, shown = (sorted(map(str, test_rule.query(connection, f"SELECT * FROM vcc.{table} WHERE {ended}"))) for table in (f"{name}_kept", name))
+            assert kept == shown != []
         history.drop_before((test_reports.NOW - 10 * test_reports.DAY).date())
         test_reports.check_all(history, zone)
 
@@ -265,6 +270,8 @@ def test_the_page_and_the_reader(nodes):
             assert found["timeline"]["ticket"]["title"] == "a"
         for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload deliveries".split():
             test_rule.query(reader, f"SELECT * FROM vcc.{view}")
+        test_rule.query(reader, "SELECT vcc.refresh_reports()")
+        reader.commit()
         assert nodes.database.value("SELECT vcc.forget_check(gen_random_uuid())") is False
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             apply_by_project(reader, [test_rule.event("update", "b")])

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
+import psycopg2
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -574,6 +575,30 @@ def test_kept_answers_follow(connection):
         for one, other in (name, f"vcc.{name}"), (f"vcc.{name}", name):
             assert query(connection, f"SELECT * FROM {one} EXCEPT ALL SELECT * FROM {other}") == []
     assert all(before < query(connection, f"SELECT count(*) FROM {name}") for before, name in zip(before, names))
+    connection.rollback()
+
+
+def test_the_kept_reports_follow(connection):
+    """What vcc.refresh_reports keeps is what the views say: of tickets that changed, came, went, and of open ones. It looks
+    at no other, and leaves a second caller alone."""
+    query(connection, "SELECT vcc.refresh_reports(true)")
+    history, rng = History(connection, SEEDS[0]), random.Random(SEEDS[0])
+    looked_at = []
+    for n in range(4):
+        connection.commit()
+        looked_at += query(connection, "SELECT vcc.refresh_reports()")[0]
+        for name in "ticket_metrics", "deadline_cycles":
+            for one, other in (name, f"{name}_kept"), (f"{name}_kept", name):
+                assert query(connection, f"SELECT * FROM vcc.{one} EXCEPT ALL SELECT * FROM vcc.{other}") == [], f"SEED={history.seed}"
+        connection.commit()
+        for _ in range(2 * n):
+            history.apply(received(random_body(rng, rng.choice(KEYS))), NOW - rng.random() * DAY)
+    assert looked_at[0] == len(KEYS) > looked_at[1] > 0
+    query(connection, "SELECT pg_advisory_xact_lock(824391007)")
+    with contextlib.closing(psycopg2.connect(connection.dsn)) as other:
+        assert query(other, "SELECT vcc.refresh_reports()") == [(None,)]
+    query(connection, "SELECT vcc.erase_ticket(project_id, ticket_id) FROM vcc.ticket_metrics_kept LIMIT 1")
+    assert query(connection, "SELECT count(*) FROM vcc.ticket_metrics_kept") == [(len(history.tickets()) - 1,)]
     connection.rollback()
 
 
