@@ -192,8 +192,8 @@ install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL)
 	install -D -m 644 -t $(SHARE)/ticketd/patroni contrib/patroni/*
 	$(PLACES) $(BUILD)/ticketd.8 | install -D -m 644 /dev/stdin $(SHARE)/man/man8/ticketd.8
 	install -D -m 644 -t $(SHARE)/bash-completion/completions contrib/completion/ticketd
-	$(PLACES) contrib/systemd/ticketd.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.service
-	$(PLACES) contrib/systemd/ticketd.socket | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/ticketd.socket
+	$(foreach unit,$(filter-out %.env %.sysusers,$(wildcard contrib/systemd/*)),\
+	    $(PLACES) $(unit) | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/$(notdir $(unit)) &&) true
 	install -D -m 644 contrib/systemd/ticketd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/ticketd.conf
 	test -d $(ETC)/ticketd || install -d -m 750 $(ETC)/ticketd
 	$(call EDITED,$(BUILD)/ticketd.env,ticketd/ticketd.env)

@@ -36,6 +36,8 @@ AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(824391005, (hashint8extended(ticket, project) & 63)::integer);
     what := 'ticket';
+    DELETE FROM vcc.ticket_metrics_kept k WHERE k.project_id = project AND k.ticket_id = ticket;
+    DELETE FROM vcc.deadline_cycles_kept k WHERE k.project_id = project AND k.ticket_id = ticket;
     DELETE FROM vcc.tickets t WHERE t.project_id = project AND t.ticket_id = ticket;
     GET DIAGNOSTICS rows = ROW_COUNT;
     known := known OR rows > 0;

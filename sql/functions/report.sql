@@ -87,7 +87,7 @@ BEGIN
              WHERE project IS NULL OR o.project_id = project
              GROUP BY o.status, o.sub_status) s;
 
-    -- The backlog is counted back from what is open now, as in vcc.daily_flow.
+    -- The backlog is counted back from what is open now, and what is added again is not opened, as in vcc.daily_flow.
     SELECT json_agg(json_build_object('day', f.day, 'opened', f.opened, 'closed', f.closed, 'backlog', open_now - f.later)
                     ORDER BY f.day)
       INTO flow
@@ -95,10 +95,16 @@ BEGIN
                    coalesce(sum(c.more) OVER (ORDER BY d.day DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS later
               FROM (SELECT first + n AS day FROM generate_series(0, days - 1) n) d
               LEFT JOIN (SELECT least((e.received_at AT TIME ZONE zone)::date, today) AS day,
-                                count(*) FILTER (WHERE e.was_open IS NULL) AS opened,
-                                count(*) FILTER (WHERE NOT e.is_open) AS closed,
+                                count(*) FILTER (WHERE e.was_open IS NULL AND g.applied_no IS NULL) AS opened,
+                                count(*) FILTER (WHERE NOT e.is_open AND (e.was_open OR g.applied_no IS NULL)) AS closed,
                                 count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
                            FROM vcc.ticket_events e
+                           LEFT JOIN (SELECT e.project_id, e.ticket_id, min(e.applied_no) AS applied_no
+                                        FROM vcc.ticket_events e
+                                       WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL
+                                         AND (project IS NULL OR e.project_id = project)
+                                       GROUP BY 1, 2) g
+                             ON g.project_id = e.project_id AND g.ticket_id = e.ticket_id AND g.applied_no < e.applied_no
                           WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since
                             AND (project IS NULL OR e.project_id = project)
                           GROUP BY 1) c ON c.day = d.day) f;

@@ -7,7 +7,9 @@
 -- need another migrate.
 DO $$
 DECLARE
-    tables     CONSTANT text[] := '{tickets, ticket_events, deleted_tickets, ticket_adds, rejected_events, journal_horizon}';
+    tables     CONSTANT text[] := '{tickets, ticket_events, deleted_tickets, ticket_adds, rejected_events, journal_horizon,
+                                   ticket_metrics_kept, deadline_cycles_kept, tickets_kept}';
+    on_each    CONSTANT text[] := '{calendars, calendar_hours, calendar_exceptions, project_calendars, calendar_slots}';  -- node
     functions  CONSTANT jsonb := '{"apply_events": "project", "reject_event": "project_id", "erase_rows": "project",
                                   "compare_journal": "project", "rebuild_ticket": "project", "late_events": null, "fold_journal": null}';
     names      CONSTANT text := (SELECT string_agg(f, '|') FROM jsonb_object_keys(functions) f);
@@ -28,6 +30,28 @@ BEGIN
             PERFORM create_reference_table('vcc.journal_horizon');
         ELSE
             PERFORM create_distributed_table(format('vcc.%I', part), 'project_id', colocate_with => 'vcc.tickets');
+        END IF;
+    END LOOP;
+
+    FOREACH part IN ARRAY on_each LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = format('vcc.%I', part)::regclass);
+        FOR rule IN SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = format('vcc.%I', part)::regclass LOOP
+            EXECUTE format('DROP TRIGGER %I ON vcc.%I', rule.tgname, part);  -- which Citus does not allow
+        END LOOP;
+        PERFORM create_reference_table(format('vcc.%I', part));
+    END LOOP;
+
+    -- They are called beside rows of a shard, where Citus plans nothing: so they name the copy that each node has.
+    FOR rule IN
+        SELECT pg_get_functiondef(p.oid) AS source FROM pg_proc p
+         WHERE p.pronamespace = 'vcc'::regnamespace AND p.proname IN ('calendar_of', 'business_clock', 'add_business_seconds')
+    LOOP
+        source := rule.source;
+        FOR shard IN SELECT s.shardid, c.relname FROM pg_dist_shard s JOIN pg_class c ON c.oid = s.logicalrelid WHERE c.relname = ANY (on_each) LOOP
+            source := regexp_replace(source, format('\yvcc\.%s\y', shard.relname), format('vcc.%s_%s', shard.relname, shard.shardid), 'g');
+        END LOOP;
+        IF source <> rule.source THEN
+            EXECUTE source;
         END IF;
     END LOOP;
 
@@ -102,8 +126,8 @@ BEGIN
         SELECT p.oid::regprocedure AS function, functions ->> p.proname AS of_project FROM pg_proc p
          WHERE p.pronamespace = 'vcc'::regnamespace
            AND (functions ->> p.proname IS NOT NULL OR p.proname ~ ('^(' || names || ')_\d+$')
-                OR p.proname IN ('merge_extra', 'changed_extra', 'first_event_id', 'speaks_of', 'from_extra',
-                                 'describe_value', 'hold_shard'))
+                OR p.proname IN ('merge_extra', 'changed_extra', 'first_event_id', 'speaks_of', 'from_extra', 'describe_value',
+                                 'hold_shard', 'calendar_of', 'business_clock', 'business_seconds', 'add_business_seconds'))
     LOOP
         IF rule.of_project IS NULL THEN
             PERFORM create_distributed_function(rule.function);

@@ -5,8 +5,10 @@ DO $$
 DECLARE
     of_the_writer CONSTANT text[] := '{schema_version, database_identity, apply_events, reject_event, list_rejected,
                                        forget_rejected, drop_rejected, begin_import, import_ended,
-                                       end_import, last_received, prepare_journal, forget_check, rebuild_ticket}';
-    of_the_reader CONSTANT text[] := '{schema_version, report, report_ticket, compare_journal}';
+                                       end_import, last_received, prepare_journal, forget_check, rebuild_ticket,
+                                       refresh_reports}';
+    of_the_reader CONSTANT text[] := '{schema_version, report, report_ticket, compare_journal, calendar_of, business_clock,
+                                       business_seconds, add_business_seconds, refresh_reports}';
     role     text;
     command  text;
 BEGIN

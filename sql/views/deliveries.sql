@@ -12,7 +12,8 @@ SELECT d.received_at, d.result, d.action, d.project_id, d.ticket_id, d.reason, d
 
 COMMENT ON VIEW   vcc.deliveries IS
     'What arrived and what came of it: one row for each event, and one for each body that was set aside. '
-    'Ask for a time, such as received_at > now() - interval ''1 hour'': an index fits that';
+    'Ask for a time, such as received_at > now() - interval ''1 hour'', or for pages, newest first: ORDER BY received_at DESC, '
+    'event_id DESC LIMIT 50, and of the next page (received_at, event_id) < those of the last row: an index fits that';
 COMMENT ON COLUMN vcc.deliveries.received_at IS 'When it was received; a refused body: the last time';
 COMMENT ON COLUMN vcc.deliveries.result IS
     'inserted, updated, unchanged, deleted or ignored (vcc.ticket_events), or rejected (vcc.rejected_events)';

@@ -3,7 +3,10 @@
 -- other, which is then as the next one found it.
 CREATE OR REPLACE VIEW vcc.status_periods AS
 SELECT p.project_id, p.ticket_id, p.status, p.sub_status, p.started_at, p.ended_at,
-       coalesce(p.ended_at, now()) - p.started_at AS duration, p.applied_no
+       coalesce(p.ended_at, now()) - p.started_at AS duration, p.applied_no,
+       CASE p.result WHEN 'updated' THEN 'change' WHEN 'deleted' THEN 'deletion' END AS ended_by,
+       CASE WHEN p.status = 'closed' THEN 'closed' ELSE CASE p.sub_status
+           WHEN 'waiting4agent' THEN 'desk' WHEN 'waiting4entity' THEN 'customer' ELSE 'other' END END AS state
   FROM (SELECT n.project_id, n.ticket_id, n.result, n.started_at, n.ended_at, n.applied_no,
                max(n.status) OVER (PARTITION BY n.project_id, n.ticket_id, n.status_told) AS status,
                max(n.sub_status) OVER (PARTITION BY n.project_id, n.ticket_id, n.sub_status_told) AS sub_status
@@ -40,3 +43,6 @@ COMMENT ON COLUMN vcc.status_periods.ended_at IS
 COMMENT ON COLUMN vcc.status_periods.duration IS 'From started_at to ended_at, or until now';
 COMMENT ON COLUMN vcc.status_periods.applied_no IS
     'Of the event that ended it: gives a ticket''s periods their order; NULL: it lasts, the last';
+COMMENT ON COLUMN vcc.status_periods.ended_by IS 'change or deletion: a ticket that was deleted got no answer; NULL: it lasts';
+COMMENT ON COLUMN vcc.status_periods.state IS
+    'desk (open, waiting4agent), customer (open, waiting4entity), other (open, anything else) or closed';

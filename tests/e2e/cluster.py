@@ -295,6 +295,8 @@ class Cluster:
 
             for path in files("schema") + files("functions"):
                 run(path)
+            cursor.executemany("INSERT INTO vcc.migrations (version, name) VALUES (%s, %s)",
+                               [(int(path.stem[:3]), path.stem) for path in files("schema")[1:]])  # fmt: skip
             views = files("views")
             while views:  # one may read another
                 path = views.pop(0)

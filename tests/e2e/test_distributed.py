@@ -19,6 +19,7 @@ import fastcgi
 import model
 import psycopg2
 import pytest
+import test_calendars
 import test_monitoring
 import test_reports
 import test_rule
@@ -151,7 +152,7 @@ def test_the_administrators_page(folder):
             assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
         page = (SOURCE.parent / "docs/citus.md").read_text()
-        [_, *first, more] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+        [_, *first, more, hours] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
         assert len(first) == 3
         for block in first:
             run(block)
@@ -164,6 +165,9 @@ def test_the_administrators_page(folder):
             load.check(database, folder)
         finally:
             assert handler.stop() == 0
+        run(hours)  # 12 November 2024 is a Tuesday
+        assert database.query("SELECT DISTINCT vcc.business_seconds('2024-11-12 07:45Z', '2024-11-12 23:00Z', project_id) / 60 "
+                              "FROM vcc.tickets") == [(465,)]
         found = command("check", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none")
         assert found.returncode == 0, found.stdout
         assert database.query("SELECT count(DISTINCT nodeport) FROM citus_shards WHERE table_name = 'vcc.tickets'::regclass") == [(3,)]
@@ -229,7 +233,8 @@ def test_a_call_goes_whole_to_one_node(nodes):
 class History(test_reports.History):
     """Nodes have clocks of their own: what is measured until now is not compared."""
 
-    OF_NOW = {"age", "duration", "overdue_by"}
+    OF_NOW = {"age", "duration", "overdue_by", "idle", "in_state", "open_time", "desk_time", "customer_time", "other_time",
+              "unassigned_time"}  # fmt: skip
 
     def check(self, view, columns, expected, now):
         names = columns.split(", ")
@@ -249,12 +254,33 @@ def test_reports_are_the_same(nodes, monkeypatch, zone):
         history = History(connection, 1, events=250)
         connection.autocommit = False
         test_reports.check_all(history, zone)
-        for view in "open_tickets overdue_tickets ticket_history status_periods daily_flow resolution_times agent_workload".split():
+        for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload".split():
             several, all_of_them = (test_rule.query(connection, f"SELECT count(*) FROM vcc.{view} {where}")
                                     for where in ("WHERE project_id IN (1, 2)", ""))  # fmt: skip
             assert several == all_of_them
+        connection.commit()
+        assert test_rule.query(connection, "SELECT vcc.refresh_reports(true) > 0, vcc.refresh_reports() > 0") == [(True, True)]
+        for name, ended in ("ticket_metrics", "state = 'closed'"), ("deadline_cycles", "closed_at IS NOT NULL OR cancelled"):
+            kept, shown = (sorted(map(str, test_rule.query(connection, f"SELECT * FROM vcc.{table} WHERE {ended}"))) for table in (f"{name}_kept", name))
+            assert kept == shown != []
         history.drop_before((test_reports.NOW - 10 * test_reports.DAY).date())
         test_reports.check_all(history, zone)
+
+
+def test_business_time(nodes):
+    """By itself, and beside rows of tickets; no trigger prepares the calendars here."""
+    database = nodes.database
+    test_calendars.make(database)
+    database.query("SELECT vcc.prepare_calendars()")
+    test_calendars.test_equal_to_the_slow_one(database, 2)
+    for project in test_calendars.CALENDARS:
+        apply_by_project(database.connection, [test_rule.event("add", "a", ticket=n, projectId=project) for n in range(9)])
+    beside = "vcc.business_seconds('2024-01-01Z', {}, project_id)"
+    assert database.query(f"""SELECT project_id, {beside.format("max(last_event_at)")} FROM vcc.tickets GROUP BY 1 ORDER BY 1""") == [
+        (project, database.value("SELECT " + beside.replace("project_id", "%s").format("%s"), at, project)) for project, at in
+        database.query("SELECT project_id, max(last_event_at) FROM vcc.tickets GROUP BY 1 ORDER BY 1")]
+    for table in "calendars calendar_hours calendar_exceptions project_calendars calendar_slots".split():
+        database.query(f"DELETE FROM vcc.{table}")
 
 
 def test_the_page_and_the_reader(nodes):
@@ -265,8 +291,10 @@ def test_the_page_and_the_reader(nodes):
             assert report["open"]["tickets"] == 2 and report["projects"] == [{"id": "1", "name": None}]
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_ticket('2', %s)", project)
             assert found["timeline"]["ticket"]["title"] == "a"
-        for view in "open_tickets overdue_tickets ticket_history status_periods daily_flow resolution_times agent_workload deliveries".split():
+        for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload deliveries".split():
             test_rule.query(reader, f"SELECT * FROM vcc.{view}")
+        test_rule.query(reader, "SELECT vcc.refresh_reports()")
+        reader.commit()
         assert nodes.database.value("SELECT vcc.forget_check(gen_random_uuid())") is False
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             apply_by_project(reader, [test_rule.event("update", "b")])

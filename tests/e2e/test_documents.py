@@ -29,6 +29,26 @@ def test_every_view_has_a_query(database):
     assert views and [view for view in views if f"vcc.{view}" not in queries] == []
 
 
+QUESTIONS = re.findall(r"^### \d+\. [^\n]*\n\n```sql\n(.*?);\n```", SQL_README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_ten_questions(database, folder):
+    """By a reader, with the sample data of the package: as CSV, as it is written there, and the same of what is kept."""
+    database.cluster.psql("-f", str(ROOT / "sql/optional/sample.sql"), dbname=database.name)
+    database.query("DO $$ BEGIN CREATE ROLE analyst LOGIN IN ROLE vcc_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    recipe = re.search(r"```\n(CREATE TEMP VIEW.*?)```", SQL_README, re.DOTALL)[1]
+    script = "SELECT vcc.refresh_reports();\n"
+    for kept in "", "_kept":
+        for n, question in enumerate(QUESTIONS):
+            question = re.sub(r"vcc\.(ticket_metrics|deadline_cycles)\b", rf"vcc.\1{kept}", question)
+            question = question.replace("now()", "timestamptz '2024-11-18 18:00Z'")
+            script += recipe.replace("SELECT …  -- one of the ten", question).replace("answer.csv", f"{folder}/{n}{kept}.csv")
+    database.cluster.psql(dbname=database.name, user="analyst", stdin=script)
+    answers = [(folder / f"{n}.csv").read_text() for n in range(10)]
+    assert len(QUESTIONS) == 10 and min(answer.count("\n") for answer in answers) > 1
+    assert answers == [(folder / f"{n}_kept.csv").read_text() for n in range(10)]
+
+
 def test_every_document_is_looked_at():
     others = [ROOT / name for name in ("README.md", "SECURITY.md", "sql/README.md")]
     assert sorted(documents.MARKDOWN) == sorted([*ROOT.glob("docs/*.md"), *others])

@@ -28,7 +28,8 @@ def install(folder):
     flags = ["LDFLAGS=--coverage"] if built.endswith("/coverage") else []
     subprocess.run(["make", "-s", "install", f"BUILD={built}", f"PREFIX={folder}", f"SYSCONFDIR={folder}/etc", *flags], cwd=ROOT,
                    check=True)  # fmt: skip
-    return [folder / "lib/systemd/system" / name for name in ("ticketd.service", "ticketd.socket")]
+    return [folder / "lib/systemd/system" / name for name in (
+        "ticketd.service", "ticketd.socket", "ticketd-reports.service", "ticketd-reports.timer")]
 
 
 def test_systemd_understands_the_units(folder):
@@ -44,11 +45,21 @@ def test_the_service_is_hardened(folder):
     assert done.returncode == 0 and float(score[1]) <= 1.5, done.stdout + done.stderr
 
 
+def test_the_timer_keeps_reports(database):
+    """Its command, by the role of the handler."""
+    unit = (ROOT / "contrib/systemd/ticketd-reports.service").read_text()
+    database.query("SELECT vcc.apply_events(event_id => ARRAY[gen_random_uuid()], received_at => ARRAY[now()], action => '{add}', "
+                   "project_id => '{1}', ticket_id => '{1}', payload => '{\"{}\"}')")
+    subprocess.run(["sh", "-c", re.search("^ExecStart=(.*)$", unit, re.MULTILINE)[1]], check=True,
+                   env=environment(TICKETD_DATABASE=database.handler))
+    assert database.query("SELECT project_id, ticket_id FROM vcc.ticket_metrics_kept") == [(1, 1)]
+
+
 def test_installed_files_lead_to_installed_files(folder):
     install(folder)
     named = set()
     for file in folder.rglob("*"):
-        if file.is_file() and file.suffix in (".service", ".socket", ".conf", ".env"):
+        if file.is_file() and file.suffix in (".service", ".socket", ".timer", ".conf", ".env"):
             text = re.sub("#.*", "", file.read_text())
             assert not re.search("/usr/local|[= ]/etc/ticketd", text), file
             named |= set(re.findall(rf"{folder}/s[^\s\"\\;$]+", text))

@@ -317,6 +317,9 @@ def fill_by_a_handler(folder, database):
             c.send(fastcgi.request(b'{"\xff'))
             assert c.answer().startswith("Status: 400")
     database.query("SELECT vcc.begin_import('digest', now()), vcc.drop_events_before('2000-01-01')")
+    database.query("INSERT INTO vcc.calendar_hours VALUES (1, 1, '09:00', '24:00'); INSERT INTO vcc.project_calendars VALUES (1, 1);"
+                   "INSERT INTO vcc.calendar_exceptions VALUES (1, '2024-12-25'); INSERT INTO vcc.calendars VALUES (1, 'a', 'UTC');"
+                   "SELECT vcc.refresh_reports()")
 
 
 def goes_on(folder, database, rows_before):

@@ -80,8 +80,6 @@ INSERT INTO vcc.ticket_events
     SELECT lpad(to_hex(n), 32, '0')::uuid, 1 + n % 2, n % 100, 'update', timestamptz '2024-01-01 00:00:00Z' + n * interval '432 s', 'updated',
            jsonb_build_object('action', 'update', 'padding', repeat(md5(n::text), 5))
       FROM generate_series(0, 19999) n;
-SELECT brin_summarize_new_values(c.oid) FROM pg_partition_tree('vcc.ticket_events_received') i
-  JOIN pg_class c ON c.oid = i.relid WHERE i.isleaf;
 ANALYZE vcc.ticket_events;
 
 -- Which plan is cheapest depends on the size of the table and the settings of the server. What we hold is that an index

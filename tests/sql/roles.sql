@@ -3,7 +3,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(23);
+SELECT plan(24);
 
 -- pgTAP's own tables belong to the caller: the role is taken only for the statement under test.
 -- Returns its SQLSTATE, 00000 when it worked.
@@ -66,7 +66,7 @@ SELECT set_eq(
         WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE')) $$,
     $$ VALUES ('apply_events'), ('schema_version'), ('database_identity'), ('reject_event'), ('list_rejected'),
               ('forget_rejected'), ('drop_rejected'), ('begin_import'), ('import_ended'), ('end_import'), ('prepare_journal'),
-              ('last_received'), ('forget_check'), ('rebuild_ticket') $$,
+              ('last_received'), ('forget_check'), ('rebuild_ticket'), ('refresh_reports') $$,
     'vcc_writer executes the functions of the handler and no other');
 SELECT is_empty($$
     SELECT name FROM pg_temp.functions WHERE has_function_privilege('vcc_writer', oid, 'EXECUTE') AND NOT prosecdef
@@ -93,8 +93,9 @@ SELECT is_empty($$
 $$, 'vcc_reader writes none');
 SELECT is_empty($$
     SELECT name FROM pg_temp.functions
-     WHERE has_function_privilege('vcc_reader', oid, 'EXECUTE') AND provolatile = 'v'
-$$, 'vcc_reader executes no function that writes');
+     WHERE has_function_privilege('vcc_reader', oid, 'EXECUTE') AND provolatile = 'v' AND name::text !~ 'refresh_reports'
+$$, 'vcc_reader executes no function that writes, but what keeps reports');
+SELECT is(pg_temp.as_role('vcc_reader', 'SELECT vcc.refresh_reports()'), '00000', 'and which it may bring up to date');
 SELECT is(pg_temp.as_role('vcc_reader', 'SELECT FROM vcc.tickets, vcc.ticket_events, vcc.deleted_tickets'), '00000',
     'vcc_reader does read');
 SELECT is(pg_temp.as_role('vcc_reader', $$ UPDATE vcc.tickets SET title = 'x' $$), '42501', 'and does not write');

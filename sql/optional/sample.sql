@@ -36,8 +36,10 @@ INSERT INTO sample VALUES
     ('2024-11-04 09:05', 'update', 131, 1, NULL, 'waiting4entity', NULL, NULL),
     ('2024-11-04 15:30', 'update', 131, 1, NULL, 'waiting4agent', NULL, NULL),
     ('2024-11-04 15:52', 'update', 131, 1, 'closed', 'successful', NULL, NULL),
-    -- Closed too late.
+    -- Closed later than was agreed.
     ('2024-11-04 10:31', 'add',    131, 2, 'park', 'waiting4agent', 'ben_taylor', '{"title": "No answer to my letter", "type": "complaint", "softDeadline": "2024-11-05T10:31:00Z"}'),
+    -- Its deadline was moved when it had passed.
+    ('2024-11-05 15:00', 'update', 131, 2, NULL, NULL, NULL, '{"softDeadline": "2024-11-07T10:31:00Z", "userId": 12}'),
     ('2024-11-06 14:10', 'update', 131, 2, 'closed', 'successful', NULL, NULL),
     -- Reopened, and handed over with another priority.
     ('2024-11-04 13:02', 'add',    131, 3, 'park', 'waiting4agent', 'anna_kovacs', '{"title": "Change of address", "type": "request", "priority": "low", "softDeadline": "2024-11-07T13:02:00Z"}'),
@@ -127,7 +129,7 @@ BEGIN
                            'projectName', CASE e.project WHEN 131 THEN 'Customer service' ELSE 'Web shop' END,
                            'ticketNo', format('%s-%s-%s', e.project, to_char(min(e.at) OVER ticket, 'YYYYMMDD'),
                                               lpad(e.ticket::text, 6, '0')))
-                       || CASE e.action WHEN 'add' THEN jsonb_build_object('entityId', e.project * 10 + e.ticket,
+                       || CASE e.action WHEN 'add' THEN jsonb_build_object('entityId', e.project * 10 + e.ticket % 7,
                               'description', '', 'firstOpenTime', e.at, 'lastOpenTime', e.at) ELSE '{}' END
                        || jsonb_strip_nulls(jsonb_build_object('status', e.status, 'subStatus', e.sub_status,
                               'agentUserName', a.user_name, 'agentName', a.name, 'userId', a.user_id))
