@@ -74,11 +74,30 @@ static int take_ticket(sqlite3_stmt *row, struct taking *taking)
     return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
+/* The first tickets of the lane that are due. Returns how many, at most `most`; *code says whether that went well. */
+static size_t find_due(struct spool_side *side, unsigned lane, struct lanes lanes, int64_t (*due)[4], size_t most,
+                       int *code)
+{
+    sqlite3_stmt *row = SPOOL_SQL(side, DUE, clock_realtime_us());
+    size_t count = 0;
+
+    while (count < most && (*code = sqlite3_step(row)) == SQLITE_ROW) {
+        for (int i = 0; i < 4; i++)
+            due[count][i] = sqlite3_column_int64(row, i);
+        count += lane == (due[count][2] ? 0 : event_lane(due[count][0], due[count][1], lanes));
+    }
+    sqlite3_reset(row);
+    *code = *code == SQLITE_ROW || *code == SQLITE_DONE ? SQLITE_OK : *code;
+    return count;
+}
+
+/* As many of each ticket, for a call of the database has one of each; then more of those that have more. */
 size_t spool_take(struct spool *spool, unsigned lane, struct lanes lanes, struct event *events, size_t most,
                   size_t bytes)
 {
     struct taking taking = {events, most, bytes, 0, 0, false};
     struct spool_side *side = &spool->out;
+    int64_t(*due)[4] = calloc(most, sizeof(*due));
     const char *why;
     int code = spool_begin(spool, side, SPOOL_READ, &why);
 
@@ -86,18 +105,17 @@ size_t spool_take(struct spool *spool, unsigned lane, struct lanes lanes, struct
         (void)!spool_end(spool, side, SQLITE_EMPTY, &why);
         spool_end_drain(spool);
     } else if (code == SQLITE_OK) {
-        sqlite3_stmt *due = SPOOL_SQL(side, DUE, clock_realtime_us());
-        while (code == SQLITE_OK && !taking.full && taking.count < most && (code = sqlite3_step(due)) == SQLITE_ROW) {
-            int64_t project = sqlite3_column_int64(due, 0), ticket = sqlite3_column_int64(due, 1),
-                    lone = sqlite3_column_int64(due, 2), room = (int64_t)(most - taking.count);
-            code = SQLITE_OK;
-            if (lane == (lone ? 0 : event_lane(project, ticket, lanes)))
-                code = take_ticket(SPOOL_SQL(side, TAKE, project, ticket, lone, room), &taking);
+        size_t tickets = due ? find_due(side, lane, lanes, due, most, &code) : 0, each = most / (tickets ? tickets : 1);
+        for (size_t i = 0; i < 2 * tickets && code == SQLITE_OK && !taking.full && taking.count < most; i++) {
+            const int64_t *of = due[i % tickets];
+            int64_t passed = i < tickets ? 0 : (int64_t)each, room = (int64_t)(passed ? most - taking.count : each);
+            if (of[3] > passed)
+                code = take_ticket(SPOOL_SQL(side, TAKE, of[0], of[1], of[2], room, passed), &taking);
         }
-        sqlite3_reset(due);
-        (void)!spool_end(spool, side, code == SQLITE_DONE ? SQLITE_OK : code, &why);
+        (void)!spool_end(spool, side, code, &why);
     }
     spool_went_well(spool, SPOOL_GIVES_NOTHING, why); /* what was read before is good */
+    free(due);
     return taking.count;
 }
 

@@ -122,8 +122,10 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
         rejected += is_done(job) && event->refusal != OUTCOME_NONE;
         applied += is_done(job) && event->refusal == OUTCOME_NONE;
     }
-    if (rejected == 0)
+    if (rejected == 0) {
         work->part += work->part / 4 + 1;
+        store->part += work->chosen_count >= store->part ? store->part / 4 + 1 : 0;
+    }
     if (applied > 0) {
         store->commits++;
         work->stuck = 0;
@@ -148,6 +150,8 @@ static void take_failure(struct store *store, struct work *work, const struct at
         work->long_try = false;
         return;
     }
+    if (class == SQLSTATE_FAULT)
+        store->part = least(store->part, SMALL);
     if (count == 1)
         faults_note(store, work, attempt, class);
     else if (class == SQLSTATE_FAULT)
@@ -256,7 +260,7 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
         .waiting = calloc(count, sizeof(*work.waiting)),
         .chosen = calloc(count, sizeof(*work.chosen)),
         .count = count,
-        .part = count,
+        .part = store->part,
         .patience = clock_monotonic_ms() + store->conf->db_timeout_ms / 5,
     };
 

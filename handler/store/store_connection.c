@@ -22,7 +22,7 @@ struct store *store_open(const struct conf *conf, const _Atomic int64_t *stop_at
     if (store) {
         store->conf = conf;
         store->stop_at = stop_at;
-        store->batch = (size_t)conf->batch;
+        store->batch = store->part = (size_t)conf->batch;
         store->nodes = nodes ? nodes : &store->own_nodes;
     }
     return store;

@@ -21,6 +21,7 @@ struct store {
     unsigned failures;     /* in a row */
     int64_t away_since;    /* monotonic milliseconds: the first of them */
     size_t batch;          /* what the database keeps up with: see store_batch */
+    size_t part;           /* events of a pipeline: few since one of several was refused, which seldom come alone */
     bool complained;       /* that it is away was logged already */
     char complaint[6];     /* with this SQLSTATE */
     int64_t next_long_try; /* monotonic milliseconds: when an event may have all the time again */
