@@ -23,10 +23,11 @@ const REFUSALS = {
 };
 
 const state = {
-  choice: { period: '30d', project: '', ticket: '' },
+  choice: { period: '30d', project: '', ticket: '', ticket_project: '', list: null },
   handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
   report: null, problem: null,  // the last good report; why there is no newer one
   failure: null,                // {mood, words, detail} while there is no answer, or none that can be shown
+  list: null,                   // {asked, rows, total, after, at, trouble} of the list that is looked at
   history: null                 // {asked, timeline, at, trouble} of the ticket that is looked at
 };
 
@@ -35,21 +36,33 @@ const state = {
 function readChoice() {
   const query = new URLSearchParams(location.search);
   const period = query.get('period');
-  const project = query.get('project') || '';
+  const numberOf = name => /^-?\d{1,19}$/.test(query.get(name)) ? query.get(name) : '';
   return {
     period: Object.keys(PERIODS).includes(period) ? period : '30d',
-    project: /^-?\d{1,19}$/.test(project) ? project : '',
-    ticket: (query.get('ticket') || '').trim()
+    project: numberOf('project'),
+    ticket_project: numberOf('ticket_project'),
+    ticket: (query.get('ticket') || '').trim(),
+    list: listOf(query)
   };
+}
+
+// Of a list the address holds its name, and as list.agent, … what narrows it beside the desk's own choice.
+function listOf(query) {
+  if (!query.get('list')) return null;
+  const narrowed = [...query].filter(([name]) => name.startsWith('list.')).map(([name, value]) => [name.slice(5), value]);
+  return { list: query.get('list'), ...Object.fromEntries(narrowed) };
+}
+
+function addressOf({ list, ...choice }) {
+  const { list: name, ...narrowed } = list || {};
+  const query = new URLSearchParams(queryOf({ ...choice, list: name }));
+  for (const [part, value] of Object.entries(narrowed)) query.set('list.' + part, value);
+  return '?' + query;
 }
 
 function choose(change) {
   Object.assign(state.choice, change);
-  const address = new URL(location.href);
-  for (const [name, value] of Object.entries(state.choice)) {
-    if (value) address.searchParams.set(name, value); else address.searchParams.delete(name);
-  }
-  history.replaceState(null, '', address);
+  history.replaceState(null, '', addressOf(state.choice));
 }
 
 function queryOf(values) {
@@ -64,7 +77,7 @@ let nextRefresh = 0;
 
 // Asks for all that is on view, in turns; each says whether it is worth going on. A new choice does not break off the
 // request under way, whose work in the database would go on beside that of the next: it is asked for after it.
-async function refresh(turns = [askReport, askTicket]) {
+async function refresh(turns = [askReport, askList, askTicket]) {
   clearTimeout(nextRefresh);
   if (busy) {
     again = turns;
@@ -97,7 +110,8 @@ async function askReport() {
 }
 
 async function askTicket() {
-  const { ticket, project } = state.choice;
+  const { ticket, ticket_project: own, project: chosen } = state.choice;
+  const project = own || chosen;
   const asked = queryOf({ ticket, project });
   const known = state.history && state.history.asked === asked ? state.history : { asked, timeline: null, at: null };
   state.history = ticket ? known : null;
@@ -114,11 +128,13 @@ function hear(frame) {
 }
 
 // Returns {frame} or {failure}, and never throws: a failure is something to show.
-async function ask(values) {
+const ask = values => askFor(queryOf(values));
+
+async function askFor(query) {
   const limit = new AbortController();
   const timer = setTimeout(() => limit.abort(), PATIENCE_MS);
   try {
-    const answer = await fetch('../report.json?' + queryOf(values), { signal: limit.signal, cache: 'no-store' });
+    const answer = await fetch('../report.json?' + query, { signal: limit.signal, cache: 'no-store' });
     const body = parsed(await answer.text());
     if (answer.ok && body.handler) return { frame: body };
     const detail = typeof body.detail === 'string' ? body.detail : `the answer, HTTP ${answer.status}, is not a report`;
@@ -256,9 +272,17 @@ function showWords(parent, text, absent = 'none') {
 
 // ---- tables: a list of columns each; a cell is drawn by the kind of its column
 
-const column = kind => (name, label, absent) => ({ kind, name, label, absent });
-const [plain, words, number, late, span, time, minute, below, share] =
-  ['plain', 'words', 'number', 'late', 'span', 'time', 'minute', 'below', 'share'].map(column);
+// A number that has a list says which: to(row).
+const column = kind => (name, label, absent, to) => ({ kind, name, label, absent, to });
+const [plain, words, number, late, span, time, minute, below, share, ticket] =
+  ['plain', 'words', 'number', 'late', 'span', 'time', 'minute', 'below', 'share', 'ticket'].map(column);
+const counted = (name, label, to) => number(name, label, undefined, to);
+const tardy = (name, label, to) => late(name, label, undefined, to);
+
+const ofStatus = list => row => ({ list, status: row.status || '', sub_status: row.sub_status || '' });
+const ofAgent = list => row => ({ list, agent: row.agent || '' });
+const ofDay = list => row => ({ list, day: row.day });
+const ofBucket = row => ({ list: 'resolved', within: row.seconds });
 
 const TABLES = {
   minutes: { key: row => row.at, columns: [minute('at', 'Minute'), number('events', 'Events')] },
@@ -273,23 +297,27 @@ const TABLES = {
   statuses: {
     key: row => JSON.stringify([row.status, row.sub_status]),
     columns: [
-      words('status', 'Status'), words('sub_status', 'Sub-status'), number('tickets', 'Open'), late('overdue', 'Overdue')
+      words('status', 'Status'), words('sub_status', 'Sub-status'),
+      counted('tickets', 'Open', ofStatus('open')), tardy('overdue', 'Overdue', ofStatus('overdue'))
     ]
   },
   flow: {
     key: row => row.day,
-    columns: [plain('day', 'Day'), number('opened', 'Opened'), number('closed', 'Closed'), number('backlog', 'Backlog')]
+    columns: [
+      plain('day', 'Day'), counted('opened', 'Opened', ofDay('opened')), counted('closed', 'Closed', ofDay('closed')),
+      number('backlog', 'Backlog')
+    ]
   },
   agents: {
     key: row => JSON.stringify([row.agent, row.login]),
     columns: [
-      words('agent', 'Agent', 'nobody'), words('login', 'Login', '–'), number('open', 'Open'), late('overdue', 'Overdue'),
-      number('closed', 'Closed'), span('median_s', 'Median')
+      words('agent', 'Agent', 'nobody'), words('login', 'Login', '–'), counted('open', 'Open', ofAgent('open')),
+      tardy('overdue', 'Overdue', ofAgent('overdue')), counted('closed', 'Closed', ofAgent('resolved')), span('median_s', 'Median')
     ]
   },
   resolution: {
     key: row => row.below_s,
-    columns: [below('below_s', 'Within'), number('tickets', 'Tickets'), share('share', 'Share')]
+    columns: [below('below_s', 'Within'), counted('tickets', 'Tickets', ofBucket), share('share', 'Share')]
   }
 };
 
@@ -299,7 +327,16 @@ const FACTS = [
   time('first_open_time', 'Opened'), time('soft_deadline', 'Deadline'), time('deleted_at', 'Deleted')
 ];
 
-const showDecimal = (element, value) => setText(element, decimal.format(value));
+function showDecimal(element, value, absent, row, to) {
+  const link = Boolean(to && value);
+  if (element.dataset.link !== String(link)) {
+    element.dataset.link = link;
+    element.textContent = '';
+  }
+  if (link) setAttribute(element.firstChild || add(element, 'a'), 'href', addressOf({ ...state.choice, list: to(row) }));
+  setText(link ? element.firstChild : element, decimal.format(value));
+}
+
 const timeIn = format => (element, value) => showTime(element.firstChild || add(element, 'time'), value, format);
 
 const CELLS = {
@@ -311,6 +348,11 @@ const CELLS = {
   time: timeIn(dateAndClockOf),
   minute: timeIn(minuteOf),
   below: (element, value, absent, row) => setText(element, row.within),
+  ticket: (element, value, absent, row) => {
+    const link = element.firstChild || add(add(element, 'bdi'), 'a').parentElement;
+    setAttribute(link.firstChild, 'href', addressOf({ ...state.choice, ticket_project: row.project_id, ticket: row.ticket_id }));
+    setText(link.firstChild, visible(value === null ? row.ticket_id : value));
+  },
   share: (element, { bar, part }) => {
     (element.children[0] || add(element, 'i')).style.width = `${(60 * bar).toFixed(1)}%`;
     setText(element.children[1] || add(element, 'span'), part > 0 && part < .01 ? '< 1 %' : `${Math.round(100 * part)} %`);
@@ -319,12 +361,12 @@ const CELLS = {
 
 const NUMERIC = ['number', 'late', 'span'];
 
-function drawCell(element, { kind, name, absent }, row) {
+function drawCell(element, { kind, name, absent, to }, row) {
   const value = row[name];
   setAttribute(element, 'class', (NUMERIC.includes(kind) ? 'number ' : '') + (kind === 'late' && !value ? '' : kind));
   setAttribute(element, 'data-column', name);
   setAttribute(element, 'data-value', typeof value === 'object' || kind === 'words' ? null : value);
-  CELLS[kind](element, value, absent, row);
+  CELLS[kind](element, value, absent, row, to);
 }
 
 function drawTable(id, items) {
@@ -463,6 +505,7 @@ function draw() {
   try {
     if (state.handler) drawAlive(state.handler, state.report);
     if (state.report) drawDesk(state.report);
+    drawListed(state.list);
     drawTicket(state.history);
   } catch (error) {
     // An answer that is not what the page expects must not look like good data, and must not end the refreshing.
@@ -554,7 +597,7 @@ function drawLastEvent(heard, stored) {
   link.hidden = !isStored;
   if (isStored) {
     const { project_id: project, ticket_id: ticket } = stored;
-    setAttribute(link, 'href', '?' + queryOf({ period: state.choice.period, project, ticket }));
+    setAttribute(link, 'href', addressOf({ ...state.choice, ticket_project: project, ticket }));
   }
 }
 
@@ -588,6 +631,9 @@ function drawDesk(report) {
   drawFlow(report.flow, periodOf(report));
   drawTable('agents', report.agents);
   drawResolution(report.resolution);
+  for (const figure of document.querySelectorAll('[data-list]')) {
+    setAttribute(figure, 'href', addressOf({ ...state.choice, list: { list: figure.dataset.list } }));
+  }
 }
 
 // The text of an option cannot be isolated: marks of direction are taken out of it.
@@ -656,6 +702,7 @@ function drawResolution({ tickets, median_s: median, buckets }) {
     below !== null ? duration(below) : place ? `over ${duration(buckets[place - 1].below_s)}` : 'any time';
   drawTable('resolution', tickets ? buckets.map((bucket, place) => ({
     ...bucket, within: within(bucket, place),
+    seconds: `${place ? buckets[place - 1].below_s : ''}-${bucket.below_s === null ? '' : bucket.below_s}`,
     share: { bar: bucket.tickets / most, part: bucket.tickets / tickets }
   })) : []);
 }
@@ -718,52 +765,3 @@ function showValue(element, value) {
   setAttribute(element, 'data-value', JSON.stringify(value));
   showWords(element, value === null || typeof value === 'string' ? value : JSON.stringify(value), 'nothing');
 }
-
-// ---- start
-
-// A region is a stop for the Tab key only while there is something to scroll.
-const regions = new ResizeObserver(entries => {
-  for (const { target } of entries) {
-    const region = target.closest('.scroll');
-    region.tabIndex = region.scrollWidth > region.clientWidth || region.scrollHeight > region.clientHeight ? 0 : -1;
-  }
-});
-
-function start() {
-  state.choice = readChoice();
-  byId('period').value = state.choice.period;
-  byId('number').value = state.choice.ticket;
-  setText(byId('zone'), Intl.DateTimeFormat().resolvedOptions().timeZone);
-  drawProjects([]);
-
-  byId('period').addEventListener('change', event => chooseAndRefresh({ period: event.target.value }));
-  byId('project').addEventListener('change', event => chooseAndRefresh({ project: event.target.value }));
-  byId('search').addEventListener('submit', event => {
-    event.preventDefault();
-    choose({ ticket: byId('number').value.trim() });
-    setText(byId('ticket-outcome'), 'Asking…');
-    refresh([askTicket, askReport]);
-  });
-  document.addEventListener('visibilitychange', () => {
-    clearTimeout(nextRefresh);
-    if (document.hidden) return;
-    draw();   // the figures have become old meanwhile, and say so until there are new ones
-    refresh();
-  });
-  for (const region of document.querySelectorAll('.scroll')) {
-    regions.observe(region);
-    regions.observe(region.firstElementChild);
-  }
-  refresh().then(() => {
-    // Who follows a link to a ticket wants to see it, unless he has begun to look around.
-    if (state.choice.ticket && !scrollY) byId('ticket-heading').scrollIntoView();
-  });
-}
-
-function chooseAndRefresh(change) {
-  choose(change);
-  if (state.report) drawScope(state.report);
-  refresh();
-}
-
-start();

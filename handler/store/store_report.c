@@ -6,7 +6,6 @@
 #include "store/sql.h"
 #include "store/store_connection.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +26,7 @@ static const struct {
     {"3F", "There is no schema vcc: run ticketd migrate."},
     {"28", "The database does not let the reports' role in: see TICKETD_REPORT_DATABASE."},
     {"3D", "There is no such database: see TICKETD_REPORT_DATABASE."},
+    {"22", "There is no such list, day or page."},
     {"", "The database does not answer."},
 };
 
@@ -46,20 +46,43 @@ static const char *tell(const struct store *store, const PGresult *error)
 
 /* -- the question -------------------------------------------------------------------------------------------------- */
 
-/* The limits and the question, which end in one transaction. */
+#define PASSED_MAX 12
+
+/* The first whose parameter is given is asked; the last by none. */
+static const struct {
+    enum report_parameter by;
+    const char *sql;
+    int count;
+    enum report_parameter passed[PASSED_MAX];
+} questions[] = {
+    {REPORT_TICKET, sql_report_ticket, 2, {REPORT_TICKET, REPORT_PROJECT}},
+    {REPORT_LIST,
+     sql_report_list,
+     12,
+     {REPORT_LIST, REPORT_PERIOD, REPORT_PROJECT, REPORT_AGENT, REPORT_TYPE, REPORT_CUSTOMER, REPORT_STATUS,
+      REPORT_SUB_STATUS, REPORT_DAY, REPORT_WITHIN, REPORT_AFTER, REPORT_ROWS}},
+    {REPORT_PARAMETERS, sql_report, 2, {REPORT_PERIOD, REPORT_PROJECT}},
+};
+
+/* The limits and the question, which end in one transaction. What is not given is NULL. */
 static bool send(PGconn *connection, const struct report_question *question)
 {
-    char days[16], project[24], limit[16];
+    char limit[16];
     const char *const limits[] = {limit};
-    const char *const values[] = {*question->ticket ? question->ticket : days, question->one_project ? project : NULL};
-    const char *sql = *question->ticket ? sql_report_ticket : sql_report;
+    const char *values[PASSED_MAX];
+    size_t which = 0;
 
+    while (questions[which].by != REPORT_PARAMETERS && !question->given[questions[which].by])
+        which++;
+    for (int i = 0; i < questions[which].count; i++) {
+        enum report_parameter passed = questions[which].passed[i];
+        values[i] = question->given[passed] ? question->values[passed] : NULL;
+    }
     snprintf(limit, sizeof(limit), "%d", REPORT_MS);
-    snprintf(days, sizeof(days), "%d", question->days);
-    snprintf(project, sizeof(project), "%" PRId64, question->project);
     return PQenterPipelineMode(connection) &&
            PQsendQueryParams(connection, sql_report_limits, 1, NULL, limits, NULL, NULL, 0) &&
-           PQsendQueryParams(connection, sql, 2, NULL, values, NULL, NULL, 0) && PQpipelineSync(connection);
+           PQsendQueryParams(connection, questions[which].sql, questions[which].count, NULL, values, NULL, NULL, 0) &&
+           PQpipelineSync(connection);
 }
 
 struct conf store_report_conf(const struct conf *conf)
@@ -109,7 +132,7 @@ const char *store_report_problem(const struct conf *conf)
 {
     const _Atomic int64_t stop_at = INT64_MAX;
     const struct conf own = store_report_conf(conf);
-    struct report_question question = {.days = 1};
+    static const struct report_question question = {.values[REPORT_PERIOD] = "1d", .given[REPORT_PERIOD] = true};
     const char *problem = "out of memory";
     struct store *store = store_open(&own, &stop_at, NULL);
     char *report = store ? store_report(store, &question, &problem) : NULL;

@@ -83,8 +83,9 @@ BEGIN
       INTO open, open_now
       FROM (SELECT o.status, o.sub_status, count(*) AS tickets, count(*) FILTER (WHERE o.overdue) AS overdue,
                    row_number() OVER (ORDER BY count(*) DESC, o.status, o.sub_status) AS n
-              FROM vcc.open_tickets o
-             WHERE project IS NULL OR o.project_id = project
+              FROM (SELECT nullif(o.status, '') AS status, nullif(o.sub_status, '') AS sub_status, o.overdue
+                      FROM vcc.open_tickets o
+                     WHERE project IS NULL OR o.project_id = project) o
              GROUP BY o.status, o.sub_status) s;
 
     -- The backlog is counted back from what is open now, and what is added again is not opened, as in vcc.daily_flow.
@@ -121,20 +122,20 @@ BEGIN
                  GROUP BY e.project_id, e.ticket_id) c
           JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
     ), agent AS (
-        SELECT a.agent_user_name AS login, max(a.agent_name) AS name, sum(a.open) AS open, sum(a.overdue) AS overdue,
+        SELECT a.agent_name AS name, string_agg(DISTINCT a.login, ', ') AS login, sum(a.open) AS open, sum(a.overdue) AS overdue,
                sum(a.closed) AS closed, percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds) AS median
-          FROM (SELECT o.agent_user_name, max(o.agent_name) AS agent_name, count(*) AS open,
+          FROM (SELECT nullif(o.agent_name, '') AS agent_name, o.agent_user_name AS login, count(*) AS open,
                        count(*) FILTER (WHERE o.overdue) AS overdue, 0 AS closed, NULL AS seconds
                   FROM vcc.open_tickets o
                  WHERE project IS NULL OR o.project_id = project
-                 GROUP BY 1
+                 GROUP BY 1, 2
                  UNION ALL
-                SELECT c.agent_user_name, c.agent_name, 0, 0, 1, c.seconds FROM closed c) a
+                SELECT nullif(c.agent_name, ''), c.agent_user_name, 0, 0, 1, c.seconds FROM closed c) a
          GROUP BY 1
     )
     SELECT (SELECT json_agg(json_build_object('agent', a.name, 'login', a.login, 'open', a.open, 'overdue', a.overdue,
-                                              'closed', a.closed, 'median_s', round(a.median)) ORDER BY a.open DESC, a.login)
-              FROM (SELECT * FROM agent ORDER BY open DESC, login LIMIT 20) a),
+                                              'closed', a.closed, 'median_s', round(a.median)) ORDER BY a.open DESC, a.name)
+              FROM (SELECT * FROM agent ORDER BY open DESC, name LIMIT 20) a),
            (SELECT json_build_object(
                        'tickets', count(*),
                        'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY c.seconds)),

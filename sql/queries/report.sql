@@ -1,1 +1,1 @@
-SELECT vcc.report(days => $1, project => $2)
+SELECT vcc.report(days => rtrim($1, 'd')::integer, project => $2)

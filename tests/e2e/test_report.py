@@ -81,7 +81,7 @@ FIGURES = {
     "flow": """SELECT d.day::date::text, coalesce(sum(opened), 0), coalesce(sum(closed), 0), coalesce(sum(backlog), 0)
         FROM generate_series(current_date - ({days} - 1), current_date, '1 day') d (day)
         LEFT JOIN vcc.daily_flow f ON f.day = d.day::date AND {project} GROUP BY 1 ORDER BY 1""",
-    "agents": """SELECT agent_user_name, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project} GROUP BY 1""",
+    "agents": """SELECT agent_name, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project} GROUP BY 1""",
     "closed": """SELECT agent_user_name, extract(epoch FROM resolution)::float8 FROM vcc.resolution_times r
         WHERE closed_at >= current_date - ({days} - 1) AND {project}
           AND EXISTS (SELECT FROM vcc.tickets t WHERE t.project_id = r.project_id AND t.ticket_id = r.ticket_id AND t.status = 'closed'
@@ -106,9 +106,9 @@ def test_the_figures_are_those_of_sql(site, database, days, project):
     assert (shown["open"]["tickets"], shown["open"]["overdue"]) == (tickets, overdue) and tickets > 5
     assert {tuple(row.values()) for row in shown["open"]["by_status"]} == set(sql("by_status"))
     assert [tuple(row.values()) for row in shown["flow"]] == sql("flow") and len(shown["flow"]) == days
-    agents = {row["login"]: row for row in shown["agents"]}
-    for login, number, late in sql("agents"):
-        assert (agents[login]["open"], agents[login]["overdue"]) == (number, late)
+    agents = {row["agent"]: row for row in shown["agents"]}
+    for name, number, late in sql("agents"):
+        assert (agents[name]["open"], agents[name]["overdue"]) == (number, late)
     closed = sql("closed")
     assert shown["resolution"]["tickets"] == len(closed) == sum(row["closed"] for row in shown["agents"])
     bounds = [row["below_s"] for row in shown["resolution"]["buckets"]]
@@ -311,3 +311,82 @@ def test_as_cgi(folder, database, reader):
     shown = json.loads(re.search(r"\{.*", answer, re.S)[0])
     assert shown["report"]["open"]["tickets"] == 0 and shown["problem"] is None
     assert shown["handler"]["takes_events"] == "database"
+
+
+# -- lists behind figures -------------------------------------------------------------------------------------------
+
+LISTS = {
+    "open": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE {project}",
+    "oldest": """SELECT project_id, ticket_id FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND {project}
+        ORDER BY least(first_open_time, first_event_at)""",
+    "overdue": "SELECT project_id, ticket_id FROM vcc.overdue_tickets WHERE {project} ORDER BY overdue_by DESC",
+    "due": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE soft_deadline - now() BETWEEN '0' AND '1 day' AND {project}",
+    "unassigned": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name IS NULL AND {project}",
+    "waiting": "SELECT project_id, ticket_id FROM vcc.ticket_metrics WHERE state = 'desk' AND {project}",
+    "idle": "SELECT project_id, ticket_id FROM vcc.ticket_metrics WHERE idle IS NOT NULL AND {project} ORDER BY idle DESC",
+    "resolved": """SELECT project_id, ticket_id FROM vcc.ticket_metrics
+        WHERE closed_at >= current_date - ({days} - 1) AND {project} ORDER BY closed_at DESC""",
+    "reopened": """SELECT project_id, ticket_id FROM vcc.ticket_events WHERE NOT was_open AND is_open
+        AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
+    "open&agent=Anna": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name = 'Anna' AND {project}",
+    "open&sub_status=&status=": """SELECT project_id, ticket_id FROM vcc.open_tickets
+        WHERE status IS NULL AND sub_status IS NULL AND {project}""",
+    "open&type=Bug": "SELECT project_id, ticket_id FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND type = 'Bug' AND {project}",
+    "open&customer=7": """SELECT project_id, ticket_id FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND entity_id = 7
+        AND {project}""",
+}  # fmt: skip
+
+
+def whole_list(site, query):
+    """The rows of all its pages, and the total that the first one promised."""
+    rows, after, total = [], "", None
+    while after is not None:
+        page = report(site, f"?list={query}&after={quote(after)}")["report"]
+        total, after = total or page["total"], page["after"]
+        assert not after or page["rows"]
+        rows += page["rows"]
+    return rows, total
+
+
+def keys(rows):
+    return [(int(row["project_id"]), int(row["ticket_id"])) for row in rows]
+
+
+@pytest.mark.parametrize("project", [None, 2])
+def test_lists_are_those_of_sql(site, database, project):
+    """Exactly the tickets of the figure, in their order, whatever the size of a page."""
+    history(database)
+    database.query("UPDATE vcc.tickets SET type = 'Bug', entity_id = ticket_id % 9 WHERE ticket_id % 2 = 0")
+    database.query("UPDATE vcc.tickets SET soft_deadline = now() + interval '3 hours' WHERE ticket_id % 5 = 0")
+    for name, sql in LISTS.items():
+        expected = database.query(sql.format(days=30, project=f"project_id = {project}" if project else "true"))
+        rows, total = whole_list(site, name + "&rows=7" + (f"&project={project}" if project else ""))
+        found = keys(rows)
+        assert total == len(rows) == len(expected) and sorted(found) == sorted(expected), name
+        assert found == expected or "ORDER BY" not in sql, name
+        assert expected or project, name
+    row = report(site, "?list=overdue")["report"]["rows"][0]
+    held = database.query("SELECT ticket_no, title, agent_name FROM vcc.tickets WHERE (project_id, ticket_id) = (%s, %s)", *keys([row])[0])
+    assert [row["ticket"][name] for name in ("ticket_no", "title", "agent_name")] == list(held[0])
+
+
+def test_days_and_buckets_lead_to_lists(site, database):
+    """Each number of the tables, deleted tickets among them."""
+    history(database)
+    shown = report(site, "?project=1")["report"]
+    for name in "opened", "closed":
+        assert len(whole_list(site, f"{name}&project=1")[0]) == sum(day[name] for day in shown["flow"])
+        for day in [day for day in shown["flow"] if day[name]][:5]:
+            assert len(whole_list(site, f"{name}&project=1&day={day['day']}")[0]) == day[name]
+    bounds = [None] + [row["below_s"] for row in shown["resolution"]["buckets"]]
+    for lower, bucket in zip(bounds, shown["resolution"]["buckets"]):
+        rows, total = whole_list(site, f"resolved&project=1&within={lower or ''}-{bucket['below_s'] or ''}")
+        assert len(rows) == total == bucket["tickets"]
+    gone = [row for row in whole_list(site, "opened&period=90d")[0] if row["ticket"] is None]
+    assert gone and database.value("SELECT count(*) FROM vcc.tickets WHERE (project_id, ticket_id) = (%s, %s)", *keys(gone)[0]) == 0
+
+
+@pytest.mark.parametrize("query", ["?list=none", "?list=open&after=x", "?list=closed&day=yesteryear", "?list=resolved&within=a-b"])
+def test_no_such_list(site, query):
+    found = report(site, query)
+    assert found["report"] is None and found["problem"] == "There is no such list, day or page."
