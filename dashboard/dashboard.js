@@ -8,6 +8,7 @@
 const REFRESH_MS = 5000;
 const PATIENCE_MS = 10000;
 const STALE_MS = 30000;
+const BEFORE_MS = 60000;
 
 const PERIODS = { '1d': 'last day', '7d': 'last 7 days', '30d': 'last 30 days', '90d': 'last 90 days' };
 
@@ -23,10 +24,11 @@ const REFUSALS = {
 };
 
 const state = {
-  choice: { period: '30d', project: '', ticket: '', ticket_project: '', list: null },
+  choice: {},                   // filled by readChoice: period, project, agent, type, ticket, ticket_project, list
   handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
   report: null, problem: null,  // the last good report; why there is no newer one
   failure: null,                // {mood, words, detail} while there is no answer, or none that can be shown
+  before: null,                 // {asked, heardAt, before, trouble}: the period before
   list: null,                   // {asked, rows, total, after, at, trouble} of the list that is looked at
   history: null                 // {asked, timeline, at, trouble} of the ticket that is looked at
 };
@@ -40,6 +42,8 @@ function readChoice() {
   return {
     period: Object.keys(PERIODS).includes(period) ? period : '30d',
     project: numberOf('project'),
+    agent: query.get('agent'),   // null: any; '': tickets of nobody
+    type: query.get('type'),
     ticket_project: numberOf('ticket_project'),
     ticket: (query.get('ticket') || '').trim(),
     list: listOf(query)
@@ -65,9 +69,13 @@ function choose(change) {
   history.replaceState(null, '', addressOf(state.choice));
 }
 
+// An empty agent or type is a choice; of all else an empty value is none.
 function queryOf(values) {
-  return new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+  const said = ([name, value]) => value || (value === '' && (name === 'agent' || name === 'type'));
+  return new URLSearchParams(Object.entries(values).filter(said)).toString();
 }
+
+const ofDesk = ({ period, project, agent, type }) => ({ period, project, agent, type });
 
 // ---- ask: one request at a time
 
@@ -77,7 +85,7 @@ let nextRefresh = 0;
 
 // Asks for all that is on view, in turns; each says whether it is worth going on. A new choice does not break off the
 // request under way, whose work in the database would go on beside that of the next: it is asked for after it.
-async function refresh(turns = [askReport, askList, askTicket]) {
+async function refresh(turns = [askReport, askList, askTicket, askBefore]) {
   clearTimeout(nextRefresh);
   if (busy) {
     again = turns;
@@ -99,13 +107,24 @@ async function refresh(turns = [askReport, askList, askTicket]) {
 }
 
 async function askReport() {
-  const { period, project } = state.choice;
-  const { frame, failure } = await ask({ period, project });
+  const { frame, failure } = await ask(ofDesk(state.choice));
   state.failure = failure || null;
   if (failure) return false;
   hear(frame);
   state.report = frame.report || state.report;
+  if (frame.report) useZone(frame.report.time_zone);
   state.problem = frame.problem;
+  return true;
+}
+
+// It changes slowly, and costs more: once a minute.
+async function askBefore() {
+  const asked = queryOf(ofDesk(state.choice));
+  const known = state.before;
+  if (known && known.asked === asked && Date.now() - known.heardAt < BEFORE_MS) return true;
+  const { frame, failure } = await askFor(asked + '&before=1');
+  const answer = frame && frame.report;
+  state.before = { asked, heardAt: Date.now(), before: answer && answer.before, trouble: failure ? failure.detail : frame.problem };
   return true;
 }
 
@@ -196,14 +215,29 @@ function age(moment) {
   return duration((now() - Date.parse(moment)) / 1000, 1);
 }
 
-const two = number => String(number).padStart(2, '0');
-const minuteOf = date => `${two(date.getHours())}:${two(date.getMinutes())}`;
-const clockOf = date => `${minuteOf(date)}:${two(date.getSeconds())}`;
-const dateAndClockOf = date =>
-  `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clockOf(date)}`;
+// Days are counted in the zone of the session that makes the report: times are shown in the same.
+let clock = { zone: null, known: true, parts: null };
 
-// In the browser's zone. What PostgreSQL knows and a browser does not ("infinity") stays as it is.
+function useZone(zone) {
+  if (zone === clock.zone) return;
+  const options = { year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' };
+  try {
+    clock = { zone, known: true, parts: new Intl.DateTimeFormat('en', { ...options, timeZone: zone }) };
+  } catch (error) {
+    clock = { zone, known: false, parts: new Intl.DateTimeFormat('en', { ...options, timeZone: 'UTC' }) };
+  }
+  setText(byId('zone'), clock.known ? `Times and days are those of ${visible(zone)}.`
+    : `Days are those of ${visible(zone)}, which this browser does not know: times are UTC.`);
+}
+
+const partsOf = date => Object.fromEntries(clock.parts.formatToParts(date).map(({ type, value }) => [type, value]));
+const minuteOf = date => (({ hour, minute }) => `${hour}:${minute}`)(partsOf(date));
+const clockOf = date => (({ hour, minute, second }) => `${hour}:${minute}:${second}`)(partsOf(date));
+const dateAndClockOf = date => (({ year, month, day }) => `${year}-${month}-${day} ${clockOf(date)}`)(partsOf(date));
+
+// What PostgreSQL knows and a browser does not ("infinity") stays as it is.
 function local(moment, format = dateAndClockOf) {
+  if (!clock.parts) useZone('UTC');
   const date = new Date(moment);
   return isNaN(date) ? visible(moment) : format(date);
 }
@@ -369,7 +403,8 @@ function drawCell(element, { kind, name, absent, to }, row) {
   CELLS[kind](element, value, absent, row, to);
 }
 
-function drawTable(id, items) {
+// of: how many there are, where not all are given.
+function drawTable(id, items, of = items.length) {
   const { key, columns } = TABLES[id];
   const table = byId(id);
   if (!table.tHead) makeHead(table, columns);
@@ -381,6 +416,12 @@ function drawTable(id, items) {
     });
   });
   const region = table.parentElement;
+  const cut = region.parentElement.querySelector('.cut');
+  if (of > items.length) {
+    setText(cut || add(region.parentElement, 'p', 'cut aside'), `The first ${decimal.format(items.length)} of ${decimal.format(of)}.`);
+  } else if (cut) {
+    cut.remove();
+  }
   const empty = region.nextElementSibling;
   if (empty) {
     empty.hidden = items.length > 0;
@@ -576,8 +617,8 @@ function drawAlive(handler, report) {
   drawMinutes(report.minutes);
   setAttribute(showNumber('rejected.bodies', report.rejected.bodies), 'data-state', report.rejected.bodies ? 'warn' : null);
   const { attempts } = report.rejected;
-  show('rejected.attempts', `${count(attempts, 'attempt', 'attempts')}, ${periodOf(report)}`, attempts);
-  drawTable('reasons', report.rejected.reasons);
+  show('rejected.attempts', `${count(attempts, 'attempt', 'attempts')}, last 24 hours`, attempts);
+  drawTable('reasons', report.rejected.reasons, report.rejected.of);
 }
 
 function drawAnswers(answers) {
@@ -620,32 +661,76 @@ function drawMinutes(minutes) {
 }
 
 function drawDesk(report) {
-  drawProjects(report.projects);
+  drawChoices(report);
   drawScope(report);
 
-  const { tickets, overdue } = report.open;
+  const { tickets, overdue, due, unassigned, waiting, oldest_at: oldest } = report.open;
   showNumber('open.tickets', tickets);
   setAttribute(showNumber('open.overdue', overdue), 'data-state', overdue ? 'bad' : null);
   show('open.overdue_share', tickets ? `${Math.round(100 * overdue / tickets)} % of the open` : '');
-  drawTable('statuses', report.open.by_status);
+  showNumber('open.due', due);
+  showNumber('open.unassigned', unassigned);
+  showNumber('open.waiting', waiting);
+  show('open.oldest', oldest ? age(oldest) : '–', oldest || '');
+  drawToday(report);
+  drawTable('statuses', report.open.by_status, report.open.of);
   drawFlow(report.flow, periodOf(report));
-  drawTable('agents', report.agents);
+  drawTable('agents', report.agents, report.agents_of);
   drawResolution(report.resolution);
+  drawBefore(state.before);
   for (const figure of document.querySelectorAll('[data-list]')) {
-    setAttribute(figure, 'href', addressOf({ ...state.choice, list: { list: figure.dataset.list } }));
+    const { list, day } = figure.dataset;
+    setAttribute(figure, 'href', addressOf({ ...state.choice, list: day === undefined ? { list } : { list, day } }));
   }
+}
+
+const signed = new Intl.NumberFormat('en', { signDisplay: 'exceptZero' });
+
+function drawToday({ today: { net, yesterday }, flow }) {
+  const newest = flow[flow.length - 1];
+  show('today.net', signed.format(net), net);
+  show('before.today.net', `yesterday ${signed.format(yesterday)}`, yesterday);
+  for (const name of ['opened', 'closed']) {
+    const link = show('today.' + name, `${name} ${decimal.format(newest[name])}`, newest[name]);
+    setAttribute(link, 'data-day', newest.day);
+  }
+}
+
+// Beside each figure what it was a period ago.
+function drawBefore(known) {
+  const { before, trouble } = known && known.asked === queryOf(ofDesk(state.choice)) ? known : {};
+  const put = (name, value, format) => show('before.' + name, !before ? (trouble ? 'before: not known now' : '')
+    : `before: ${value === null ? '–' : format(value)}`, before ? value : undefined);
+  const { open = {}, resolution = {} } = before || {};
+  for (const name of ['tickets', 'overdue', 'due', 'unassigned', 'waiting']) put('open.' + name, open[name], decimal.format);
+  put('open.oldest', open.oldest_s, seconds => duration(seconds, 1));
+  put('resolution.tickets', resolution.tickets, decimal.format);
+  put('resolution.median_s', resolution.median_s, duration);
 }
 
 // The text of an option cannot be isolated: marks of direction are taken out of it.
 const withoutMarks = text => visible(text).replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '');
 
-function drawProjects(projects) {
-  const select = byId('project');
-  const chosen = state.choice.project;
+function drawChoices({ projects, choices }) {
+  const { project, agent, type } = state.choice;
   const labelOf = ({ id, name }) => name === null ? String(id) : `${id} · ${withoutMarks(name)}`;
-  const known = projects.map(project => ({ id: String(project.id), label: labelOf(project) }));
-  if (chosen && !known.some(({ id }) => id === chosen)) known.push({ id: chosen, label: chosen });
-  drawList(select, 'option', [{ id: '', label: 'All projects' }, ...known], ({ id }) => id, (option, { id, label }) => {
+  drawSelect('project', 'All projects', projects.map(one => ({ id: String(one.id), label: labelOf(one) })), project);
+  show('cut.projects', projects.length < 1000 ? '' : 'The first 1,000 projects are here: another is chosen by project= in the address.');
+  drawNames('agent', 'All agents', 'nobody', choices.agents, agent);
+  drawNames('type', 'All types', 'without', choices.types, type);
+}
+
+// Names are chosen by = and the name: none and all are values that no name has.
+function drawNames(id, all, none, names, chosen) {
+  const choices = [{ id: '=', label: none }, ...names.map(name => ({ id: '=' + name, label: withoutMarks(name) }))];
+  drawSelect(id, all, choices, chosen === null ? '' : '=' + chosen);
+}
+
+function drawSelect(name, all, choices, chosen) {
+  const select = byId(name);
+  const options = [{ id: '', label: all }, ...choices];
+  if (!options.some(({ id }) => id === chosen)) options.push({ id: chosen, label: withoutMarks(chosen.replace(/^=/, '')) });
+  drawList(select, 'option', options, ({ id }) => id, (option, { id, label }) => {
     setAttribute(option, 'value', id);
     setText(option, label.length > 60 ? label.slice(0, 60) + '…' : label);
     setAttribute(option, 'title', label.length > 60 ? label : null);
@@ -656,9 +741,11 @@ function drawProjects(projects) {
 // Says what the figures are about, which for a moment, or while ticketd is away, is not what the selectors say.
 function drawScope(report) {
   const project = report.project === null ? '' : String(report.project);
-  const differs = project !== state.choice.project || report.period !== state.choice.period;
-  show('scope', `${differs ? 'Still shown' : 'Shown'}: ${periodOf(report)}, ` +
-    `${project ? 'project ' + visible(project) : 'all projects'}, as of`);
+  const differs = queryOf(ofDesk({ ...report, project })) !== queryOf(ofDesk(state.choice));
+  const named = ['agent', 'type'].filter(name => report[name] !== null)
+    .map(name => `${name} ${report[name] === '' ? 'none' : withoutMarks(report[name])}`);
+  show('scope', `${differs ? 'Still shown' : 'Shown'}: ` +
+    [periodOf(report), project ? 'project ' + visible(project) : 'all projects', ...named].join(', ') + ', as of');
   showTime(field('report.at'), report.at, clockOf);
 }
 

@@ -11,7 +11,18 @@ const LISTS = {
   resolved: 'Closed, and closed still'
 };
 const HAPPENED = ['opened', 'closed', 'reopened', 'resolved'];
-const NARROWED = { agent: 'agent', type: 'type', customer: 'customer', status: 'status', sub_status: 'sub-status', day: 'day', within: 'within' };
+const NARROWED = {
+  project: 'project', agent: 'agent', type: 'type', customer: 'customer', status: 'status', sub_status: 'sub-status', day: 'day', within: 'within'
+};
+
+const customer = column('customer');
+
+// The customer of a row leads to his open tickets.
+CELLS.customer = (element, value, absent) => {
+  const holder = element.firstChild || add(element, value === null ? 'span' : 'a');
+  if (value !== null) setAttribute(holder, 'href', addressOf({ ...state.choice, list: { list: 'open', customer: value } }));
+  setText(holder, value === null ? absent : visible(value));
+};
 
 Object.assign(TABLES, {
   listed: {
@@ -19,7 +30,7 @@ Object.assign(TABLES, {
     columns: [
       ticket('ticket_no', 'Ticket'), words('title', 'Title', '–'), words('project', 'Project'), words('type', 'Type', '–'),
       words('status', 'Status'), words('sub_status', 'Sub-status', '–'), words('agent_name', 'Agent', 'nobody'),
-      words('customer', 'Customer', '–'), time('opened_at', 'Opened'), time('soft_deadline', 'Deadline'),
+      customer('customer', 'Customer', '–'), time('opened_at', 'Opened'), time('soft_deadline', 'Deadline'),
       time('last_event_at', 'Last event'), time('at', 'Happened')
     ]
   }
@@ -27,8 +38,8 @@ Object.assign(TABLES, {
 
 // What is asked of ticketd for a list: the desk's choice, narrowed by the list's own.
 function listQuery(more) {
-  const { period, project, list } = state.choice;
-  const query = new URLSearchParams(queryOf({ period, project, ...more }));
+  const { list } = state.choice;
+  const query = new URLSearchParams(queryOf({ ...ofDesk(state.choice), ...more }));
   for (const [name, value] of Object.entries(list)) query.set(name, value);
   return query.toString();
 }
@@ -66,7 +77,10 @@ function flat({ ticket, at, project_id, ticket_id }) {
   return { ...none, ...ticket, project, project_id, ticket_id, at, key: [project_id, ticket_id, at].join() };
 }
 
-function titleOf({ list, ...narrowed }) {
+function titleOf({ list, ...own }) {
+  const { project, agent, type } = state.choice;
+  const desk = Object.entries({ project: project || null, agent, type }).filter(([, value]) => value !== null);
+  const narrowed = { ...Object.fromEntries(desk), ...own };
   const parts = Object.entries(narrowed).map(([name, value]) => `${NARROWED[name] || visible(name)} ${value === '' ? 'none' : visible(value)}`);
   return [LISTS[list] || visible(list), ...parts].join(' · ');
 }

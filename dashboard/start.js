@@ -12,11 +12,11 @@ const regions = new ResizeObserver(entries => {
 
 function start() {
   takeAddress();
-  setText(byId('zone'), Intl.DateTimeFormat().resolvedOptions().timeZone);
-  drawProjects([]);
-
   byId('period').addEventListener('change', event => chooseAndRefresh({ period: event.target.value }));
   byId('project').addEventListener('change', event => chooseAndRefresh({ project: event.target.value }));
+  for (const name of ['agent', 'type']) {
+    byId(name).addEventListener('change', ({ target }) => chooseAndRefresh({ [name]: target.value ? target.value.slice(1) : null }));
+  }
   byId('search').addEventListener('submit', event => {
     event.preventDefault();
     choose({ ticket: byId('number').value.trim(), ticket_project: '' });
@@ -56,6 +56,7 @@ function takeAddress() {
   state.choice = readChoice();
   byId('period').value = state.choice.period;
   byId('number').value = state.choice.ticket;
+  drawChoices(state.report || { projects: [], choices: { agents: [], types: [] } });
 }
 
 // A link within the page is followed without loading it again, and the browser's back leads back.

@@ -6,8 +6,8 @@ DECLARE
     of_the_writer CONSTANT text[] := '{schema_version, database_identity, apply_events, reject_event, list_rejected,
                                        forget_rejected, drop_rejected, begin_import, import_ended,
                                        end_import, last_received, prepare_journal, forget_check}';
-    of_the_reader CONSTANT text[] := '{schema_version, report, report_list, report_ticket, calendar_of,
-                                       business_clock, business_seconds, add_business_seconds}';
+    of_the_reader CONSTANT text[] := '{schema_version, report, report_before, report_list, report_ticket,
+                                       calendar_of, business_clock, business_seconds, add_business_seconds}';
     role     text;
     command  text;
 BEGIN

@@ -225,6 +225,51 @@ def test_each_number_leads_to_its_tickets(page, site, database, folder):
     assert not page.complaints()
 
 
+def test_filters_and_the_period_before(page, site, database):
+    """What is chosen is in the address; the same page opened by it shows the same."""
+    history(database)
+    page.open()
+    wait_until(lambda: page.value("before.open.tickets"), 15, "the period before")
+    before = database.value("SELECT vcc.report_before(30, NULL)")["before"]
+    for name in "tickets", "overdue", "due", "unassigned", "waiting":
+        assert page.value("before.open." + name) == str(before["open"][name])
+    assert page.value("before.resolution.tickets") == str(before["resolution"]["tickets"])
+    Select(page.find("#agent")).select_by_visible_text("Anna")
+    of_anna = database.value("SELECT count(*) FROM vcc.open_tickets WHERE agent_name = 'Anna'")
+    wait_until(lambda: page.value("open.tickets") == str(of_anna), 15, "Anna's tickets")
+    assert "agent=Anna" in page.driver.current_url and [row[0] for row in page.table("agents")] == ["Anna"]
+    Select(page.find("#agent")).select_by_visible_text("nobody")
+    of_nobody = database.value("SELECT count(*) FROM vcc.open_tickets WHERE agent_name IS NULL")
+    wait_until(lambda: page.value("open.tickets") == str(of_nobody), 15, "nobody's tickets")
+    assert page.value("open.unassigned") == str(of_nobody)
+    page.open(page.driver.current_url.partition("dashboard/")[2])
+    assert wait_until(lambda: page.value("open.tickets"), 15, "the figures") == str(of_nobody)
+    assert Select(page.find("#agent")).first_selected_option.text == "nobody"
+    assert not page.complaints()
+
+
+def test_days_and_times_are_of_one_zone(page, site, database):
+    """That of the reports' session, whatever the browser's is."""
+    database.query(f"ALTER DATABASE {database.name} SET timezone = 'Pacific/Kiritimati'")
+    page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "America/New_York"})
+    send(site.port, sample("add"))
+    page.open()
+    wait_until(lambda: page.value("open.tickets"), 15, "the figures")
+    [(clock, day)] = database.query("""SELECT to_char(at, 'YYYY-MM-DD HH24:MI:SS'), at::date::text
+        FROM (SELECT received_at AT TIME ZONE 'Pacific/Kiritimati' AS at FROM vcc.ticket_events) e""")
+    assert page.text("last_event.at") == clock and page.table("flow")[-1][0] == day
+    assert page.text("zone", By.ID) == "Times and days are those of Pacific/Kiritimati."
+    page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
+
+
+def test_what_is_cut_is_said(page, site, database):
+    for agent in range(510):
+        apply(database, 130, agent, str(uuid.UUID(int=agent)), datetime.now(timezone.utc), "add", {"agent_name": f"Agent {agent}"})
+    page.open()
+    wait_until(lambda: len(page.table("agents")) == 500, 15, "the agents")
+    assert page.script("return document.querySelector('.cut').textContent") == "The first 500 of 510."
+
+
 def test_a_list_page_by_page(page, site, database, folder):
     """What is not on view is said, and comes; a click leads to the list, from there to the ticket, and back."""
     for ticket in range(450):

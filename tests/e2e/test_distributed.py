@@ -261,6 +261,10 @@ def test_the_page_and_the_reader(nodes):
         for project in None, 1:
             [(report,)] = test_rule.query(reader, "SELECT vcc.report(7, %s)", project)
             assert report["open"]["tickets"] == 2 and report["projects"] == [{"id": "1", "name": None}]
+            [(report,)] = test_rule.query(reader, "SELECT vcc.report(7, %s, agent => '', type => '')", project)
+            assert report["open"]["tickets"] == report["open"]["unassigned"] == 2
+            [(before,)] = test_rule.query(reader, "SELECT vcc.report_before(20000, %s, agent => '')", project)
+            assert before["before"]["open"]["tickets"] == 0
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_ticket('2', %s)", project)
             assert found["timeline"]["ticket"]["title"] == "a"
             for name, rows in ("open", 2), ("overdue", 0), ("waiting", 0), ("opened", 2), ("closed", 0), ("resolved", 0):

@@ -48,11 +48,14 @@ def report(site, query=""):
     return answer.json
 
 
-def history(database, seed=1, tickets=60):
-    """Tickets of three projects that came and went in the last 45 days."""
+def history(database, seed=1, tickets=60, pause=None):
+    """Tickets of three projects that came and went in the last 45 days. pause: (a moment, what is done when it has come)."""
     rng, now = random.Random(seed), datetime.now(timezone.utc)
     moments = sorted(now - timedelta(seconds=rng.random() * DAYS * 86400) for _ in range(tickets * 6))
     for n, at in enumerate(moments):
+        if pause and at >= pause[0]:
+            pause[1]()
+            pause = None
         project, ticket = rng.randrange(1, 4), rng.randrange(tickets)
         action = rng.choice(["add", "update", "update", "update", "update", "delete"])
         attributes = {name: rng.choice(values) for name, values in {
@@ -221,7 +224,8 @@ def test_a_connection_of_its_own_that_only_reads(site, database):
                            "AND usename IN ('handler', 'reports') GROUP BY 1 ORDER BY 1")  # fmt: skip
     assert users == [("handler", 1), ("reports", 1)]
     database.query("CREATE TABLE public.t (); GRANT ALL ON public.t TO reports")
-    database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json LANGUAGE plpgsql AS "
+    database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint, agent text DEFAULT NULL, "
+                   "type text DEFAULT NULL) RETURNS json LANGUAGE plpgsql AS "
                    "'BEGIN DELETE FROM public.t; RETURN ''{}''; END'")  # fmt: skip
     time.sleep(3)
     assert report(site)["problem"] == "The database does not answer."  # 25006
@@ -231,7 +235,8 @@ def test_a_connection_of_its_own_that_only_reads(site, database):
 @pytest.mark.parametrize("sqlstate, problem", [("57014", "took too long"), ("42883", "migrate"), ("42501", "GRANT vcc_reader")])
 def test_what_is_wrong_in_words(site, database, sqlstate, problem):
     if sqlstate == "57014":
-        database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json LANGUAGE sql AS "
+        database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint, agent text DEFAULT NULL, "
+                   "type text DEFAULT NULL) RETURNS json LANGUAGE sql AS "
                        "'SELECT json_build_object(1, pg_sleep(30))'")  # fmt: skip
     elif sqlstate == "42883":
         database.query("ALTER FUNCTION vcc.report RENAME TO other")
@@ -311,6 +316,52 @@ def test_as_cgi(folder, database, reader):
     shown = json.loads(re.search(r"\{.*", answer, re.S)[0])
     assert shown["report"]["open"]["tickets"] == 0 and shown["problem"] is None
     assert shown["handler"]["takes_events"] == "database"
+
+
+# -- filters, and the period before ---------------------------------------------------------------------------------
+
+
+def test_filters(site, database):
+    """An agent's or a type's figures are those of his lists; whether it is alive does not depend on them."""
+    history(database)
+    database.query("UPDATE vcc.tickets SET type = CASE WHEN ticket_id % 2 = 0 THEN 'Bug' END")
+    database.query("UPDATE vcc.tickets SET soft_deadline = now() + interval '3 hours' WHERE ticket_id % 5 = 0")
+    assert send(site.port, event("add", 1, projectId=7)).status == 200
+    whole = report(site)["report"]
+    assert whole["choices"] == {"agents": ["Anna", "Bert"], "types": ["Bug"]}
+    for query in "agent=Anna", "agent=", "type=Bug", "type=&agent=Bert", "project=1&agent=Bert", "project=2":
+        shown = report(site, "?" + query)["report"]
+        for figure, name in [(shown["open"]["tickets"], "open"), (shown["resolution"]["tickets"], "resolved"),
+                             *[(shown["open"][name], name) for name in ("overdue", "due", "unassigned", "waiting")],
+                             *[(sum(day[name] for day in shown["flow"]), name) for name in ("opened", "closed")]]:  # fmt: skip
+            assert len(whole_list(site, f"{name}&{query}")[0]) == figure, (query, name)
+        oldest = report(site, f"?list=oldest&{query}")["report"]["rows"][0]["ticket"]["opened_at"]
+        assert shown["open"]["oldest_at"] == oldest
+        assert shown["open"]["tickets"] == shown["flow"][-1]["backlog"] == sum(row["open"] for row in shown["agents"])
+        assert shown["today"]["net"] == shown["flow"][-1]["backlog"] - shown["flow"][-2]["backlog"]
+        for name in "minutes", "last_event", "rejected":
+            assert shown[name] == whole[name] or name == "minutes", name
+
+
+@pytest.mark.parametrize("query", ["", "&project=2", "&agent=Anna"])
+def test_the_period_before(site, database, query):
+    """What the tickets were a week ago is what they were when it was a week ago."""
+    now = datetime.now(timezone.utc)
+    then, seen = now - timedelta(days=7), []
+    where = {"": "true", "&project=2": "project_id = 2", "&agent=Anna": "agent_name = 'Anna'"}[query]
+
+    def look():
+        seen.extend(database.query(f"""
+            SELECT count(*), count(*) FILTER (WHERE soft_deadline < %s), count(*) FILTER (WHERE agent_name IS NULL),
+                   count(*) FILTER (WHERE sub_status = 'waiting4agent'), (SELECT count(*) FROM vcc.ticket_metrics
+                     WHERE closed_at >= current_date - 13 AND {where.replace('agent_name', 'closed_agent_name')})
+              FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND {where}""", then))
+
+    history(database, pause=(then, look))
+    before = report(site, "?before=1&period=7d" + query)["report"]["before"]
+    found = tuple(before["open"][name] for name in ("tickets", "overdue", "unassigned", "waiting"))
+    assert found == seen[0][:4] and found[0] > 3
+    assert before["resolution"]["tickets"] == seen[0][4] or "agent" in query  # of tickets that are his now
 
 
 # -- lists behind figures -------------------------------------------------------------------------------------------
