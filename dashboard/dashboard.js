@@ -24,12 +24,13 @@ const REFUSALS = {
 };
 
 const state = {
-  choice: {},                   // filled by readChoice: period, project, agent, type, ticket, ticket_project, list
+  choice: {},                   // filled by readChoice: period, project, agent, type, ticket, ticket_project, list, deliveries
   handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
   report: null, problem: null,  // the last good report; why there is no newer one
   failure: null,                // {mood, words, detail} while there is no answer, or none that can be shown
   before: null,                 // {asked, heardAt, before, trouble}: the period before
   list: null,                   // {asked, rows, total, after, at, trouble} of the list that is looked at
+  deliveries: null,             // {asked, rows, after, at, trouble}
   history: null                 // {asked, timeline, at, trouble} of the ticket that is looked at
 };
 
@@ -46,21 +47,24 @@ function readChoice() {
     type: query.get('type'),
     ticket_project: numberOf('ticket_project'),
     ticket: (query.get('ticket') || '').trim(),
-    list: listOf(query)
+    list: sectionOf(query, 'list'),
+    deliveries: sectionOf(query, 'deliveries')
   };
 }
 
-// Of a list the address holds its name, and as list.agent, … what narrows it beside the desk's own choice.
-function listOf(query) {
-  if (!query.get('list')) return null;
-  const narrowed = [...query].filter(([name]) => name.startsWith('list.')).map(([name, value]) => [name.slice(5), value]);
-  return { list: query.get('list'), ...Object.fromEntries(narrowed) };
+// Of a list the address holds its name, and as list.agent, … what narrows it beside the desk's own choice; of the
+// deliveries likewise.
+function sectionOf(query, name) {
+  if (!query.get(name)) return null;
+  const narrowed = [...query].filter(([part]) => part.startsWith(name + '.'));
+  return { [name]: query.get(name), ...Object.fromEntries(narrowed.map(([part, value]) => [part.slice(name.length + 1), value])) };
 }
 
-function addressOf({ list, ...choice }) {
-  const { list: name, ...narrowed } = list || {};
-  const query = new URLSearchParams(queryOf({ ...choice, list: name }));
-  for (const [part, value] of Object.entries(narrowed)) query.set('list.' + part, value);
+function addressOf({ list, deliveries, ...choice }) {
+  const query = new URLSearchParams(queryOf(choice));
+  for (const [name, section] of Object.entries({ list, deliveries })) {
+    for (const [part, value] of Object.entries(section || {})) query.set(part === name ? name : `${name}.${part}`, value);
+  }
   return '?' + query;
 }
 
@@ -85,7 +89,7 @@ let nextRefresh = 0;
 
 // Asks for all that is on view, in turns; each says whether it is worth going on. A new choice does not break off the
 // request under way, whose work in the database would go on beside that of the next: it is asked for after it.
-async function refresh(turns = [askReport, askList, askTicket, askBefore]) {
+async function refresh(turns = [askReport, askList, askTicket, askDeliveries, askBefore]) {
   clearTimeout(nextRefresh);
   if (busy) {
     again = turns;
@@ -134,12 +138,15 @@ async function askTicket() {
   const asked = queryOf({ ticket, project });
   const known = state.history && state.history.asked === asked ? state.history : { asked, timeline: null, at: null };
   state.history = ticket ? known : null;
-  if (!ticket) return true;
+  if (!ticket || choiceOf(known).length) return true;   // a search is not repeated by itself
   const { frame, failure } = await ask({ ticket, project });
   if (frame) hear(frame);
   state.history = { ...known, ...(frame && frame.report), trouble: failure ? failure.detail : frame.problem };
   return true;
 }
+
+// The tickets to choose from, where the search has found several and none is meant.
+const choiceOf = ({ timeline }) => timeline && !timeline.ticket ? timeline.choice : [];
 
 function hear(frame) {
   state.handler = frame.handler;
@@ -149,11 +156,12 @@ function hear(frame) {
 // Returns {frame} or {failure}, and never throws: a failure is something to show.
 const ask = values => askFor(queryOf(values));
 
+// ticketd takes a + for itself, as RFC 3986 does, where URLSearchParams means a space.
 async function askFor(query) {
   const limit = new AbortController();
   const timer = setTimeout(() => limit.abort(), PATIENCE_MS);
   try {
-    const answer = await fetch('../report.json?' + query, { signal: limit.signal, cache: 'no-store' });
+    const answer = await fetch('../report.json?' + query.replace(/\+/g, '%20'), { signal: limit.signal, cache: 'no-store' });
     const body = parsed(await answer.text());
     if (answer.ok && body.handler) return { frame: body };
     const detail = typeof body.detail === 'string' ? body.detail : `the answer, HTTP ${answer.status}, is not a report`;
@@ -318,15 +326,25 @@ const ofAgent = list => row => ({ list, agent: row.agent || '' });
 const ofDay = list => row => ({ list, day: row.day });
 const ofBucket = row => ({ list: 'resolved', within: row.seconds });
 
+const ofMinute = ({ at }) => ({ deliveries: '1', result: 'stored', since: at, until: new Date(Date.parse(at) + 60000).toISOString() });
+const ofReason = ({ reason }) => ({ deliveries: '1', result: 'rejected', reason: reasonOf(reason), since: state.report.rejected.since });
+
 const TABLES = {
-  minutes: { key: row => row.at, columns: [minute('at', 'Minute'), number('events', 'Events')] },
+  choices: {
+    key: row => JSON.stringify([row.project_id, row.ticket_id]),
+    columns: [
+      ticket('ticket_no', 'Ticket'), words('title', 'Title', '–'), plain('project_id', 'Project id'), words('project_name', 'Project', '–'),
+      words('status', 'Status'), words('agent_name', 'Agent', 'nobody'), time('deleted_at', 'Deleted')
+    ]
+  },
+  minutes: { key: row => row.at, columns: [minute('at', 'Minute'), counted('events', 'Events', ofMinute)] },
   answers: {
     key: row => row.status,
     columns: [plain('status', 'Status'), plain('meaning', 'Meaning'), number('answers', 'Answers')]
   },
   reasons: {
     key: row => row.reason,
-    columns: [words('reason', 'Reason'), number('bodies', 'Bodies'), number('attempts', 'Attempts'), time('last_at', 'Last')]
+    columns: [words('reason', 'Reason'), counted('bodies', 'Bodies', ofReason), number('attempts', 'Attempts'), time('last_at', 'Last')]
   },
   statuses: {
     key: row => JSON.stringify([row.status, row.sub_status]),
@@ -361,13 +379,15 @@ const FACTS = [
   time('first_open_time', 'Opened'), time('soft_deadline', 'Deadline'), time('deleted_at', 'Deleted')
 ];
 
+const addressTo = section => addressOf({ ...state.choice, [section.deliveries ? 'deliveries' : 'list']: section });
+
 function showDecimal(element, value, absent, row, to) {
   const link = Boolean(to && value);
   if (element.dataset.link !== String(link)) {
     element.dataset.link = link;
     element.textContent = '';
   }
-  if (link) setAttribute(element.firstChild || add(element, 'a'), 'href', addressOf({ ...state.choice, list: to(row) }));
+  if (link) setAttribute(element.firstChild || add(element, 'a'), 'href', addressTo(to(row)));
   setText(link ? element.firstChild : element, decimal.format(value));
 }
 
@@ -548,6 +568,7 @@ function draw() {
     if (state.report) drawDesk(state.report);
     drawListed(state.list);
     drawTicket(state.history);
+    drawDelivered(state.deliveries);
   } catch (error) {
     // An answer that is not what the page expects must not look like good data, and must not end the refreshing.
     console.error(error);
@@ -615,7 +636,9 @@ function drawAlive(handler, report) {
 
   if (!report) return;
   drawMinutes(report.minutes);
-  setAttribute(showNumber('rejected.bodies', report.rejected.bodies), 'data-state', report.rejected.bodies ? 'warn' : null);
+  const refused = showNumber('rejected.bodies', report.rejected.bodies);
+  setAttribute(refused, 'data-state', report.rejected.bodies ? 'warn' : null);
+  setAttribute(refused, 'href', addressTo({ deliveries: '1', result: 'rejected', since: report.rejected.since }));
   const { attempts } = report.rejected;
   show('rejected.attempts', `${count(attempts, 'attempt', 'attempts')}, last 24 hours`, attempts);
   drawTable('reasons', report.rejected.reasons, report.rejected.of);
@@ -648,7 +671,8 @@ function drawMinutes(minutes) {
   const most = Math.max(0, ...events);
   const newest = events[events.length - 1];
   const labels = minutes.map(minute => local(minute.at, minuteOf));
-  showNumber('minutes.total', total);
+  const link = showNumber('minutes.total', total);
+  if (minutes.length) setAttribute(link, 'href', addressTo({ deliveries: '1', result: 'stored', since: minutes[0].at }));
   show('minutes.mean', `${decimal.format(total / Math.max(1, minutes.length))} a minute`);
   drawTable('minutes', minutes);
   drawMinutesChart({
@@ -798,6 +822,9 @@ function drawTicket(history) {
   const timeline = history && history.timeline;
   const ticket = timeline && timeline.ticket;
   setText(byId('ticket-outcome'), outcome(history));
+  const several = timeline && timeline.matches > 1 && !state.choice.ticket_project;
+  byId('choices-panel').hidden = !several;
+  drawTable('choices', several ? timeline.choice : []);
   byId('ticket').hidden = !ticket;
   if (ticket) {
     show('ticket.ticket_no', visible(ticket.ticket_no === null ? ticket.ticket_id : ticket.ticket_no));
@@ -821,12 +848,13 @@ function outcome(history) {
   const why = trouble ? `Not answered now: ${visible(trouble).replace(/\.$/, '')}.${at ? ` Data of ${local(at)}.` : ''} ` : '';
   if (!timeline) return why;
   const events = count(timeline.events.length, 'event', 'events');
-  if (timeline.matches > 1) {
-    return why + `${decimal.format(timeline.matches)} tickets have this number; here is one, with ${events}. ` +
-      'A project chosen above picks its own.';
+  const others = timeline.matches - (timeline.ticket ? 1 : 0);
+  const cut = timeline.matches > timeline.choice.length ? ` The first ${decimal.format(timeline.choice.length)} are here.` : '';
+  if (timeline.ticket) {
+    const more = others && !state.choice.ticket_project ? ` ${count(others, 'other ticket has', 'other tickets have')} it too.${cut}` : '';
+    return why + `${events}.${more}`;
   }
-  if (timeline.ticket) return why + `${events}.`;
-  if (timeline.events.length) return why + `The ticket is not known any more; ${events} of it are kept.`;
+  if (others) return why + `${count(others, 'ticket has', 'tickets have')} it: choose one.${cut}`;
   return why + (state.choice.project ? 'There is no such ticket in this project.' : 'There is no such ticket.');
 }
 

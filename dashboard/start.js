@@ -20,14 +20,17 @@ function start() {
   byId('search').addEventListener('submit', event => {
     event.preventDefault();
     choose({ ticket: byId('number').value.trim(), ticket_project: '' });
+    state.history = null;
     setText(byId('ticket-outcome'), 'Asking…');
     refresh([askTicket, askReport]);
   });
   document.addEventListener('click', follow);
   addEventListener('popstate', () => {
     takeAddress();
-    refresh([askList, askTicket, askReport]);
+    refresh([askList, askTicket, askDeliveries, askReport]);
   });
+  byId('deliveries-choice').addEventListener('submit', chooseDeliveries);
+  byId('deliveries-more').addEventListener('click', () => refresh([askMoreDeliveries]));
   byId('list-more').addEventListener('click', () => refresh([askMore]));
   byId('list-csv').addEventListener('click', takeCsv);
   byId('list-close').addEventListener('click', () => {
@@ -56,6 +59,7 @@ function takeAddress() {
   state.choice = readChoice();
   byId('period').value = state.choice.period;
   byId('number').value = state.choice.ticket;
+  takeDeliveriesChoice();
   drawChoices(state.report || { projects: [], choices: { agents: [], types: [] } });
 }
 
@@ -68,9 +72,12 @@ function follow(event) {
   const before = state.choice;
   takeAddress();
   const toTicket = state.choice.ticket !== before.ticket || state.choice.ticket_project !== before.ticket_project;
-  refresh(toTicket ? [askTicket, askList, askReport] : [askList, askTicket, askReport]);
-  const heading = byId(toTicket ? 'ticket-heading' : 'list-heading');
+  const toList = JSON.stringify(state.choice.list) !== JSON.stringify(before.list);
+  const part = toTicket ? 'ticket' : toList ? 'list' : 'deliveries';
+  refresh([{ ticket: askTicket, list: askList, deliveries: askDeliveries }[part], askReport, askList, askTicket, askDeliveries]);
+  const heading = byId(part + '-heading');
   byId('list').hidden = !state.choice.list;
+  byId('deliveries-part').hidden = !state.choice.deliveries;
   heading.scrollIntoView();
   heading.focus({ preventScroll: true });
 }

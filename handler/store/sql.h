@@ -48,6 +48,8 @@ extern const char sql_database_identity_query[];
 extern const char sql_set_timeouts[];
 extern const char sql_report[];
 extern const char sql_report_before[];
+extern const char sql_report_deliveries[];
+extern const char sql_report_delivery[];
 extern const char sql_report_list[];
 extern const char sql_report_ticket[];
 extern const char sql_report_limits[];

@@ -55,6 +55,11 @@ static const struct {
     int count;
     enum report_parameter passed[PASSED_MAX];
 } questions[] = {
+    {REPORT_EVENT, sql_report_delivery, 3, {REPORT_EVENT, REPORT_PROJECT, REPORT_TICKET}},
+    {REPORT_DELIVERIES,
+     sql_report_deliveries,
+     7,
+     {REPORT_RESULT, REPORT_REASON, REPORT_PROJECT, REPORT_SINCE, REPORT_UNTIL, REPORT_AFTER, REPORT_ROWS}},
     {REPORT_TICKET, sql_report_ticket, 2, {REPORT_TICKET, REPORT_PROJECT}},
     {REPORT_LIST,
      sql_report_list,

@@ -70,7 +70,7 @@ BEGIN
 
     SELECT json_build_object(
                'bodies', coalesce(sum(r.bodies), 0), 'attempts', coalesce(sum(r.attempts), 0),
-               'of', count(*),
+               'since', now() - interval '1 day', 'of', count(*),
                'reasons', coalesce(json_agg(json_build_object('reason', left(r.reason, 1000), 'bodies', r.bodies,
                                                               'attempts', r.attempts, 'last_at', r.last_at)
                                             ORDER BY r.last_at DESC) FILTER (WHERE r.n <= most), '[]'))

@@ -7,7 +7,8 @@ DECLARE
                                        forget_rejected, drop_rejected, begin_import, import_ended,
                                        end_import, last_received, prepare_journal, forget_check}';
     of_the_reader CONSTANT text[] := '{schema_version, report, report_before, report_list, report_ticket,
-                                       calendar_of, business_clock, business_seconds, add_business_seconds}';
+                                       report_deliveries, report_delivery, calendar_of, business_clock,
+                                       business_seconds, add_business_seconds}';
     role     text;
     command  text;
 BEGIN

@@ -271,6 +271,10 @@ def test_the_page_and_the_reader(nodes):
                 [(found,)] = test_rule.query(reader, "SELECT vcc.report_list(%s, 20000, %s)", name, project)
                 assert found["total"] == len(found["rows"]) == rows, name
                 assert {row["ticket"]["title"] for row in found["rows"]} <= {"a"}
+            [(found,)] = test_rule.query(reader, "SELECT vcc.report_deliveries(project => %s)", project)
+            assert [row["ticket_id"] for row in found["deliveries"]] == ["2", "1"]
+            [(found,)] = test_rule.query(reader, "SELECT vcc.report_deliveries('rejected', project => %s)", project)
+            assert found["deliveries"] == []
         for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload deliveries".split():
             test_rule.query(reader, f"SELECT * FROM vcc.{view}")
         assert nodes.database.value("SELECT vcc.forget_check(gen_random_uuid())") is False

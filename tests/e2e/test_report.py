@@ -151,6 +151,8 @@ def test_one_ticket(site, database):
             [("extra.colour", None, "red"), ("ticket_no", None, "130-5"), ("title", None, "a")], [("title", "a", "x" * 1000)]]
     assert report(site, "?ticket=21&project=1")["report"]["timeline"]["matches"] == 0
     assert send(site.port, event("delete", 21)).status == 200
+    shown = report(site, "?ticket=130-5&project=130")["report"]["timeline"]
+    assert (shown["matches"], shown["ticket"]["ticket_id"], shown["ticket"]["ticket_no"]) == (1, "21", "130-5")
     shown = report(site, "?ticket=21&project=130")["report"]["timeline"]
     if shown["ticket"]["deleted_at"] is None:  # an answer is given again for three seconds
         time.sleep(3)
@@ -160,6 +162,58 @@ def test_one_ticket(site, database):
         assert send(site.port, event("update", 22, title=str(n))).status == 200
     shown = report(site, "?ticket=22")["report"]["timeline"]
     assert shown["more"] and [e["changes"][0]["new"] for e in shown["events"]] == [str(n) for n in range(10, 210)]
+
+
+def test_search(site, database):
+    """By a part of the number, the title, the customer; several make a choice, deleted ones among them."""
+    for ticket, attributes in (21, {"ticketNo": "130-20240215-270338", "title": "Big Complaint"}), (22, {"ticketNo": "130-2", "title": "bill"}), \
+            (23, {"ticketNo": "130-3", "entityId": 777}), (24, {"title": "%"}), (25, {"ticketNo": "25"}), (26, {"ticketNo": "25"}):  # fmt: skip
+        assert send(site.port, event("add", ticket, **attributes)).status == 200
+    assert send(site.port, event("delete", 22)).status == 200
+    for number, hits, meant in [
+        ("270338", {21}, 21), ("COMPLAINT", {21}, 21), ("777", {23}, 23), ("%", {24}, 24), ("BI", {21, 22}, None), ("130-2", {21, 22}, 22),
+        ("25", {25, 26}, None), ("nothing", set(), None), ("22", {22}, 22),
+    ]:  # fmt: skip
+        shown = report(site, "?ticket=" + quote(number))["report"]["timeline"]
+        assert {int(one["ticket_id"]) for one in shown["choice"]} == hits and shown["matches"] == len(hits), number
+        assert (shown["ticket"] and int(shown["ticket"]["ticket_id"])) == meant, number
+        assert bool(shown["events"]) == (meant is not None)
+    gone = report(site, "?ticket=BI")["report"]["timeline"]["choice"][-1]
+    assert gone["deleted_at"] is None or gone["status"] == "deleted"
+
+
+def deliveries(site, query):
+    """Those of all pages, seven at a time."""
+    rows, after = [], ""
+    while after is not None:
+        page = report(site, f"?deliveries=1&rows=7{query}&after={quote(after)}")["report"]
+        rows, after = rows + page["deliveries"], page["after"]
+    return rows
+
+
+def test_deliveries(site, database):
+    """Those of vcc.deliveries, newest first; each with what came."""
+    for n in range(20):
+        assert send(site.port, event(["add", "update", "delete"][n % 3], n // 2, title=str(n))).status == 200
+    for body in b"nix", b"nix", b"\xff\x00", b'{"action": "none"}', json.dumps(event("add", 1, projectId=7, softDeadline="x")).encode():
+        assert send(site.port, body).status in (400, 422)
+    rejected = database.query("SELECT reason, last_received_at FROM vcc.rejected_events ORDER BY 2")
+    for query, where in [
+        ("", "true"), ("&result=rejected", "result = 'rejected'"), ("&result=stored", "result <> 'rejected'"),
+        ("&result=deleted", "result = 'deleted'"), ("&project=130", "project_id = 130"),
+        ("&since=2020-01-01&until=2021-01-01", "false"), (f"&reason={quote(rejected[0][0])}", f"reason = '{rejected[0][0]}'"),
+        (f"&since={quote(rejected[1][1].isoformat())}", f"received_at >= '{rejected[1][1].isoformat()}'"),
+    ]:  # fmt: skip
+        expected = database.query(f"SELECT event_id::text, attempts FROM vcc.deliveries WHERE {where} ORDER BY received_at DESC, event_id DESC")
+        assert [(row["event_id"], row["attempts"]) for row in deliveries(site, query)] == expected and (expected or "until" in query), query
+    bodies = [report(site, f"?event={row['event_id']}&project={row['project_id']}")["report"]["delivery"]
+              for row in deliveries(site, "&result=rejected")]  # fmt: skip
+    assert len(bodies) == 4 and "nix" in bodies and r"\377\000" in bodies and '{"action": "none"}' in bodies
+    row = deliveries(site, "&result=inserted")[0]
+    shown = json.loads(report(site, f"?event={row['event_id']}&project={row['project_id']}&ticket={row['ticket_id']}")["report"]["delivery"])
+    assert shown["event_id"] == row["event_id"] and shown["payload"]["ticket"]["ticketId"] == int(row["ticket_id"])
+    answer = report(site, "?event=x")
+    assert answer["problem"] == "There is no such list, day or page."
 
 
 @pytest.mark.parametrize("query, word", [
