@@ -9,6 +9,7 @@ const REFRESH_MS = 5000;
 const PATIENCE_MS = 10000;
 const STALE_MS = 30000;
 const BEFORE_MS = 60000;
+const RECENT_MS = 15 * 60000;   // how long what was refused is trouble
 
 const PERIODS = { '1d': 'last day', '7d': 'last 7 days', '30d': 'last 30 days', '90d': 'last 90 days' };
 
@@ -26,6 +27,7 @@ const REFUSALS = {
 const state = {
   choice: {},                   // filled by readChoice: period, project, agent, type, ticket, ticket_project, list, deliveries
   handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
+  watched: {},                  // of some answers: {number, at}
   report: null, problem: null,  // the last good report; why there is no newer one
   failure: null,                // {mood, words, detail} while there is no answer, or none that can be shown
   before: null,                 // {asked, heardAt, before, trouble}: the period before
@@ -148,7 +150,17 @@ async function askTicket() {
 // The tickets to choose from, where the search has found several and none is meant.
 const choiceOf = ({ timeline }) => timeline && !timeline.ticket ? timeline.choice : [];
 
+// How many of these were answered, and when the page has last seen it become more.
+function watch(answers) {
+  for (const status of ['401', '413', '503']) {
+    const known = state.watched[status];
+    const number = answers[status] || 0;
+    state.watched[status] = { number, at: known && number > known.number ? Date.now() : known ? known.at : 0 };
+  }
+}
+
 function hear(frame) {
+  watch(frame.handler.answers);
   state.handler = frame.handler;
   state.heardAt = Date.now();
 }
@@ -415,10 +427,11 @@ const CELLS = {
 
 const NUMERIC = ['number', 'late', 'span'];
 
-function drawCell(element, { kind, name, absent, to }, row) {
+function drawCell(element, { kind, name, label, absent, to }, row) {
   const value = row[name];
   setAttribute(element, 'class', (NUMERIC.includes(kind) ? 'number ' : '') + (kind === 'late' && !value ? '' : kind));
   setAttribute(element, 'data-column', name);
+  setAttribute(element, 'data-label', label);
   setAttribute(element, 'data-value', typeof value === 'object' || kind === 'words' ? null : value);
   CELLS[kind](element, value, absent, row, to);
 }
@@ -590,12 +603,27 @@ function judge() {
         : problem ? { mood: 'warn', words: 'Events are stored, but no report can be made' }
         : handler.spool.held_tickets
           ? { mood: 'warn', words: 'Some tickets cannot be written: ticketd spool list', counts: ` (${decimal.format(handler.spool.held_tickets)})` }
-          : { mood: 'good', words: 'Events are stored' };
+          : judgeArrivals(handler, state.report);
     case 'spool':
       return { mood: 'warn', words: (problem ? 'The database is away: events' : 'Events') + ' wait in the spool', counts };
     default:
       return { mood: 'bad', words: 'Events are refused: neither database nor spool', counts };
   }
+}
+
+// The database takes events: do they come, and are they good?
+function judgeArrivals(handler, report) {
+  const recently = moment => now() - Date.parse(moment) < RECENT_MS;
+  const since = status => state.watched[status] && Date.now() - state.watched[status].at < RECENT_MS;
+  if (report && report.rejected.reasons.some(({ last_at: at }) => recently(at))) return { mood: 'warn', words: 'Events are stored, but some are refused' };
+  if (since('401')) return { mood: 'warn', words: 'Events are stored, but some come with a wrong token' };
+  if (since('413')) return { mood: 'warn', words: 'Events are stored, but some are too large' };
+  if (since('503')) return { mood: 'warn', words: 'Events are stored, but some were not taken' };
+  const last = report && report.last_event;
+  if (report && report.silent && !(Date.parse(handler.last_event_at) > Date.parse(last.received_at))) {
+    return { mood: 'warn', words: 'Nothing comes, where usually something does', counts: ` (${age(last.received_at)})` };
+  }
+  return { mood: 'good', words: 'Events are stored' };
 }
 
 const SYMBOLS = { waiting: '…', good: '✓', warn: '!', bad: '×' };
@@ -606,6 +634,8 @@ function drawVerdict({ mood, words: text, counts = '' }) {
   setText(byId('verdict-symbol'), SYMBOLS[mood]);
   setText(byId('verdict-words'), text);
   setText(byId('verdict-counts'), counts);
+  const title = mood === 'good' || mood === 'waiting' ? 'ticketd' : `${SYMBOLS[mood]} ${text} – ticketd`;
+  if (document.title !== title) document.title = title;
 }
 
 function drawNotice() {

@@ -20,6 +20,11 @@ DECLARE
     since       timestamptz := first;
     most        CONSTANT integer := 500;  -- rows of a table
     hour        timestamptz := date_trunc('minute', now()) - interval '59 minutes';
+    quiet       interval;
+    oldest_at   timestamptz;
+    weeks       integer := 0;
+    came        bigint;
+    silent      boolean := false;
     projects    jsonb := '[]';
     id          bigint;
     minutes     json;
@@ -66,6 +71,27 @@ BEGIN
     IF FOUND THEN
         last_event := json_build_object('received_at', newest.received_at, 'action', newest.action, 'result', newest.result,
                                         'project_id', newest.project_id::text, 'ticket_id', newest.ticket_id::text);
+    END IF;
+
+    -- Nothing comes, where something comes usually: for a quarter of an hour at least, while at this time of the last four
+    -- weeks (as many of them as the journal has) as long a time brought five events. Not outside of the default calendar's hours.
+    quiet := least(now() - newest.received_at, interval '1 day');
+    IF quiet >= interval '15 minutes' THEN
+        SELECT min(e.received_at) INTO oldest_at FROM vcc.ticket_events e;
+        silent := true;
+        WHILE silent AND weeks < 4 AND oldest_at < now() - make_interval(weeks => weeks + 1) - quiet LOOP
+            weeks := weeks + 1;
+            SELECT count(*) INTO came
+              FROM (SELECT e.event_id FROM vcc.ticket_events e
+                     WHERE e.received_at >= now() - make_interval(weeks => weeks) - quiet
+                       AND e.received_at < now() - make_interval(weeks => weeks) LIMIT 5) e;
+            silent := came = 5;
+        END LOOP;
+        silent := silent AND weeks > 0;
+        IF silent AND EXISTS (SELECT FROM vcc.calendars c WHERE c.is_default) THEN
+            silent := EXISTS (SELECT FROM vcc.calendars c JOIN vcc.calendar_slots k ON k.calendar_id = c.calendar_id
+                               WHERE c.is_default AND k.opens_at <= now() AND k.closes_at > now());
+        END IF;
     END IF;
 
     SELECT json_build_object(
@@ -199,7 +225,7 @@ BEGIN
 
     RETURN json_build_object(
         'at', now(), 'period', days || 'd', 'project', project::text, 'agent', agent, 'type', type, 'time_zone', current_setting('TimeZone'),
-        'projects', projects, 'last_event', last_event, 'minutes', minutes, 'rejected', rejected,
+        'projects', projects, 'last_event', last_event, 'silent', silent, 'minutes', minutes, 'rejected', rejected,
         'open', open, 'choices', choices, 'today', today_net, 'flow', flow, 'agents', coalesce(agents, '[]'),
         'agents_of', agents_of, 'resolution', resolution);
 END

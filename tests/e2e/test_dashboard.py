@@ -419,6 +419,25 @@ def test_the_handler_is_away(page, site):
     assert page.text("stale") == ""
 
 
+def test_the_verdict_turns(page, site, database):
+    """When a wrong token or a refused body comes, and says so in the title too."""
+    site.handler.stop()
+    site.handler.settings.update(TICKETD_AUTH="token", TICKETD_TOKEN="x" * 24)
+    site.handler.start()
+    token = {"Authorization": "Bearer " + "x" * 24}
+    assert send(site.port, event("add", 1), headers=token).status == 200
+    page.open()
+    assert page.text("verdict-words", By.ID) == "Events are stored" and page.driver.title == "ticketd"
+    assert send(site.port, event("add", 2)).status == 401
+    wait_until(lambda: "wrong token" in page.text("verdict-words", By.ID), 15, "the verdict")
+    assert page.driver.title == "! Events are stored, but some come with a wrong token – ticketd"
+    send(site.port, b"nix", headers=token)
+    wait_until(lambda: "some are refused" in page.text("verdict-words", By.ID), 15, "the verdict")
+    database.query("UPDATE vcc.rejected_events SET last_received_at = now() - interval '1 hour'")
+    page.open()
+    wait_until(lambda: page.text("verdict-words", By.ID) == "Events are stored" and page.driver.title == "ticketd", 15, "the verdict")
+
+
 def test_reports_are_off(chromium, nginx):
     page = Page(chromium, nginx.port).open()
     assert page.text("verdict-words", By.ID) == "Reports are switched off"
@@ -449,8 +468,15 @@ def test_axe_finds_nothing(page, site, database, scheme, width):
 @pytest.mark.parametrize("width", [320, 480, 800])
 def test_on_a_phone(page, site, database, width):
     history(database)
-    page.open(width=width)
-    wait_until(lambda: page.value("open.tickets"), 15, "the figures")
+    send(site.port, b"nix")
+    page.open("?list=open&deliveries=1&ticket=1", width=width)
+    wait_until(lambda: page.value("open.tickets") and page.table("listed") and page.table("delivered"), 15, "the figures")
+    page.script("document.querySelectorAll('main details').forEach(one => one.open = true)")
+    if width < 480:  # no column is out of sight
+        lost = page.script("""return [...document.querySelectorAll('tbody :is(th, td)')].filter(cell => cell.getClientRects().length)
+            .filter(cell => cell.getBoundingClientRect().right > innerWidth || cell.scrollWidth > cell.clientWidth + 1)
+            .map(cell => cell.closest('table').id + ' ' + cell.dataset.column)""")
+        assert lost == []
     assert page.script("return document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
     assert page.script("return [...document.querySelectorAll('canvas')].every(canvas => canvas.clientWidth <= innerWidth)")
 

@@ -372,6 +372,23 @@ def test_as_cgi(folder, database, reader):
     assert shown["handler"]["takes_events"] == "database"
 
 
+@pytest.mark.parametrize("weeks, hours, silent", [(4, "00:00-24:00", True), (2, None, True), (0, None, False), (4, "away", False)])
+def test_silence(site, database, weeks, hours, silent):
+    """Nothing for half an hour, where each of the last weeks had something at this time; not outside of business hours."""
+    now = datetime.now(timezone.utc)
+    for n, at in enumerate(sorted([now - timedelta(minutes=30)] + [now - timedelta(weeks=week, minutes=minute) for week in range(1, weeks + 1)
+                                                                   for minute in (3, 6, 9, 12, 15, 40)])):  # fmt: skip
+        identifier = uuid.UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | n)
+        database.query("SELECT vcc.apply_events(project => 1, ticket_id => '{1}', event_id => %s::uuid[], received_at => %s, "
+                       "action => '{update}', payload => ARRAY['{}'], title => %s)", [str(identifier)], [at], [str(n)])  # fmt: skip
+    if hours:
+        day = now.isoweekday() if hours != "away" else (now.isoweekday() + 2) % 7 + 1
+        database.query("INSERT INTO vcc.calendars (calendar_id, name, time_zone, is_default) VALUES (1, 'desk', 'UTC', true)")
+        database.query("INSERT INTO vcc.calendar_hours (calendar_id, weekday, opens, closes) VALUES (1, %s, '00:00', '24:00')", day)
+        database.query("SELECT vcc.prepare_calendars()")
+    assert report(site)["report"]["silent"] is silent
+
+
 # -- filters, and the period before ---------------------------------------------------------------------------------
 
 
