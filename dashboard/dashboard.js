@@ -1,5 +1,7 @@
 'use strict';
 
+chooseLanguage();
+
 // The page walks one way: choice → ask → state → draw. Asking fills the state, drawing only reads it. Everything is
 // updated in place, and only where it differs, so that a refresh takes away neither focus, selection nor place.
 //
@@ -25,7 +27,7 @@ const REFUSALS = {
 };
 
 const state = {
-  choice: {},                   // filled by readChoice: period, project, agent, type, ticket, ticket_project, list, deliveries
+  choice: {},                   // filled by readChoice: lang, period, project, agent, type, ticket, ticket_project, list, deliveries
   handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
   watched: {},                  // of some answers: {number, at}
   report: null, problem: null,  // the last good report; why there is no newer one
@@ -43,6 +45,7 @@ function readChoice() {
   const period = query.get('period');
   const numberOf = name => /^-?\d{1,19}$/.test(query.get(name)) ? query.get(name) : '';
   return {
+    lang: Object.hasOwn(WORDS, query.get('lang')) ? query.get('lang') : '',
     period: Object.keys(PERIODS).includes(period) ? period : '30d',
     project: numberOf('project'),
     agent: query.get('agent'),   // null: any; '': tickets of nobody
@@ -176,12 +179,12 @@ async function askFor(query) {
     const answer = await fetch('../report.json?' + query.replace(/\+/g, '%20'), { signal: limit.signal, cache: 'no-store' });
     const body = parsed(await answer.text());
     if (answer.ok && body.handler) return { frame: body };
-    const detail = typeof body.detail === 'string' ? body.detail : `the answer, HTTP ${answer.status}, is not a report`;
+    const detail = typeof body.detail === 'string' ? body.detail : say`the answer, HTTP ${answer.status}, is not a report`;
     const known = REFUSALS[answer.status];
-    return { failure: { mood: known ? 'warn' : 'bad', words: known || 'No answer from ticketd', detail } };
+    return { failure: { mood: known ? 'warn' : 'bad', words: say(known || 'No answer from ticketd'), detail } };
   } catch (error) {
-    const detail = limit.signal.aborted ? `nothing came within ${PATIENCE_MS / 1000} seconds` : 'the connection failed';
-    return { failure: { mood: 'bad', words: 'No answer from ticketd', detail } };
+    const detail = limit.signal.aborted ? say`nothing came within ${PATIENCE_MS / 1000} seconds` : say('the connection failed');
+    return { failure: { mood: 'bad', words: say('No answer from ticketd'), detail } };
   } finally {
     clearTimeout(timer);
   }
@@ -198,11 +201,11 @@ function parsed(text) {
 
 // ---- numbers, times and texts as words
 
-const decimal = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
-const compact = new Intl.NumberFormat('en', { notation: 'compact' });
+const decimal = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat(language, { notation: 'compact' });
 
 function count(number, one, many) {
-  return `${decimal.format(number)} ${number === 1 ? one : many}`;
+  return say(`{0} ${number === 1 ? one : many}`, decimal.format(number));
 }
 
 const UNITS = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
@@ -215,7 +218,7 @@ function duration(seconds, parts = 2) {
   return UNITS.slice(first, first + parts).map(([size, name]) => {
     const whole = Math.floor(rest / size);
     rest -= whole * size;
-    return whole ? `${whole} ${name}` : '';
+    return whole ? `${whole} ${say(name)}` : '';
   }).filter(Boolean).join(' ');
 }
 
@@ -223,7 +226,7 @@ function bytes(size) {
   const names = ['bytes', 'KB', 'MB', 'GB', 'TB'];
   let power = 0;
   for (; size >= 1024 && power < names.length - 1; power++) size /= 1024;
-  return `${decimal.format(size)} ${names[power]}`;
+  return `${decimal.format(size)} ${say(names[power])}`;
 }
 
 // ticketd's clock, not the browser's: ages are right even where this computer's time is wrong.
@@ -246,8 +249,8 @@ function useZone(zone) {
   } catch (error) {
     clock = { zone, known: false, parts: new Intl.DateTimeFormat('en', { ...options, timeZone: 'UTC' }) };
   }
-  setText(byId('zone'), clock.known ? `Times and days are those of ${visible(zone)}.`
-    : `Days are those of ${visible(zone)}, which this browser does not know: times are UTC.`);
+  setText(byId('zone'), clock.known ? say`Times and days are those of ${visible(zone)}.`
+    : say`Days are those of ${visible(zone)}, which this browser does not know: times are UTC.`);
 }
 
 const partsOf = date => Object.fromEntries(clock.parts.formatToParts(date).map(({ type, value }) => [type, value]));
@@ -270,7 +273,7 @@ function visible(text) {
   });
 }
 
-const periodOf = report => PERIODS[report.period] || visible(report.period);
+const periodOf = report => Object.hasOwn(PERIODS, report.period) ? say(PERIODS[report.period]) : visible(report.period);
 
 // ---- elements: written to only where they differ
 
@@ -321,7 +324,7 @@ function showWords(parent, text, absent = 'none') {
       add(parent, 'span', 'none');
     }
   }
-  setText(parent.querySelector('bdi, span'), shape === 'absent' ? absent : visible(text));
+  setText(parent.querySelector('bdi, span'), shape === 'absent' ? say(absent) : visible(text));
 }
 
 // ---- tables: a list of columns each; a cell is drawn by the kind of its column
@@ -431,7 +434,7 @@ function drawCell(element, { kind, name, label, absent, to }, row) {
   const value = row[name];
   setAttribute(element, 'class', (NUMERIC.includes(kind) ? 'number ' : '') + (kind === 'late' && !value ? '' : kind));
   setAttribute(element, 'data-column', name);
-  setAttribute(element, 'data-label', label);
+  setAttribute(element, 'data-label', say(label));
   setAttribute(element, 'data-value', typeof value === 'object' || kind === 'words' ? null : value);
   CELLS[kind](element, value, absent, row, to);
 }
@@ -451,7 +454,7 @@ function drawTable(id, items, of = items.length) {
   const region = table.parentElement;
   const cut = region.parentElement.querySelector('.cut');
   if (of > items.length) {
-    setText(cut || add(region.parentElement, 'p', 'cut aside'), `The first ${decimal.format(items.length)} of ${decimal.format(of)}.`);
+    setText(cut || add(region.parentElement, 'p', 'cut aside'), say`The first ${decimal.format(items.length)} of ${decimal.format(of)}.`);
   } else if (cut) {
     cut.remove();
   }
@@ -467,7 +470,7 @@ function makeHead(table, columns) {
   for (const { kind, label } of columns) {
     const element = add(row, 'th', NUMERIC.includes(kind) ? 'number' : '');
     element.scope = 'col';
-    element.textContent = label;
+    element.textContent = say(label);
   }
   table.createTBody();
 }
@@ -585,7 +588,7 @@ function draw() {
   } catch (error) {
     // An answer that is not what the page expects must not look like good data, and must not end the refreshing.
     console.error(error);
-    state.failure = { mood: 'bad', words: 'The answer of ticketd cannot be shown', detail: String(error) };
+    state.failure = { mood: 'bad', words: say('The answer of ticketd cannot be shown'), detail: String(error) };
   }
   drawVerdict(judge());
   drawNotice();
@@ -594,20 +597,20 @@ function draw() {
 function judge() {
   const { handler, failure, problem } = state;
   if (failure) return failure;
-  if (!handler) return { mood: 'waiting', words: 'Waiting for the first answer' };
+  if (!handler) return { mood: 'waiting', words: say('Waiting for the first answer') };
   const { events, oldest_at: oldest } = handler.spool;
-  const counts = events ? ` (${decimal.format(events)}${oldest ? `, oldest ${age(oldest)}` : ''})` : '';
+  const counts = events ? ` (${decimal.format(events)}${oldest ? say`, oldest ${age(oldest)}` : ''})` : '';
   switch (handler.takes_events) {
     case 'database':
-      return handler.nodes_away ? { mood: 'warn', words: `Cannot be written now: ${handler.nodes_away}`, counts }
-        : problem ? { mood: 'warn', words: 'Events are stored, but no report can be made' }
+      return handler.nodes_away ? { mood: 'warn', words: say`Cannot be written now: ${handler.nodes_away}`, counts }
+        : problem ? { mood: 'warn', words: say('Events are stored, but no report can be made') }
         : handler.spool.held_tickets
-          ? { mood: 'warn', words: 'Some tickets cannot be written: ticketd spool list', counts: ` (${decimal.format(handler.spool.held_tickets)})` }
+          ? { mood: 'warn', words: say('Some tickets cannot be written: ticketd spool list'), counts: ` (${decimal.format(handler.spool.held_tickets)})` }
           : judgeArrivals(handler, state.report);
     case 'spool':
-      return { mood: 'warn', words: (problem ? 'The database is away: events' : 'Events') + ' wait in the spool', counts };
+      return { mood: 'warn', words: say(problem ? 'The database is away: events wait in the spool' : 'Events wait in the spool'), counts };
     default:
-      return { mood: 'bad', words: 'Events are refused: neither database nor spool', counts };
+      return { mood: 'bad', words: say('Events are refused: neither database nor spool'), counts };
   }
 }
 
@@ -615,15 +618,15 @@ function judge() {
 function judgeArrivals(handler, report) {
   const recently = moment => now() - Date.parse(moment) < RECENT_MS;
   const since = status => state.watched[status] && Date.now() - state.watched[status].at < RECENT_MS;
-  if (report && report.rejected.reasons.some(({ last_at: at }) => recently(at))) return { mood: 'warn', words: 'Events are stored, but some are refused' };
-  if (since('401')) return { mood: 'warn', words: 'Events are stored, but some come with a wrong token' };
-  if (since('413')) return { mood: 'warn', words: 'Events are stored, but some are too large' };
-  if (since('503')) return { mood: 'warn', words: 'Events are stored, but some were not taken' };
+  if (report && report.rejected.reasons.some(({ last_at: at }) => recently(at))) return { mood: 'warn', words: say('Events are stored, but some are refused') };
+  if (since('401')) return { mood: 'warn', words: say('Events are stored, but some come with a wrong token') };
+  if (since('413')) return { mood: 'warn', words: say('Events are stored, but some are too large') };
+  if (since('503')) return { mood: 'warn', words: say('Events are stored, but some were not taken') };
   const last = report && report.last_event;
   if (report && report.silent && !(Date.parse(handler.last_event_at) > Date.parse(last.received_at))) {
-    return { mood: 'warn', words: 'Nothing comes, where usually something does', counts: ` (${age(last.received_at)})` };
+    return { mood: 'warn', words: say('Nothing comes, where usually something does'), counts: ` (${age(last.received_at)})` };
   }
-  return { mood: 'good', words: 'Events are stored' };
+  return { mood: 'good', words: say('Events are stored') };
 }
 
 const SYMBOLS = { waiting: '…', good: '✓', warn: '!', bad: '×' };
@@ -642,7 +645,7 @@ function drawNotice() {
   const { report, failure, problem } = state;
   const old = report && (failure || now() - Date.parse(report.at) > STALE_MS);
   const why = failure ? failure.detail : problem;
-  show('stale', old ? `Data of ${local(report.at, clockOf)}, ${age(report.at)} old.` : '', old ? report.at : undefined);
+  show('stale', old ? say`Data of ${local(report.at, clockOf)}, ${age(report.at)} old.` : '', old ? report.at : undefined);
   show('problem', why ? visible(why) : '');
   byId('notice').hidden = !old && !why;
 }
@@ -650,7 +653,7 @@ function drawNotice() {
 function drawAlive(handler, report) {
   drawLastEvent(handler.last_event_at, report && report.last_event);
 
-  const taken = show('takes_events', handler.takes_events, handler.takes_events);
+  const taken = show('takes_events', say(handler.takes_events), handler.takes_events);
   setAttribute(taken, 'data-state', { database: 'good', spool: 'warn' }[handler.takes_events] || 'bad');
   byId('since').hidden = false;
   showTime(field('started_at'), handler.started_at);
@@ -658,9 +661,9 @@ function drawAlive(handler, report) {
 
   const spool = handler.spool;
   setAttribute(showNumber('spool.events', spool.events), 'data-state', spool.events ? 'warn' : null);
-  const room = spool.max_bytes ? `${bytes(spool.bytes)} of ${bytes(spool.max_bytes)}` : 'no spool is configured';
+  const room = spool.max_bytes ? say`${bytes(spool.bytes)} of ${bytes(spool.max_bytes)}` : say('no spool is configured');
   show('spool.bytes', room, spool.bytes);
-  show('spool.oldest_at', spool.oldest_at ? `oldest ${age(spool.oldest_at)} ago` : '', spool.oldest_at);
+  show('spool.oldest_at', spool.oldest_at ? say`oldest ${age(spool.oldest_at)} ago` : '', spool.oldest_at);
 
   drawAnswers(Object.entries(handler.answers));
 
@@ -670,12 +673,12 @@ function drawAlive(handler, report) {
   setAttribute(refused, 'data-state', report.rejected.bodies ? 'warn' : null);
   setAttribute(refused, 'href', addressTo({ deliveries: '1', result: 'rejected', since: report.rejected.since }));
   const { attempts } = report.rejected;
-  show('rejected.attempts', `${count(attempts, 'attempt', 'attempts')}, last 24 hours`, attempts);
+  show('rejected.attempts', say`${count(attempts, 'attempt', 'attempts')}, last 24 hours`, attempts);
   drawTable('reasons', report.rejected.reasons, report.rejected.of);
 }
 
 function drawAnswers(answers) {
-  drawTable('answers', answers.map(([status, count]) => ({ status, meaning: MEANINGS[status] || '', answers: count })));
+  drawTable('answers', answers.map(([status, count]) => ({ status, meaning: MEANINGS[status] ? say(MEANINGS[status]) : '', answers: count })));
   const rows = byId('answers').tBodies[0].rows;
   answers.forEach(([status], place) => setAttribute(rows[place].cells[2], 'data-field', 'answers.' + status));
 }
@@ -684,10 +687,10 @@ function drawAnswers(answers) {
 function drawLastEvent(heard, stored) {
   const isStored = stored && !(Date.parse(heard) > Date.parse(stored.received_at));
   const at = isStored ? stored.received_at : heard;
-  show('last_event', at ? age(at) + ' ago' : 'none yet', at || '');
+  show('last_event', at ? say`${age(at)} ago` : say('none yet'), at || '');
   showTime(field('last_event.at'), at);
   show('last_event.what', isStored ? visible(`${stored.action}: ${stored.result}`) : '');
-  const link = show('last_event.ticket', isStored ? `ticket ${stored.ticket_id} of project ${stored.project_id}` : '');
+  const link = show('last_event.ticket', isStored ? say`ticket ${stored.ticket_id} of project ${stored.project_id}` : '');
   link.hidden = !isStored;
   if (isStored) {
     const { project_id: project, ticket_id: ticket } = stored;
@@ -703,13 +706,12 @@ function drawMinutes(minutes) {
   const labels = minutes.map(minute => local(minute.at, minuteOf));
   const link = showNumber('minutes.total', total);
   if (minutes.length) setAttribute(link, 'href', addressTo({ deliveries: '1', result: 'stored', since: minutes[0].at }));
-  show('minutes.mean', `${decimal.format(total / Math.max(1, minutes.length))} a minute`);
+  show('minutes.mean', say`${decimal.format(total / Math.max(1, minutes.length))} a minute`);
   drawTable('minutes', minutes);
   drawMinutesChart({
     columns: [events.map(one => one || null)], labels,
     marked: () => [...labels.keys()].filter(place => /:(00|15|30|45)$/.test(labels[place])),
-    summary: `Events a minute in the last hour: ${decimal.format(total)} in all, ` +
-      `${decimal.format(newest)} in the newest minute, at most ${decimal.format(most)} at ${labels[events.indexOf(most)]}.`,
+    summary: say`Events a minute in the last hour: ${decimal.format(total)} in all, ${decimal.format(newest)} in the newest minute, at most ${decimal.format(most)} at ${labels[events.indexOf(most)]}.`,
     describe: place => `${labels[place]}: ${count(events[place], 'event', 'events')}`
   });
 }
@@ -721,7 +723,7 @@ function drawDesk(report) {
   const { tickets, overdue, due, unassigned, waiting, oldest_at: oldest } = report.open;
   showNumber('open.tickets', tickets);
   setAttribute(showNumber('open.overdue', overdue), 'data-state', overdue ? 'bad' : null);
-  show('open.overdue_share', tickets ? `${Math.round(100 * overdue / tickets)} % of the open` : '');
+  show('open.overdue_share', tickets ? say`${Math.round(100 * overdue / tickets)} % of the open` : '');
   showNumber('open.due', due);
   showNumber('open.unassigned', unassigned);
   showNumber('open.waiting', waiting);
@@ -738,14 +740,14 @@ function drawDesk(report) {
   }
 }
 
-const signed = new Intl.NumberFormat('en', { signDisplay: 'exceptZero' });
+const signed = new Intl.NumberFormat(language, { signDisplay: 'exceptZero' });
 
 function drawToday({ today: { net, yesterday }, flow }) {
   const newest = flow[flow.length - 1];
   show('today.net', signed.format(net), net);
-  show('before.today.net', `yesterday ${signed.format(yesterday)}`, yesterday);
+  show('before.today.net', say`yesterday ${signed.format(yesterday)}`, yesterday);
   for (const name of ['opened', 'closed']) {
-    const link = show('today.' + name, `${name} ${decimal.format(newest[name])}`, newest[name]);
+    const link = show('today.' + name, `${say(name)} ${decimal.format(newest[name])}`, newest[name]);
     setAttribute(link, 'data-day', newest.day);
   }
 }
@@ -753,8 +755,8 @@ function drawToday({ today: { net, yesterday }, flow }) {
 // Beside each figure what it was a period ago.
 function drawBefore(known) {
   const { before, trouble } = known && known.asked === queryOf(ofDesk(state.choice)) ? known : {};
-  const put = (name, value, format) => show('before.' + name, !before ? (trouble ? 'before: not known now' : '')
-    : `before: ${value === null ? '–' : format(value)}`, before ? value : undefined);
+  const put = (name, value, format) => show('before.' + name, !before ? (trouble ? say('before: not known now') : '')
+    : say`before: ${value === null ? '–' : format(value)}`, before ? value : undefined);
   const { open = {}, resolution = {} } = before || {};
   for (const name of ['tickets', 'overdue', 'due', 'unassigned', 'waiting']) put('open.' + name, open[name], decimal.format);
   put('open.oldest', open.oldest_s, seconds => duration(seconds, 1));
@@ -768,10 +770,10 @@ const withoutMarks = text => visible(text).replace(/[\u200e\u200f\u202a-\u202e\u
 function drawChoices({ projects, choices }) {
   const { project, agent, type } = state.choice;
   const labelOf = ({ id, name }) => name === null ? String(id) : `${id} · ${withoutMarks(name)}`;
-  drawSelect('project', 'All projects', projects.map(one => ({ id: String(one.id), label: labelOf(one) })), project);
-  show('cut.projects', projects.length < 1000 ? '' : 'The first 1,000 projects are here: another is chosen by project= in the address.');
-  drawNames('agent', 'All agents', 'nobody', choices.agents, agent);
-  drawNames('type', 'All types', 'without', choices.types, type);
+  drawSelect('project', say('All projects'), projects.map(one => ({ id: String(one.id), label: labelOf(one) })), project);
+  show('cut.projects', projects.length < 1000 ? '' : say('The first 1,000 projects are here: another is chosen by project= in the address.'));
+  drawNames('agent', say('All agents'), say('nobody'), choices.agents, agent);
+  drawNames('type', say('All types'), say('without'), choices.types, type);
 }
 
 // Names are chosen by = and the name: none and all are values that no name has.
@@ -797,9 +799,9 @@ function drawScope(report) {
   const project = report.project === null ? '' : String(report.project);
   const differs = queryOf(ofDesk({ ...report, project })) !== queryOf(ofDesk(state.choice));
   const named = ['agent', 'type'].filter(name => report[name] !== null)
-    .map(name => `${name} ${report[name] === '' ? 'none' : withoutMarks(report[name])}`);
-  show('scope', `${differs ? 'Still shown' : 'Shown'}: ` +
-    [periodOf(report), project ? 'project ' + visible(project) : 'all projects', ...named].join(', ') + ', as of');
+    .map(name => `${say(name)} ${report[name] === '' ? say('none') : withoutMarks(report[name])}`);
+  show('scope', `${say(differs ? 'Still shown' : 'Shown')}: ` +
+    [periodOf(report), project ? say`project ${visible(project)}` : say('all projects'), ...named].join(', ') + say(', as of'));
   showTime(field('report.at'), report.at, clockOf);
 }
 
@@ -825,12 +827,12 @@ function drawFlow(flow, period) {
       const step = Math.ceil(spans.length / Math.max(1, Math.floor(room() / 48)));
       return [...spans.keys()].filter(place => (spans.length - 1 - place) % step === 0);
     },
-    summary: `Tickets, ${period}: ${total(flow, 'opened')} opened, ${total(flow, 'closed')} closed` +
-      (flow.length ? `; backlog at the end ${decimal.format(lastOf(flow).backlog)}.` : '.') + (size > 1 ? ' A bar is a week.' : ''),
+    summary: say`Tickets, ${period}: ${total(flow, 'opened')} opened, ${total(flow, 'closed')} closed` +
+      (flow.length ? say`; backlog at the end ${decimal.format(lastOf(flow).backlog)}.` : '.') + (size > 1 ? say(' A bar is a week.') : ''),
     describe: place => {
       const days = spans[place];
-      return `${size > 1 ? `${days[0].day} to ` : ''}${lastOf(days).day}: ${total(days, 'opened')} opened, ` +
-        `${total(days, 'closed')} closed, backlog ${decimal.format(lastOf(days).backlog)}`;
+      return `${size > 1 ? `${days[0].day} – ` : ''}${lastOf(days).day}: ` +
+        say`${total(days, 'opened')} opened, ${total(days, 'closed')} closed, backlog ${decimal.format(lastOf(days).backlog)}`;
     }
   });
 }
@@ -840,7 +842,7 @@ function drawResolution({ tickets, median_s: median, buckets }) {
   show('resolution.median_s', median === null ? '–' : duration(median), median === null ? '' : median);
   const most = Math.max(1, ...buckets.map(bucket => bucket.tickets));
   const within = ({ below_s: below }, place) =>
-    below !== null ? duration(below) : place ? `over ${duration(buckets[place - 1].below_s)}` : 'any time';
+    below !== null ? duration(below) : place ? say`over ${duration(buckets[place - 1].below_s)}` : say('any time');
   drawTable('resolution', tickets ? buckets.map((bucket, place) => ({
     ...bucket, within: within(bucket, place),
     seconds: `${place ? buckets[place - 1].below_s : ''}-${bucket.below_s === null ? '' : bucket.below_s}`,
@@ -859,7 +861,7 @@ function drawTicket(history) {
   if (ticket) {
     show('ticket.ticket_no', visible(ticket.ticket_no === null ? ticket.ticket_id : ticket.ticket_no));
     drawList(byId('facts'), 'div', FACTS, fact => fact.name, (element, fact) => {
-      setText(element.children[0] || add(element, 'dt'), fact.label);
+      setText(element.children[0] || add(element, 'dt'), say(fact.label));
       const value = element.children[1] || add(element, 'dd');
       setAttribute(value, 'data-field', 'ticket.' + fact.name);
       drawCell(value, fact, ticket);
@@ -873,19 +875,19 @@ function drawTicket(history) {
 }
 
 function outcome(history) {
-  if (!history) return 'What happened to a ticket, event by event.';
+  if (!history) return say('What happened to a ticket, event by event.');
   const { timeline, at, trouble } = history;
-  const why = trouble ? `Not answered now: ${visible(trouble).replace(/\.$/, '')}.${at ? ` Data of ${local(at)}.` : ''} ` : '';
+  const why = trouble ? say`Not answered now: ${visible(trouble)}` + `${at ? ' ' + say`Data of ${local(at)}.` : ''} ` : '';
   if (!timeline) return why;
   const events = count(timeline.events.length, 'event', 'events');
   const others = timeline.matches - (timeline.ticket ? 1 : 0);
-  const cut = timeline.matches > timeline.choice.length ? ` The first ${decimal.format(timeline.choice.length)} are here.` : '';
+  const cut = timeline.matches > timeline.choice.length ? say` The first ${decimal.format(timeline.choice.length)} are here.` : '';
   if (timeline.ticket) {
-    const more = others && !state.choice.ticket_project ? ` ${count(others, 'other ticket has', 'other tickets have')} it too.${cut}` : '';
+    const more = others && !state.choice.ticket_project ? ` ${count(others, 'other ticket has it too.', 'other tickets have it too.')}${cut}` : '';
     return why + `${events}.${more}`;
   }
-  if (others) return why + `${count(others, 'ticket has', 'tickets have')} it: choose one.${cut}`;
-  return why + (state.choice.project ? 'There is no such ticket in this project.' : 'There is no such ticket.');
+  if (others) return why + `${count(others, 'ticket has it: choose one.', 'tickets have it: choose one.')}${cut}`;
+  return why + say(state.choice.project ? 'There is no such ticket in this project.' : 'There is no such ticket.');
 }
 
 function fillEvent(item, event) {

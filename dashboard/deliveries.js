@@ -14,7 +14,7 @@ const body = column('body');
 CELLS.body = (element, value, absent, row) => {
   if (element.firstChild) return;
   const details = add(element, 'details');
-  setText(add(details, 'summary'), 'Show');
+  setText(add(details, 'summary'), say('Show'));
   const holder = add(details, 'div', 'delivery');
   details.addEventListener('toggle', () => details.open && !holder.firstChild && showBody(holder, row));
 };
@@ -23,7 +23,7 @@ CELLS.body = (element, value, absent, row) => {
 CELLS.addressee = (element, value, absent, row) => {
   const holder = element.firstChild || add(element, value === null ? 'span' : 'a');
   if (value !== null) setAttribute(holder, 'href', addressOf({ ...state.choice, ticket_project: row.project_id, ticket: value }));
-  setText(holder, value === null ? absent : visible(value));
+  setText(holder, value === null ? say(absent) : visible(value));
 };
 
 Object.assign(TABLES, {
@@ -66,16 +66,16 @@ async function showBody(holder, { event_id: event, project_id: project, ticket_i
   const { frame, failure } = await ask({ event, project, ticket });
   const { delivery = null, of = 0 } = (frame && frame.report) || {};
   if (failure || frame.problem) {
-    setText(add(holder, 'p'), `Not answered now: ${visible(failure ? failure.detail : frame.problem)}`);
+    setText(add(holder, 'p'), say`Not answered now: ${visible(failure ? failure.detail : frame.problem)}`);
     return;
   }
   const text = add(holder, 'pre');
   text.tabIndex = 0;
-  add(text, 'bdi').textContent = delivery === null ? 'It is not there any more.' : visible(delivery);
-  if (of > 20000) setText(add(holder, 'p', 'aside'), `The first 20,000 of ${decimal.format(of)} characters.`);
+  add(text, 'bdi').textContent = delivery === null ? say('It is not there any more.') : visible(delivery);
+  if (of > 20000) setText(add(holder, 'p', 'aside'), say`The first 20,000 of ${decimal.format(of)} characters.`);
   if (result !== 'rejected') return;
-  addCommand(holder, 'To try it again', `sudo ticketd rejected retry ${at} ${next}`);
-  addCommand(holder, 'All of it, byte for byte', `sudo ticketd rejected show ${event}`);
+  addCommand(holder, say('To try it again'), `sudo ticketd rejected retry ${at} ${next}`);
+  addCommand(holder, say('All of it, byte for byte'), `sudo ticketd rejected show ${event}`);
 }
 
 function addCommand(holder, label, command) {
@@ -85,14 +85,14 @@ function addCommand(holder, label, command) {
   code.textContent = command;
   const button = add(line, 'button');
   button.type = 'button';
-  button.textContent = 'Copy';
+  button.textContent = say('Copy');
   button.addEventListener('click', async () => {
     getSelection().selectAllChildren(code);   // where there is no clipboard: by plain HTTP
     try {
       await navigator.clipboard.writeText(command);
-      button.textContent = 'Copied';
+      button.textContent = say('Copied');
     } catch (error) {
-      button.textContent = 'Selected';
+      button.textContent = say('Selected');
     }
   });
 }
@@ -105,22 +105,23 @@ function drawDelivered(known) {
   drawReasons();
   if (!chosen) return;
   const asked = known && known.asked === new URLSearchParams(chosen).toString() ? known : null;
-  show('deliveries.outcome', asked ? deliveriesOutcome(asked) : 'Asking…', asked && asked.at ? asked.rows.length : undefined);
+  show('deliveries.outcome', asked ? deliveriesOutcome(asked) : say('Asking…'), asked && asked.at ? asked.rows.length : undefined);
   byId('deliveries-more').hidden = !(asked && asked.after);
   drawTable('delivered', asked ? asked.rows.map(row => ({ ...row, project: row.project_id === '0' ? null : row.project_id })) : []);
 }
 
 function deliveriesOutcome({ rows, at, after, trouble }) {
-  const why = trouble ? `Not answered now: ${visible(trouble)}` : '';
+  const why = trouble ? say`Not answered now: ${visible(trouble)}` : '';
   if (!at) return why;
-  return `${after ? `The newest ${decimal.format(rows.length)}` : count(rows.length, 'delivery', 'deliveries')}, as of ${local(at, clockOf)}. ${why}`;
+  const shown = after ? say`The newest ${decimal.format(rows.length)}` : count(rows.length, 'delivery', 'deliveries');
+  return say`${shown}, as of ${local(at, clockOf)}.` + ' ' + why;
 }
 
 function drawReasons() {
   const chosen = (state.choice.deliveries || {}).reason || '';
   const reasons = state.report ? state.report.rejected.reasons.map(({ reason }) => reason) : [];
   const options = [...new Set(reasons.map(reasonOf))].map(reason => ({ id: '=' + reason, label: withoutMarks(reason) }));
-  drawSelect('deliveries-reason', 'Any reason', options, chosen ? '=' + chosen : '');
+  drawSelect('deliveries-reason', say('Any reason'), options, chosen ? '=' + chosen : '');
 }
 
 function takeDeliveriesChoice() {

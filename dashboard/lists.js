@@ -21,7 +21,7 @@ const customer = column('customer');
 CELLS.customer = (element, value, absent) => {
   const holder = element.firstChild || add(element, value === null ? 'span' : 'a');
   if (value !== null) setAttribute(holder, 'href', addressOf({ ...state.choice, list: { list: 'open', customer: value } }));
-  setText(holder, value === null ? absent : visible(value));
+  setText(holder, value === null ? say(absent) : visible(value));
 };
 
 Object.assign(TABLES, {
@@ -72,7 +72,7 @@ async function askMore() {
 // A row of the table: what there is of a ticket that is gone is its identifiers.
 function flat({ ticket, at, project_id, ticket_id }) {
   const project = ticket && ticket.project_name !== null ? `${project_id} · ${ticket.project_name}` : project_id;
-  const none = { ticket_no: null, title: null, type: null, status: ticket ? null : 'deleted', sub_status: null, agent_name: null,
+  const none = { ticket_no: null, title: null, type: null, status: ticket ? null : say('deleted'), sub_status: null, agent_name: null,
     customer: null, opened_at: null, soft_deadline: null, last_event_at: null };
   return { ...none, ...ticket, project, project_id, ticket_id, at, key: [project_id, ticket_id, at].join() };
 }
@@ -81,8 +81,8 @@ function titleOf({ list, ...own }) {
   const { project, agent, type } = state.choice;
   const desk = Object.entries({ project: project || null, agent, type }).filter(([, value]) => value !== null);
   const narrowed = { ...Object.fromEntries(desk), ...own };
-  const parts = Object.entries(narrowed).map(([name, value]) => `${NARROWED[name] || visible(name)} ${value === '' ? 'none' : visible(value)}`);
-  return [LISTS[list] || visible(list), ...parts].join(' · ');
+  const parts = Object.entries(narrowed).map(([name, value]) => `${NARROWED[name] ? say(NARROWED[name]) : visible(name)} ${value === '' ? say('none') : visible(value)}`);
+  return [LISTS[list] ? say(LISTS[list]) : visible(list), ...parts].join(' · ');
 }
 
 function drawListed(list) {
@@ -91,7 +91,7 @@ function drawListed(list) {
   if (!chosen) return;
   setText(byId('list-heading'), titleOf(chosen));
   const asked = list && list.asked === listQuery() ? list : null;
-  show('list.outcome', asked ? listOutcome(asked) : 'Asking…', asked && asked.at ? asked.rows.length : undefined);
+  show('list.outcome', asked ? listOutcome(asked) : say('Asking…'), asked && asked.at ? asked.rows.length : undefined);
   byId('list-more').hidden = !(asked && asked.after);
   const table = byId('listed');
   drawTable('listed', asked ? asked.rows : []);
@@ -99,9 +99,9 @@ function drawListed(list) {
 }
 
 function listOutcome({ rows, total, at, after, trouble }) {
-  if (trouble && !at) return `Not answered now: ${visible(trouble)}`;
-  const shown = after ? `The first ${decimal.format(rows.length)} of ${decimal.format(total)}` : count(rows.length, 'row', 'rows');
-  return `${shown}, as of ${local(at, clockOf)}.${trouble ? ` Not answered now: ${visible(trouble)}` : ''}`;
+  if (trouble && !at) return say`Not answered now: ${visible(trouble)}`;
+  const shown = after ? say`The first ${decimal.format(rows.length)} of ${decimal.format(total)}` : count(rows.length, 'row', 'rows');
+  return say`${shown}, as of ${local(at, clockOf)}.` + (trouble ? ' ' + say`Not answered now: ${visible(trouble)}` : '');
 }
 
 // ---- CSV
@@ -121,11 +121,11 @@ async function takeCsv() {
   const lines = [CSV_COLUMNS];
   const outcome = byId('list-outcome');
   for (let after = ''; after !== null;) {
-    setText(outcome, `Fetching: ${decimal.format(lines.length - 1)}…`);
+    setText(outcome, say`Fetching: ${decimal.format(lines.length - 1)}…`);
     const { frame, failure } = await askFor(listQuery({ after, rows: CSV_ROWS }));
     if (state.choice.list !== list) return;
     if (failure || frame.problem) {
-      setText(outcome, `No CSV: ${visible(failure ? failure.detail : frame.problem)}`);
+      setText(outcome, say`No CSV: ${visible(failure ? failure.detail : frame.problem)}`);
       return;
     }
     for (const row of frame.report.rows.map(flat)) lines.push(CSV_COLUMNS.map(name => row[name]));
@@ -137,5 +137,5 @@ async function takeCsv() {
   link.download = `tickets-${list.list}.csv`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  setText(outcome, `${count(lines.length - 1, 'row', 'rows')} in the CSV.`);
+  setText(outcome, say`${count(lines.length - 1, 'row', 'rows')} in the CSV.`);
 }

@@ -11,6 +11,12 @@ const regions = new ResizeObserver(entries => {
 });
 
 function start() {
+  sayAll();
+  byId('language').value = language;
+  byId('language').addEventListener('change', ({ target }) => {
+    choose({ lang: target.value });
+    location.reload();
+  });
   takeAddress();
   byId('period').addEventListener('change', event => chooseAndRefresh({ period: event.target.value }));
   byId('project').addEventListener('change', event => chooseAndRefresh({ project: event.target.value }));
@@ -21,7 +27,7 @@ function start() {
     event.preventDefault();
     choose({ ticket: byId('number').value.trim(), ticket_project: '' });
     state.history = null;
-    setText(byId('ticket-outcome'), 'Asking…');
+    setText(byId('ticket-outcome'), say('Asking…'));
     refresh([askTicket, askReport]);
   });
   document.addEventListener('click', follow);

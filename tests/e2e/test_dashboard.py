@@ -465,6 +465,27 @@ def test_axe_finds_nothing(page, site, database, scheme, width):
     assert bad == []
 
 
+def test_in_hungarian(page, site, database):
+    """No text without its words: of the page with all that can be opened, and of what stands in the sources."""
+    history(database)
+    send(site.port, b"nix")
+    page.open("?lang=hu&list=overdue&list.agent=&deliveries=1&ticket=1")
+    wait_until(lambda: page.value("before.open.tickets") and page.table("listed") and page.table("delivered"), 15, "the figures")
+    page.find("#delivered td.body summary").click()
+    wait_until(lambda: page.driver.find_elements(By.CSS_SELECTOR, ".delivery .command"), 15, "a body")
+    assert page.text("list-heading", By.ID).startswith("Lejártak, a legrégebben lejárt elöl · ügyintéző nincs")
+    assert page.text("verdict-words", By.ID) == "Az események rögzülnek, de némelyiket elutasítjuk"
+    assert page.script("return document.documentElement.lang") == "hu" and "lang=hu" in page.script("return addressOf(state.choice)")
+    said = {text for name in ("dashboard", "lists", "deliveries", "start") for text in re.findall(
+        r"say\('([^']+)'\)|'([A-Z][a-z]+ [^'`$]+)'", (ROOT / f"dashboard/{name}.js").read_text()) for text in text if text}  # fmt: skip
+    assert len(said) > 50
+    page.script("for (const text of arguments[0]) say(text)", sorted(said))
+    assert page.script("return [...missing]") == []
+    Select(page.find("#language")).select_by_value("en")
+    wait_until(lambda: page.text("list-heading", By.ID).startswith("Overdue, longest first"), 15, "English")
+    assert not page.complaints()
+
+
 @pytest.mark.parametrize("width", [320, 480, 800])
 def test_on_a_phone(page, site, database, width):
     history(database)
