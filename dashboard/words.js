@@ -28,7 +28,7 @@ function sayAll() {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walk.nextNode(); node; node = walk.nextNode()) {
     const key = node.data.trim().replace(/\s+/g, ' ');
-    if (/[a-z]/i.test(key) && !node.parentElement.closest('script, code, noscript, [lang]')) {
+    if (/[a-z]/i.test(key) && !node.parentElement.closest('script, code, noscript, option[lang]')) {
       node.data = node.data.replace(/^(\s*)[^]*?(\s*)$/, (_, before, after) => before + say(key) + after);
     }
   }

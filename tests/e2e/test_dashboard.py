@@ -475,6 +475,7 @@ def test_in_hungarian(page, site, database):
     wait_until(lambda: page.driver.find_elements(By.CSS_SELECTOR, ".delivery .command"), 15, "a body")
     assert page.text("list-heading", By.ID).startswith("Lejártak, a legrégebben lejárt elöl · ügyintéző nincs")
     assert page.text("verdict-words", By.ID) == "Az események rögzülnek, de némelyiket elutasítjuk"
+    assert page.text("desk-heading", By.ID) == "Az ügyfélszolgálat" and page.text("list-close", By.ID) == "Bezárás"
     assert page.script("return document.documentElement.lang") == "hu" and "lang=hu" in page.script("return addressOf(state.choice)")
     said = {text for name in ("dashboard", "lists", "deliveries", "start") for text in re.findall(
         r"say\('([^']+)'\)|'([A-Z][a-z]+ [^'`$]+)'", (ROOT / f"dashboard/{name}.js").read_text()) for text in text if text}  # fmt: skip
@@ -544,7 +545,7 @@ def apply(database, project, ticket, identifier, at, action, attributes):
     columns = "".join(f", {name} => %s" for name in attributes)
     database.query("SELECT vcc.apply_events(project => %s, ticket_id => %s::bigint[], event_id => %s::uuid[], received_at => %s, "
                    f"action => %s, payload => ARRAY['{{}}']{columns})", project, [ticket], [identifier], [at], [action],
-                   *["{%s}" % json.dumps(str(value)) for value in attributes.values()])  # fmt: skip
+                   *["{%s}" % json.dumps(str(value), ensure_ascii=False) for value in attributes.values()])  # fmt: skip
 
 
 def desk(database):
