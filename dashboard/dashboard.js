@@ -1,5 +1,7 @@
 'use strict';
 
+chooseLanguage();
+
 // The page walks one way: choice → ask → state → draw. Asking fills the state, drawing only reads it. Everything is
 // updated in place, and only where it differs, so that a refresh takes away neither focus, selection nor place.
 //
@@ -8,6 +10,8 @@
 const REFRESH_MS = 5000;
 const PATIENCE_MS = 10000;
 const STALE_MS = 30000;
+const BEFORE_MS = 60000;
+const RECENT_MS = 15 * 60000;   // how long what was refused is trouble
 
 const PERIODS = { '1d': 'last day', '7d': 'last 7 days', '30d': 'last 30 days', '90d': 'last 90 days' };
 
@@ -23,10 +27,14 @@ const REFUSALS = {
 };
 
 const state = {
-  choice: { period: '30d', project: '', ticket: '' },
+  choice: {},                   // filled by readChoice: lang, period, project, agent, type, ticket, ticket_project, list, deliveries
   handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
+  watched: {},                  // of some answers: {number, at}
   report: null, problem: null,  // the last good report; why there is no newer one
   failure: null,                // {mood, words, detail} while there is no answer, or none that can be shown
+  before: null,                 // {asked, heardAt, before, trouble}: the period before
+  list: null,                   // {asked, rows, total, after, at, trouble} of the list that is looked at
+  deliveries: null,             // {asked, rows, after, at, trouble}
   history: null                 // {asked, timeline, at, trouble} of the ticket that is looked at
 };
 
@@ -35,26 +43,48 @@ const state = {
 function readChoice() {
   const query = new URLSearchParams(location.search);
   const period = query.get('period');
-  const project = query.get('project') || '';
+  const numberOf = name => /^-?\d{1,19}$/.test(query.get(name)) ? query.get(name) : '';
   return {
+    lang: Object.hasOwn(WORDS, query.get('lang')) ? query.get('lang') : '',
     period: Object.keys(PERIODS).includes(period) ? period : '30d',
-    project: /^-?\d{1,19}$/.test(project) ? project : '',
-    ticket: (query.get('ticket') || '').trim()
+    project: numberOf('project'),
+    agent: query.get('agent'),   // null: any; '': tickets of nobody
+    type: query.get('type'),
+    ticket_project: numberOf('ticket_project'),
+    ticket: (query.get('ticket') || '').trim(),
+    list: sectionOf(query, 'list'),
+    deliveries: sectionOf(query, 'deliveries')
   };
+}
+
+// Of a list the address holds its name, and as list.agent, … what narrows it beside the desk's own choice; of the
+// deliveries likewise.
+function sectionOf(query, name) {
+  if (!query.get(name)) return null;
+  const narrowed = [...query].filter(([part]) => part.startsWith(name + '.'));
+  return { [name]: query.get(name), ...Object.fromEntries(narrowed.map(([part, value]) => [part.slice(name.length + 1), value])) };
+}
+
+function addressOf({ list, deliveries, ...choice }) {
+  const query = new URLSearchParams(queryOf(choice));
+  for (const [name, section] of Object.entries({ list, deliveries })) {
+    for (const [part, value] of Object.entries(section || {})) query.set(part === name ? name : `${name}.${part}`, value);
+  }
+  return '?' + query;
 }
 
 function choose(change) {
   Object.assign(state.choice, change);
-  const address = new URL(location.href);
-  for (const [name, value] of Object.entries(state.choice)) {
-    if (value) address.searchParams.set(name, value); else address.searchParams.delete(name);
-  }
-  history.replaceState(null, '', address);
+  history.replaceState(null, '', addressOf(state.choice));
 }
 
+// An empty agent or type is a choice; of all else an empty value is none.
 function queryOf(values) {
-  return new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+  const said = ([name, value]) => value || (value === '' && (name === 'agent' || name === 'type'));
+  return new URLSearchParams(Object.entries(values).filter(said)).toString();
 }
+
+const ofDesk = ({ period, project, agent, type }) => ({ period, project, agent, type });
 
 // ---- ask: one request at a time
 
@@ -64,7 +94,7 @@ let nextRefresh = 0;
 
 // Asks for all that is on view, in turns; each says whether it is worth going on. A new choice does not break off the
 // request under way, whose work in the database would go on beside that of the next: it is asked for after it.
-async function refresh(turns = [askReport, askTicket]) {
+async function refresh(turns = [askReport, askList, askTicket, askDeliveries, askBefore]) {
   clearTimeout(nextRefresh);
   if (busy) {
     again = turns;
@@ -86,47 +116,75 @@ async function refresh(turns = [askReport, askTicket]) {
 }
 
 async function askReport() {
-  const { period, project } = state.choice;
-  const { frame, failure } = await ask({ period, project });
+  const { frame, failure } = await ask(ofDesk(state.choice));
   state.failure = failure || null;
   if (failure) return false;
   hear(frame);
   state.report = frame.report || state.report;
+  if (frame.report) useZone(frame.report.time_zone);
   state.problem = frame.problem;
   return true;
 }
 
+// It changes slowly, and costs more: once a minute.
+async function askBefore() {
+  const asked = queryOf(ofDesk(state.choice));
+  const known = state.before;
+  if (known && known.asked === asked && Date.now() - known.heardAt < BEFORE_MS) return true;
+  const { frame, failure } = await askFor(asked + '&before=1');
+  const answer = frame && frame.report;
+  state.before = { asked, heardAt: Date.now(), before: answer && answer.before, trouble: failure ? failure.detail : frame.problem };
+  return true;
+}
+
 async function askTicket() {
-  const { ticket, project } = state.choice;
+  const { ticket, ticket_project: own, project: chosen } = state.choice;
+  const project = own || chosen;
   const asked = queryOf({ ticket, project });
   const known = state.history && state.history.asked === asked ? state.history : { asked, timeline: null, at: null };
   state.history = ticket ? known : null;
-  if (!ticket) return true;
+  if (!ticket || choiceOf(known).length) return true;   // a search is not repeated by itself
   const { frame, failure } = await ask({ ticket, project });
   if (frame) hear(frame);
   state.history = { ...known, ...(frame && frame.report), trouble: failure ? failure.detail : frame.problem };
   return true;
 }
 
+// The tickets to choose from, where the search has found several and none is meant.
+const choiceOf = ({ timeline }) => timeline && !timeline.ticket ? timeline.choice : [];
+
+// How many of these were answered, and when the page has last seen it become more.
+function watch(answers) {
+  for (const status of ['401', '413', '503']) {
+    const known = state.watched[status];
+    const number = answers[status] || 0;
+    state.watched[status] = { number, at: known && number > known.number ? Date.now() : known ? known.at : 0 };
+  }
+}
+
 function hear(frame) {
+  watch(frame.handler.answers);
   state.handler = frame.handler;
   state.heardAt = Date.now();
 }
 
 // Returns {frame} or {failure}, and never throws: a failure is something to show.
-async function ask(values) {
+const ask = values => askFor(queryOf(values));
+
+// ticketd takes a + for itself, as RFC 3986 does, where URLSearchParams means a space.
+async function askFor(query) {
   const limit = new AbortController();
   const timer = setTimeout(() => limit.abort(), PATIENCE_MS);
   try {
-    const answer = await fetch('../report.json?' + queryOf(values), { signal: limit.signal, cache: 'no-store' });
+    const answer = await fetch('../report.json?' + query.replace(/\+/g, '%20'), { signal: limit.signal, cache: 'no-store' });
     const body = parsed(await answer.text());
     if (answer.ok && body.handler) return { frame: body };
-    const detail = typeof body.detail === 'string' ? body.detail : `the answer, HTTP ${answer.status}, is not a report`;
+    const detail = typeof body.detail === 'string' ? body.detail : say`the answer, HTTP ${answer.status}, is not a report`;
     const known = REFUSALS[answer.status];
-    return { failure: { mood: known ? 'warn' : 'bad', words: known || 'No answer from ticketd', detail } };
+    return { failure: { mood: known ? 'warn' : 'bad', words: say(known || 'No answer from ticketd'), detail } };
   } catch (error) {
-    const detail = limit.signal.aborted ? `nothing came within ${PATIENCE_MS / 1000} seconds` : 'the connection failed';
-    return { failure: { mood: 'bad', words: 'No answer from ticketd', detail } };
+    const detail = limit.signal.aborted ? say`nothing came within ${PATIENCE_MS / 1000} seconds` : say('the connection failed');
+    return { failure: { mood: 'bad', words: say('No answer from ticketd'), detail } };
   } finally {
     clearTimeout(timer);
   }
@@ -143,11 +201,11 @@ function parsed(text) {
 
 // ---- numbers, times and texts as words
 
-const decimal = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
-const compact = new Intl.NumberFormat('en', { notation: 'compact' });
+const decimal = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat(language, { notation: 'compact' });
 
 function count(number, one, many) {
-  return `${decimal.format(number)} ${number === 1 ? one : many}`;
+  return say(`{0} ${number === 1 ? one : many}`, decimal.format(number));
 }
 
 const UNITS = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
@@ -160,7 +218,7 @@ function duration(seconds, parts = 2) {
   return UNITS.slice(first, first + parts).map(([size, name]) => {
     const whole = Math.floor(rest / size);
     rest -= whole * size;
-    return whole ? `${whole} ${name}` : '';
+    return whole ? `${whole} ${say(name)}` : '';
   }).filter(Boolean).join(' ');
 }
 
@@ -168,7 +226,7 @@ function bytes(size) {
   const names = ['bytes', 'KB', 'MB', 'GB', 'TB'];
   let power = 0;
   for (; size >= 1024 && power < names.length - 1; power++) size /= 1024;
-  return `${decimal.format(size)} ${names[power]}`;
+  return `${decimal.format(size)} ${say(names[power])}`;
 }
 
 // ticketd's clock, not the browser's: ages are right even where this computer's time is wrong.
@@ -180,14 +238,29 @@ function age(moment) {
   return duration((now() - Date.parse(moment)) / 1000, 1);
 }
 
-const two = number => String(number).padStart(2, '0');
-const minuteOf = date => `${two(date.getHours())}:${two(date.getMinutes())}`;
-const clockOf = date => `${minuteOf(date)}:${two(date.getSeconds())}`;
-const dateAndClockOf = date =>
-  `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clockOf(date)}`;
+// Days are counted in the zone of the session that makes the report: times are shown in the same.
+let clock = { zone: null, known: true, parts: null };
 
-// In the browser's zone. What PostgreSQL knows and a browser does not ("infinity") stays as it is.
+function useZone(zone) {
+  if (zone === clock.zone) return;
+  const options = { year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' };
+  try {
+    clock = { zone, known: true, parts: new Intl.DateTimeFormat('en', { ...options, timeZone: zone }) };
+  } catch (error) {
+    clock = { zone, known: false, parts: new Intl.DateTimeFormat('en', { ...options, timeZone: 'UTC' }) };
+  }
+  setText(byId('zone'), clock.known ? say`Times and days are those of ${visible(zone)}.`
+    : say`Days are those of ${visible(zone)}, which this browser does not know: times are UTC.`);
+}
+
+const partsOf = date => Object.fromEntries(clock.parts.formatToParts(date).map(({ type, value }) => [type, value]));
+const minuteOf = date => (({ hour, minute }) => `${hour}:${minute}`)(partsOf(date));
+const clockOf = date => (({ hour, minute, second }) => `${hour}:${minute}:${second}`)(partsOf(date));
+const dateAndClockOf = date => (({ year, month, day }) => `${year}-${month}-${day} ${clockOf(date)}`)(partsOf(date));
+
+// What PostgreSQL knows and a browser does not ("infinity") stays as it is.
 function local(moment, format = dateAndClockOf) {
+  if (!clock.parts) useZone('UTC');
   const date = new Date(moment);
   return isNaN(date) ? visible(moment) : format(date);
 }
@@ -200,7 +273,7 @@ function visible(text) {
   });
 }
 
-const periodOf = report => PERIODS[report.period] || visible(report.period);
+const periodOf = report => Object.hasOwn(PERIODS, report.period) ? say(PERIODS[report.period]) : visible(report.period);
 
 // ---- elements: written to only where they differ
 
@@ -251,45 +324,67 @@ function showWords(parent, text, absent = 'none') {
       add(parent, 'span', 'none');
     }
   }
-  setText(parent.querySelector('bdi, span'), shape === 'absent' ? absent : visible(text));
+  setText(parent.querySelector('bdi, span'), shape === 'absent' ? say(absent) : visible(text));
 }
 
 // ---- tables: a list of columns each; a cell is drawn by the kind of its column
 
-const column = kind => (name, label, absent) => ({ kind, name, label, absent });
-const [plain, words, number, late, span, time, minute, below, share] =
-  ['plain', 'words', 'number', 'late', 'span', 'time', 'minute', 'below', 'share'].map(column);
+// A number that has a list says which: to(row).
+const column = kind => (name, label, absent, to) => ({ kind, name, label, absent, to });
+const [plain, words, number, late, span, time, minute, below, share, ticket] =
+  ['plain', 'words', 'number', 'late', 'span', 'time', 'minute', 'below', 'share', 'ticket'].map(column);
+const counted = (name, label, to) => number(name, label, undefined, to);
+const tardy = (name, label, to) => late(name, label, undefined, to);
+
+const ofStatus = list => row => ({ list, status: row.status || '', sub_status: row.sub_status || '' });
+const ofAgent = list => row => ({ list, agent: row.agent || '' });
+const ofDay = list => row => ({ list, day: row.day });
+const ofBucket = row => ({ list: 'resolved', within: row.seconds });
+
+const ofMinute = ({ at }) => ({ deliveries: '1', result: 'stored', since: at, until: new Date(Date.parse(at) + 60000).toISOString() });
+const ofReason = ({ reason }) => ({ deliveries: '1', result: 'rejected', reason: reasonOf(reason), since: state.report.rejected.since });
 
 const TABLES = {
-  minutes: { key: row => row.at, columns: [minute('at', 'Minute'), number('events', 'Events')] },
+  choices: {
+    key: row => JSON.stringify([row.project_id, row.ticket_id]),
+    columns: [
+      ticket('ticket_no', 'Ticket'), words('title', 'Title', '–'), plain('project_id', 'Project id'), words('project_name', 'Project', '–'),
+      words('status', 'Status'), words('agent_name', 'Agent', 'nobody'), time('deleted_at', 'Deleted')
+    ]
+  },
+  minutes: { key: row => row.at, columns: [minute('at', 'Minute'), counted('events', 'Events', ofMinute)] },
   answers: {
     key: row => row.status,
     columns: [plain('status', 'Status'), plain('meaning', 'Meaning'), number('answers', 'Answers')]
   },
   reasons: {
     key: row => row.reason,
-    columns: [words('reason', 'Reason'), number('bodies', 'Bodies'), number('attempts', 'Attempts'), time('last_at', 'Last')]
+    columns: [words('reason', 'Reason'), counted('bodies', 'Bodies', ofReason), number('attempts', 'Attempts'), time('last_at', 'Last')]
   },
   statuses: {
     key: row => JSON.stringify([row.status, row.sub_status]),
     columns: [
-      words('status', 'Status'), words('sub_status', 'Sub-status'), number('tickets', 'Open'), late('overdue', 'Overdue')
+      words('status', 'Status'), words('sub_status', 'Sub-status'),
+      counted('tickets', 'Open', ofStatus('open')), tardy('overdue', 'Overdue', ofStatus('overdue'))
     ]
   },
   flow: {
     key: row => row.day,
-    columns: [plain('day', 'Day'), number('opened', 'Opened'), number('closed', 'Closed'), number('backlog', 'Backlog')]
+    columns: [
+      plain('day', 'Day'), counted('opened', 'Opened', ofDay('opened')), counted('closed', 'Closed', ofDay('closed')),
+      number('backlog', 'Backlog')
+    ]
   },
   agents: {
     key: row => JSON.stringify([row.agent, row.login]),
     columns: [
-      words('agent', 'Agent', 'nobody'), words('login', 'Login', '–'), number('open', 'Open'), late('overdue', 'Overdue'),
-      number('closed', 'Closed'), span('median_s', 'Median')
+      words('agent', 'Agent', 'nobody'), words('login', 'Login', '–'), counted('open', 'Open', ofAgent('open')),
+      tardy('overdue', 'Overdue', ofAgent('overdue')), counted('closed', 'Closed', ofAgent('resolved')), span('median_s', 'Median')
     ]
   },
   resolution: {
     key: row => row.below_s,
-    columns: [below('below_s', 'Within'), number('tickets', 'Tickets'), share('share', 'Share')]
+    columns: [below('below_s', 'Within'), counted('tickets', 'Tickets', ofBucket), share('share', 'Share')]
   }
 };
 
@@ -299,7 +394,18 @@ const FACTS = [
   time('first_open_time', 'Opened'), time('soft_deadline', 'Deadline'), time('deleted_at', 'Deleted')
 ];
 
-const showDecimal = (element, value) => setText(element, decimal.format(value));
+const addressTo = section => addressOf({ ...state.choice, [section.deliveries ? 'deliveries' : 'list']: section });
+
+function showDecimal(element, value, absent, row, to) {
+  const link = Boolean(to && value);
+  if (element.dataset.link !== String(link)) {
+    element.dataset.link = link;
+    element.textContent = '';
+  }
+  if (link) setAttribute(element.firstChild || add(element, 'a'), 'href', addressTo(to(row)));
+  setText(link ? element.firstChild : element, decimal.format(value));
+}
+
 const timeIn = format => (element, value) => showTime(element.firstChild || add(element, 'time'), value, format);
 
 const CELLS = {
@@ -311,6 +417,11 @@ const CELLS = {
   time: timeIn(dateAndClockOf),
   minute: timeIn(minuteOf),
   below: (element, value, absent, row) => setText(element, row.within),
+  ticket: (element, value, absent, row) => {
+    const link = element.firstChild || add(add(element, 'bdi'), 'a').parentElement;
+    setAttribute(link.firstChild, 'href', addressOf({ ...state.choice, ticket_project: row.project_id, ticket: row.ticket_id }));
+    setText(link.firstChild, visible(value === null ? row.ticket_id : value));
+  },
   share: (element, { bar, part }) => {
     (element.children[0] || add(element, 'i')).style.width = `${(60 * bar).toFixed(1)}%`;
     setText(element.children[1] || add(element, 'span'), part > 0 && part < .01 ? '< 1 %' : `${Math.round(100 * part)} %`);
@@ -319,15 +430,17 @@ const CELLS = {
 
 const NUMERIC = ['number', 'late', 'span'];
 
-function drawCell(element, { kind, name, absent }, row) {
+function drawCell(element, { kind, name, label, absent, to }, row) {
   const value = row[name];
   setAttribute(element, 'class', (NUMERIC.includes(kind) ? 'number ' : '') + (kind === 'late' && !value ? '' : kind));
   setAttribute(element, 'data-column', name);
+  setAttribute(element, 'data-label', say(label));
   setAttribute(element, 'data-value', typeof value === 'object' || kind === 'words' ? null : value);
-  CELLS[kind](element, value, absent, row);
+  CELLS[kind](element, value, absent, row, to);
 }
 
-function drawTable(id, items) {
+// of: how many there are, where not all are given.
+function drawTable(id, items, of = items.length) {
   const { key, columns } = TABLES[id];
   const table = byId(id);
   if (!table.tHead) makeHead(table, columns);
@@ -339,6 +452,12 @@ function drawTable(id, items) {
     });
   });
   const region = table.parentElement;
+  const cut = region.parentElement.querySelector('.cut');
+  if (of > items.length) {
+    setText(cut || add(region.parentElement, 'p', 'cut aside'), say`The first ${decimal.format(items.length)} of ${decimal.format(of)}.`);
+  } else if (cut) {
+    cut.remove();
+  }
   const empty = region.nextElementSibling;
   if (empty) {
     empty.hidden = items.length > 0;
@@ -351,7 +470,7 @@ function makeHead(table, columns) {
   for (const { kind, label } of columns) {
     const element = add(row, 'th', NUMERIC.includes(kind) ? 'number' : '');
     element.scope = 'col';
-    element.textContent = label;
+    element.textContent = say(label);
   }
   table.createTBody();
 }
@@ -463,11 +582,13 @@ function draw() {
   try {
     if (state.handler) drawAlive(state.handler, state.report);
     if (state.report) drawDesk(state.report);
+    drawListed(state.list);
     drawTicket(state.history);
+    drawDelivered(state.deliveries);
   } catch (error) {
     // An answer that is not what the page expects must not look like good data, and must not end the refreshing.
     console.error(error);
-    state.failure = { mood: 'bad', words: 'The answer of ticketd cannot be shown', detail: String(error) };
+    state.failure = { mood: 'bad', words: say('The answer of ticketd cannot be shown'), detail: String(error) };
   }
   drawVerdict(judge());
   drawNotice();
@@ -476,21 +597,36 @@ function draw() {
 function judge() {
   const { handler, failure, problem } = state;
   if (failure) return failure;
-  if (!handler) return { mood: 'waiting', words: 'Waiting for the first answer' };
+  if (!handler) return { mood: 'waiting', words: say('Waiting for the first answer') };
   const { events, oldest_at: oldest } = handler.spool;
-  const counts = events ? ` (${decimal.format(events)}${oldest ? `, oldest ${age(oldest)}` : ''})` : '';
+  const counts = events ? ` (${decimal.format(events)}${oldest ? say`, oldest ${age(oldest)}` : ''})` : '';
   switch (handler.takes_events) {
     case 'database':
-      return handler.nodes_away ? { mood: 'warn', words: `Cannot be written now: ${handler.nodes_away}`, counts }
-        : problem ? { mood: 'warn', words: 'Events are stored, but no report can be made' }
+      return handler.nodes_away ? { mood: 'warn', words: say`Cannot be written now: ${handler.nodes_away}`, counts }
+        : problem ? { mood: 'warn', words: say('Events are stored, but no report can be made') }
         : handler.spool.held_tickets
-          ? { mood: 'warn', words: 'Some tickets cannot be written: ticketd spool list', counts: ` (${decimal.format(handler.spool.held_tickets)})` }
-          : { mood: 'good', words: 'Events are stored' };
+          ? { mood: 'warn', words: say('Some tickets cannot be written: ticketd spool list'), counts: ` (${decimal.format(handler.spool.held_tickets)})` }
+          : judgeArrivals(handler, state.report);
     case 'spool':
-      return { mood: 'warn', words: (problem ? 'The database is away: events' : 'Events') + ' wait in the spool', counts };
+      return { mood: 'warn', words: say(problem ? 'The database is away: events wait in the spool' : 'Events wait in the spool'), counts };
     default:
-      return { mood: 'bad', words: 'Events are refused: neither database nor spool', counts };
+      return { mood: 'bad', words: say('Events are refused: neither database nor spool'), counts };
   }
+}
+
+// The database takes events: do they come, and are they good?
+function judgeArrivals(handler, report) {
+  const recently = moment => now() - Date.parse(moment) < RECENT_MS;
+  const since = status => state.watched[status] && Date.now() - state.watched[status].at < RECENT_MS;
+  if (report && report.rejected.reasons.some(({ last_at: at }) => recently(at))) return { mood: 'warn', words: say('Events are stored, but some are refused') };
+  if (since('401')) return { mood: 'warn', words: say('Events are stored, but some come with a wrong token') };
+  if (since('413')) return { mood: 'warn', words: say('Events are stored, but some are too large') };
+  if (since('503')) return { mood: 'warn', words: say('Events are stored, but some were not taken') };
+  const last = report && report.last_event;
+  if (report && report.silent && !(Date.parse(handler.last_event_at) > Date.parse(last.received_at))) {
+    return { mood: 'warn', words: say('Nothing comes, where usually something does'), counts: ` (${age(last.received_at)})` };
+  }
+  return { mood: 'good', words: say('Events are stored') };
 }
 
 const SYMBOLS = { waiting: '…', good: '✓', warn: '!', bad: '×' };
@@ -501,13 +637,15 @@ function drawVerdict({ mood, words: text, counts = '' }) {
   setText(byId('verdict-symbol'), SYMBOLS[mood]);
   setText(byId('verdict-words'), text);
   setText(byId('verdict-counts'), counts);
+  const title = mood === 'good' || mood === 'waiting' ? 'ticketd' : `${SYMBOLS[mood]} ${text} – ticketd`;
+  if (document.title !== title) document.title = title;
 }
 
 function drawNotice() {
   const { report, failure, problem } = state;
   const old = report && (failure || now() - Date.parse(report.at) > STALE_MS);
   const why = failure ? failure.detail : problem;
-  show('stale', old ? `Data of ${local(report.at, clockOf)}, ${age(report.at)} old.` : '', old ? report.at : undefined);
+  show('stale', old ? say`Data of ${local(report.at, clockOf)}, ${age(report.at)} old.` : '', old ? report.at : undefined);
   show('problem', why ? visible(why) : '');
   byId('notice').hidden = !old && !why;
 }
@@ -515,7 +653,7 @@ function drawNotice() {
 function drawAlive(handler, report) {
   drawLastEvent(handler.last_event_at, report && report.last_event);
 
-  const taken = show('takes_events', handler.takes_events, handler.takes_events);
+  const taken = show('takes_events', say(handler.takes_events), handler.takes_events);
   setAttribute(taken, 'data-state', { database: 'good', spool: 'warn' }[handler.takes_events] || 'bad');
   byId('since').hidden = false;
   showTime(field('started_at'), handler.started_at);
@@ -523,22 +661,24 @@ function drawAlive(handler, report) {
 
   const spool = handler.spool;
   setAttribute(showNumber('spool.events', spool.events), 'data-state', spool.events ? 'warn' : null);
-  const room = spool.max_bytes ? `${bytes(spool.bytes)} of ${bytes(spool.max_bytes)}` : 'no spool is configured';
+  const room = spool.max_bytes ? say`${bytes(spool.bytes)} of ${bytes(spool.max_bytes)}` : say('no spool is configured');
   show('spool.bytes', room, spool.bytes);
-  show('spool.oldest_at', spool.oldest_at ? `oldest ${age(spool.oldest_at)} ago` : '', spool.oldest_at);
+  show('spool.oldest_at', spool.oldest_at ? say`oldest ${age(spool.oldest_at)} ago` : '', spool.oldest_at);
 
   drawAnswers(Object.entries(handler.answers));
 
   if (!report) return;
   drawMinutes(report.minutes);
-  setAttribute(showNumber('rejected.bodies', report.rejected.bodies), 'data-state', report.rejected.bodies ? 'warn' : null);
+  const refused = showNumber('rejected.bodies', report.rejected.bodies);
+  setAttribute(refused, 'data-state', report.rejected.bodies ? 'warn' : null);
+  setAttribute(refused, 'href', addressTo({ deliveries: '1', result: 'rejected', since: report.rejected.since }));
   const { attempts } = report.rejected;
-  show('rejected.attempts', `${count(attempts, 'attempt', 'attempts')}, ${periodOf(report)}`, attempts);
-  drawTable('reasons', report.rejected.reasons);
+  show('rejected.attempts', say`${count(attempts, 'attempt', 'attempts')}, last 24 hours`, attempts);
+  drawTable('reasons', report.rejected.reasons, report.rejected.of);
 }
 
 function drawAnswers(answers) {
-  drawTable('answers', answers.map(([status, count]) => ({ status, meaning: MEANINGS[status] || '', answers: count })));
+  drawTable('answers', answers.map(([status, count]) => ({ status, meaning: MEANINGS[status] ? say(MEANINGS[status]) : '', answers: count })));
   const rows = byId('answers').tBodies[0].rows;
   answers.forEach(([status], place) => setAttribute(rows[place].cells[2], 'data-field', 'answers.' + status));
 }
@@ -547,14 +687,14 @@ function drawAnswers(answers) {
 function drawLastEvent(heard, stored) {
   const isStored = stored && !(Date.parse(heard) > Date.parse(stored.received_at));
   const at = isStored ? stored.received_at : heard;
-  show('last_event', at ? age(at) + ' ago' : 'none yet', at || '');
+  show('last_event', at ? say`${age(at)} ago` : say('none yet'), at || '');
   showTime(field('last_event.at'), at);
   show('last_event.what', isStored ? visible(`${stored.action}: ${stored.result}`) : '');
-  const link = show('last_event.ticket', isStored ? `ticket ${stored.ticket_id} of project ${stored.project_id}` : '');
+  const link = show('last_event.ticket', isStored ? say`ticket ${stored.ticket_id} of project ${stored.project_id}` : '');
   link.hidden = !isStored;
   if (isStored) {
     const { project_id: project, ticket_id: ticket } = stored;
-    setAttribute(link, 'href', '?' + queryOf({ period: state.choice.period, project, ticket }));
+    setAttribute(link, 'href', addressOf({ ...state.choice, ticket_project: project, ticket }));
   }
 }
 
@@ -564,42 +704,89 @@ function drawMinutes(minutes) {
   const most = Math.max(0, ...events);
   const newest = events[events.length - 1];
   const labels = minutes.map(minute => local(minute.at, minuteOf));
-  showNumber('minutes.total', total);
-  show('minutes.mean', `${decimal.format(total / Math.max(1, minutes.length))} a minute`);
+  const link = showNumber('minutes.total', total);
+  if (minutes.length) setAttribute(link, 'href', addressTo({ deliveries: '1', result: 'stored', since: minutes[0].at }));
+  show('minutes.mean', say`${decimal.format(total / Math.max(1, minutes.length))} a minute`);
   drawTable('minutes', minutes);
   drawMinutesChart({
     columns: [events.map(one => one || null)], labels,
     marked: () => [...labels.keys()].filter(place => /:(00|15|30|45)$/.test(labels[place])),
-    summary: `Events a minute in the last hour: ${decimal.format(total)} in all, ` +
-      `${decimal.format(newest)} in the newest minute, at most ${decimal.format(most)} at ${labels[events.indexOf(most)]}.`,
+    summary: say`Events a minute in the last hour: ${decimal.format(total)} in all, ${decimal.format(newest)} in the newest minute, at most ${decimal.format(most)} at ${labels[events.indexOf(most)]}.`,
     describe: place => `${labels[place]}: ${count(events[place], 'event', 'events')}`
   });
 }
 
 function drawDesk(report) {
-  drawProjects(report.projects);
+  drawChoices(report);
   drawScope(report);
 
-  const { tickets, overdue } = report.open;
+  const { tickets, overdue, due, unassigned, waiting, oldest_at: oldest } = report.open;
   showNumber('open.tickets', tickets);
   setAttribute(showNumber('open.overdue', overdue), 'data-state', overdue ? 'bad' : null);
-  show('open.overdue_share', tickets ? `${Math.round(100 * overdue / tickets)} % of the open` : '');
-  drawTable('statuses', report.open.by_status);
+  show('open.overdue_share', tickets ? say`${Math.round(100 * overdue / tickets)} % of the open` : '');
+  showNumber('open.due', due);
+  showNumber('open.unassigned', unassigned);
+  showNumber('open.waiting', waiting);
+  show('open.oldest', oldest ? age(oldest) : '–', oldest || '');
+  drawToday(report);
+  drawTable('statuses', report.open.by_status, report.open.of);
   drawFlow(report.flow, periodOf(report));
-  drawTable('agents', report.agents);
+  drawTable('agents', report.agents, report.agents_of);
   drawResolution(report.resolution);
+  drawBefore(state.before);
+  for (const figure of document.querySelectorAll('[data-list]')) {
+    const { list, day } = figure.dataset;
+    setAttribute(figure, 'href', addressOf({ ...state.choice, list: day === undefined ? { list } : { list, day } }));
+  }
+}
+
+const signed = new Intl.NumberFormat(language, { signDisplay: 'exceptZero' });
+
+function drawToday({ today: { net, yesterday }, flow }) {
+  const newest = flow[flow.length - 1];
+  show('today.net', signed.format(net), net);
+  show('before.today.net', say`yesterday ${signed.format(yesterday)}`, yesterday);
+  for (const name of ['opened', 'closed']) {
+    const link = show('today.' + name, `${say(name)} ${decimal.format(newest[name])}`, newest[name]);
+    setAttribute(link, 'data-day', newest.day);
+  }
+}
+
+// Beside each figure what it was a period ago.
+function drawBefore(known) {
+  const { before, trouble } = known && known.asked === queryOf(ofDesk(state.choice)) ? known : {};
+  const put = (name, value, format) => show('before.' + name, !before ? (trouble ? say('before: not known now') : '')
+    : say`before: ${value === null ? '–' : format(value)}`, before ? value : undefined);
+  const { open = {}, resolution = {} } = before || {};
+  for (const name of ['tickets', 'overdue', 'due', 'unassigned', 'waiting']) put('open.' + name, open[name], decimal.format);
+  put('open.oldest', open.oldest_s, seconds => duration(seconds, 1));
+  put('resolution.tickets', resolution.tickets, decimal.format);
+  put('resolution.median_s', resolution.median_s, duration);
 }
 
 // The text of an option cannot be isolated: marks of direction are taken out of it.
 const withoutMarks = text => visible(text).replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '');
 
-function drawProjects(projects) {
-  const select = byId('project');
-  const chosen = state.choice.project;
+function drawChoices({ projects, choices }) {
+  const { project, agent, type } = state.choice;
   const labelOf = ({ id, name }) => name === null ? String(id) : `${id} · ${withoutMarks(name)}`;
-  const known = projects.map(project => ({ id: String(project.id), label: labelOf(project) }));
-  if (chosen && !known.some(({ id }) => id === chosen)) known.push({ id: chosen, label: chosen });
-  drawList(select, 'option', [{ id: '', label: 'All projects' }, ...known], ({ id }) => id, (option, { id, label }) => {
+  drawSelect('project', say('All projects'), projects.map(one => ({ id: String(one.id), label: labelOf(one) })), project);
+  show('cut.projects', projects.length < 1000 ? '' : say('The first 1,000 projects are here: another is chosen by project= in the address.'));
+  drawNames('agent', say('All agents'), say('nobody'), choices.agents, agent);
+  drawNames('type', say('All types'), say('without'), choices.types, type);
+}
+
+// Names are chosen by = and the name: none and all are values that no name has.
+function drawNames(id, all, none, names, chosen) {
+  const choices = [{ id: '=', label: none }, ...names.map(name => ({ id: '=' + name, label: withoutMarks(name) }))];
+  drawSelect(id, all, choices, chosen === null ? '' : '=' + chosen);
+}
+
+function drawSelect(name, all, choices, chosen) {
+  const select = byId(name);
+  const options = [{ id: '', label: all }, ...choices];
+  if (!options.some(({ id }) => id === chosen)) options.push({ id: chosen, label: withoutMarks(chosen.replace(/^=/, '')) });
+  drawList(select, 'option', options, ({ id }) => id, (option, { id, label }) => {
     setAttribute(option, 'value', id);
     setText(option, label.length > 60 ? label.slice(0, 60) + '…' : label);
     setAttribute(option, 'title', label.length > 60 ? label : null);
@@ -610,9 +797,11 @@ function drawProjects(projects) {
 // Says what the figures are about, which for a moment, or while ticketd is away, is not what the selectors say.
 function drawScope(report) {
   const project = report.project === null ? '' : String(report.project);
-  const differs = project !== state.choice.project || report.period !== state.choice.period;
-  show('scope', `${differs ? 'Still shown' : 'Shown'}: ${periodOf(report)}, ` +
-    `${project ? 'project ' + visible(project) : 'all projects'}, as of`);
+  const differs = queryOf(ofDesk({ ...report, project })) !== queryOf(ofDesk(state.choice));
+  const named = ['agent', 'type'].filter(name => report[name] !== null)
+    .map(name => `${say(name)} ${report[name] === '' ? say('none') : withoutMarks(report[name])}`);
+  show('scope', `${say(differs ? 'Still shown' : 'Shown')}: ` +
+    [periodOf(report), project ? say`project ${visible(project)}` : say('all projects'), ...named].join(', ') + say(', as of'));
   showTime(field('report.at'), report.at, clockOf);
 }
 
@@ -638,12 +827,12 @@ function drawFlow(flow, period) {
       const step = Math.ceil(spans.length / Math.max(1, Math.floor(room() / 48)));
       return [...spans.keys()].filter(place => (spans.length - 1 - place) % step === 0);
     },
-    summary: `Tickets, ${period}: ${total(flow, 'opened')} opened, ${total(flow, 'closed')} closed` +
-      (flow.length ? `; backlog at the end ${decimal.format(lastOf(flow).backlog)}.` : '.') + (size > 1 ? ' A bar is a week.' : ''),
+    summary: say`Tickets, ${period}: ${total(flow, 'opened')} opened, ${total(flow, 'closed')} closed` +
+      (flow.length ? say`; backlog at the end ${decimal.format(lastOf(flow).backlog)}.` : '.') + (size > 1 ? say(' A bar is a week.') : ''),
     describe: place => {
       const days = spans[place];
-      return `${size > 1 ? `${days[0].day} to ` : ''}${lastOf(days).day}: ${total(days, 'opened')} opened, ` +
-        `${total(days, 'closed')} closed, backlog ${decimal.format(lastOf(days).backlog)}`;
+      return `${size > 1 ? `${days[0].day} – ` : ''}${lastOf(days).day}: ` +
+        say`${total(days, 'opened')} opened, ${total(days, 'closed')} closed, backlog ${decimal.format(lastOf(days).backlog)}`;
     }
   });
 }
@@ -653,9 +842,10 @@ function drawResolution({ tickets, median_s: median, buckets }) {
   show('resolution.median_s', median === null ? '–' : duration(median), median === null ? '' : median);
   const most = Math.max(1, ...buckets.map(bucket => bucket.tickets));
   const within = ({ below_s: below }, place) =>
-    below !== null ? duration(below) : place ? `over ${duration(buckets[place - 1].below_s)}` : 'any time';
+    below !== null ? duration(below) : place ? say`over ${duration(buckets[place - 1].below_s)}` : say('any time');
   drawTable('resolution', tickets ? buckets.map((bucket, place) => ({
     ...bucket, within: within(bucket, place),
+    seconds: `${place ? buckets[place - 1].below_s : ''}-${bucket.below_s === null ? '' : bucket.below_s}`,
     share: { bar: bucket.tickets / most, part: bucket.tickets / tickets }
   })) : []);
 }
@@ -664,11 +854,14 @@ function drawTicket(history) {
   const timeline = history && history.timeline;
   const ticket = timeline && timeline.ticket;
   setText(byId('ticket-outcome'), outcome(history));
+  const several = timeline && timeline.matches > 1 && !state.choice.ticket_project;
+  byId('choices-panel').hidden = !several;
+  drawTable('choices', several ? timeline.choice : []);
   byId('ticket').hidden = !ticket;
   if (ticket) {
     show('ticket.ticket_no', visible(ticket.ticket_no === null ? ticket.ticket_id : ticket.ticket_no));
     drawList(byId('facts'), 'div', FACTS, fact => fact.name, (element, fact) => {
-      setText(element.children[0] || add(element, 'dt'), fact.label);
+      setText(element.children[0] || add(element, 'dt'), say(fact.label));
       const value = element.children[1] || add(element, 'dd');
       setAttribute(value, 'data-field', 'ticket.' + fact.name);
       drawCell(value, fact, ticket);
@@ -682,18 +875,19 @@ function drawTicket(history) {
 }
 
 function outcome(history) {
-  if (!history) return 'What happened to a ticket, event by event.';
+  if (!history) return say('What happened to a ticket, event by event.');
   const { timeline, at, trouble } = history;
-  const why = trouble ? `Not answered now: ${visible(trouble).replace(/\.$/, '')}.${at ? ` Data of ${local(at)}.` : ''} ` : '';
+  const why = trouble ? say`Not answered now: ${visible(trouble)}` + `${at ? ' ' + say`Data of ${local(at)}.` : ''} ` : '';
   if (!timeline) return why;
   const events = count(timeline.events.length, 'event', 'events');
-  if (timeline.matches > 1) {
-    return why + `${decimal.format(timeline.matches)} tickets have this number; here is one, with ${events}. ` +
-      'A project chosen above picks its own.';
+  const others = timeline.matches - (timeline.ticket ? 1 : 0);
+  const cut = timeline.matches > timeline.choice.length ? say` The first ${decimal.format(timeline.choice.length)} are here.` : '';
+  if (timeline.ticket) {
+    const more = others && !state.choice.ticket_project ? ` ${count(others, 'other ticket has it too.', 'other tickets have it too.')}${cut}` : '';
+    return why + `${events}.${more}`;
   }
-  if (timeline.ticket) return why + `${events}.`;
-  if (timeline.events.length) return why + `The ticket is not known any more; ${events} of it are kept.`;
-  return why + (state.choice.project ? 'There is no such ticket in this project.' : 'There is no such ticket.');
+  if (others) return why + `${count(others, 'ticket has it: choose one.', 'tickets have it: choose one.')}${cut}`;
+  return why + say(state.choice.project ? 'There is no such ticket in this project.' : 'There is no such ticket.');
 }
 
 function fillEvent(item, event) {
@@ -718,52 +912,3 @@ function showValue(element, value) {
   setAttribute(element, 'data-value', JSON.stringify(value));
   showWords(element, value === null || typeof value === 'string' ? value : JSON.stringify(value), 'nothing');
 }
-
-// ---- start
-
-// A region is a stop for the Tab key only while there is something to scroll.
-const regions = new ResizeObserver(entries => {
-  for (const { target } of entries) {
-    const region = target.closest('.scroll');
-    region.tabIndex = region.scrollWidth > region.clientWidth || region.scrollHeight > region.clientHeight ? 0 : -1;
-  }
-});
-
-function start() {
-  state.choice = readChoice();
-  byId('period').value = state.choice.period;
-  byId('number').value = state.choice.ticket;
-  setText(byId('zone'), Intl.DateTimeFormat().resolvedOptions().timeZone);
-  drawProjects([]);
-
-  byId('period').addEventListener('change', event => chooseAndRefresh({ period: event.target.value }));
-  byId('project').addEventListener('change', event => chooseAndRefresh({ project: event.target.value }));
-  byId('search').addEventListener('submit', event => {
-    event.preventDefault();
-    choose({ ticket: byId('number').value.trim() });
-    setText(byId('ticket-outcome'), 'Asking…');
-    refresh([askTicket, askReport]);
-  });
-  document.addEventListener('visibilitychange', () => {
-    clearTimeout(nextRefresh);
-    if (document.hidden) return;
-    draw();   // the figures have become old meanwhile, and say so until there are new ones
-    refresh();
-  });
-  for (const region of document.querySelectorAll('.scroll')) {
-    regions.observe(region);
-    regions.observe(region.firstElementChild);
-  }
-  refresh().then(() => {
-    // Who follows a link to a ticket wants to see it, unless he has begun to look around.
-    if (state.choice.ticket && !scrollY) byId('ticket-heading').scrollIntoView();
-  });
-}
-
-function chooseAndRefresh(change) {
-  choose(change);
-  if (state.report) drawScope(state.report);
-  refresh();
-}
-
-start();

@@ -80,55 +80,41 @@ void dashboard_close(struct dashboard *dashboard)
 
 /* -- the question -------------------------------------------------------------------------------------------------- */
 
-static const struct {
-    const char *name;
-    int days;
-} periods[] = {{"30d", 30}, {"1d", 1}, {"7d", 7}, {"90d", 90}}; /* the first where none is given */
+enum empty { EMPTY_ABSENT, EMPTY_GIVEN };
 
-static bool read_period(const char *value, struct report_question *question)
+static bool is_PERIOD(const char *value)
 {
-    for (size_t i = 0; i < sizeof(periods) / sizeof(periods[0]); i++)
-        if (!*value || strcmp(value, periods[i].name) == 0) {
-            question->days = periods[i].days;
-            return true;
-        }
-    return false;
+    return text_choice("1d|7d|30d|90d", value) >= 0;
 }
 
-static bool read_project(const char *value, struct report_question *question)
+static bool is_NUMBER(const char *value)
 {
     char *end;
 
     errno = 0;
-    question->project = strtoll(value, &end, 10);
-    question->one_project = *value != '\0';
+    (void)strtoll(value, &end, 10);
     return errno == 0 && *end == '\0';
 }
 
-static bool read_ticket(const char *value, struct report_question *question)
+static bool is_TEXT(const char *value)
 {
     size_t length = strlen(value), step;
 
     for (size_t at = 0; at < length; at += step)
         if (!(step = text_utf8((const unsigned char *)value + at, length - at)))
             return false;
-    if (length >= sizeof(question->ticket))
-        return false;
-    memcpy(question->ticket, value, length);
-    if (length > 0)
-        question->days = 0; /* a ticket has its whole history */
-    return true;
+    return length < REPORT_VALUE;
 }
 
-/* The last sees what those before it have read. */
 static const struct {
     const char *name;
-    bool (*read)(const char *value, struct report_question *question);
+    bool (*check)(const char *value);
+    enum empty empty;
     const char *expected;
 } parameters[] = {
-    {"period", read_period, "period is 1d, 7d, 30d or 90d"},
-    {"project", read_project, "project is a number, or is left out"},
-    {"ticket", read_ticket, "ticket is a number of at most 255 bytes, in UTF-8"},
+#define PARAMETER(ID, name, check, empty, expected) {name, is_##check, EMPTY_##empty, expected},
+#include "store/report.def"
+#undef PARAMETER
 };
 
 /* NULL: read. Else what is expected, a static string. */
@@ -138,13 +124,19 @@ static const char *read_question(const char *query, struct report_question *ques
     const char *problem = value ? NULL : "out of memory";
 
     memset(question, 0, sizeof(*question)); /* its padding too */
-    for (size_t i = 0; !problem && i < sizeof(parameters) / sizeof(parameters[0]); i++) {
+    strcpy(question->values[REPORT_PERIOD], "30d");
+    question->given[REPORT_PERIOD] = true;
+    for (size_t i = 0; !problem && i < REPORT_PARAMETERS; i++) {
         size_t length = 0;
         enum query_found found = query_find(query, parameters[i].name, value, &length);
-        if (found == QUERY_NONE)
-            *value = '\0';
-        if (found == QUERY_REPEATED || strlen(value) != length || !parameters[i].read(value, question))
+        if (found == QUERY_NONE || (length == 0 && parameters[i].empty == EMPTY_ABSENT && found == QUERY_ONE))
+            continue;
+        if (found == QUERY_REPEATED || strlen(value) != length || !parameters[i].check(value)) {
             problem = parameters[i].expected;
+            continue;
+        }
+        memcpy(question->values[i], value, length + 1);
+        question->given[i] = true;
     }
     free(value);
     return problem;

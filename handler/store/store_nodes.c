@@ -145,8 +145,7 @@ void nodes_try(struct store *store)
         } else {
             (void)!nodes_add(store->nodes, node.name, node.project, clock_monotonic_ms() - began);
         }
-        if (!store->connection &&
-            !session_open(store, clock_monotonic_ms() + session_patience(store->conf, false)))
+        if (!store->connection && !session_open(store, clock_monotonic_ms() + session_patience(store->conf, false)))
             return;
     }
 }

@@ -6,7 +6,6 @@
 #include "store/sql.h"
 #include "store/store_read.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +26,7 @@ static const struct {
     {"3F", "There is no schema vcc: run ticketd migrate."},
     {"28", "The database does not let the reports' role in: see TICKETD_REPORT_DATABASE."},
     {"3D", "There is no such database: see TICKETD_REPORT_DATABASE."},
+    {"22", "There is no such list, day or page."},
     {"", "The database does not answer."},
 };
 
@@ -46,16 +46,44 @@ static const char *tell(const struct store *store, const PGresult *error)
 
 /* -- the question -------------------------------------------------------------------------------------------------- */
 
-/* The answer, a row. NULL: `error`. */
+#define PASSED_MAX 12
+
+/* The first whose parameter is given is asked; the last by none. */
+static const struct {
+    enum report_parameter by;
+    const char *sql;
+    int count;
+    enum report_parameter passed[PASSED_MAX];
+} questions[] = {
+    {REPORT_EVENT, sql_report_delivery, 3, {REPORT_EVENT, REPORT_PROJECT, REPORT_TICKET}},
+    {REPORT_DELIVERIES,
+     sql_report_deliveries,
+     7,
+     {REPORT_RESULT, REPORT_REASON, REPORT_PROJECT, REPORT_SINCE, REPORT_UNTIL, REPORT_AFTER, REPORT_ROWS}},
+    {REPORT_TICKET, sql_report_ticket, 2, {REPORT_TICKET, REPORT_PROJECT}},
+    {REPORT_LIST,
+     sql_report_list,
+     12,
+     {REPORT_LIST, REPORT_PERIOD, REPORT_PROJECT, REPORT_AGENT, REPORT_TYPE, REPORT_CUSTOMER, REPORT_STATUS,
+      REPORT_SUB_STATUS, REPORT_DAY, REPORT_WITHIN, REPORT_AFTER, REPORT_ROWS}},
+    {REPORT_BEFORE, sql_report_before, 4, {REPORT_PERIOD, REPORT_PROJECT, REPORT_AGENT, REPORT_TYPE}},
+    {REPORT_PARAMETERS, sql_report, 4, {REPORT_PERIOD, REPORT_PROJECT, REPORT_AGENT, REPORT_TYPE}},
+};
+
+/* The answer, a row. NULL: `error`. What is not given is NULL. */
 static PGresult *ask_report(struct store *store, const struct report_question *question, int64_t deadline,
                             PGresult **error)
 {
-    char days[16], project[24];
-    const char *const values[] = {*question->ticket ? question->ticket : days, question->one_project ? project : NULL};
+    const char *values[PASSED_MAX];
+    size_t which = 0;
 
-    snprintf(days, sizeof(days), "%d", question->days);
-    snprintf(project, sizeof(project), "%" PRId64, question->project);
-    const struct limited_read reading = {*question->ticket ? sql_report_ticket : sql_report, 2, values, REPORT_MS};
+    while (questions[which].by != REPORT_PARAMETERS && !question->given[questions[which].by])
+        which++;
+    for (int i = 0; i < questions[which].count; i++) {
+        enum report_parameter passed = questions[which].passed[i];
+        values[i] = question->given[passed] ? question->values[passed] : NULL;
+    }
+    const struct limited_read reading = {questions[which].sql, questions[which].count, values, REPORT_MS};
     return store_read(store, &reading, deadline, error);
 }
 
@@ -94,7 +122,7 @@ const char *store_report_problem(const struct conf *conf)
 {
     const _Atomic int64_t stop_at = INT64_MAX;
     const struct conf own = store_report_conf(conf);
-    struct report_question question = {.days = 1};
+    static const struct report_question question = {.values[REPORT_PERIOD] = "1d", .given[REPORT_PERIOD] = true};
     const char *problem = "out of memory";
     struct store *store = store_open(&own, &stop_at, NULL);
     char *report = store ? store_report(store, &question, &problem) : NULL;

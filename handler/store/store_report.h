@@ -7,14 +7,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define REPORT_TICKET 256 /* bytes of a ticket's number, with its NUL */
+enum report_parameter {
+#define PARAMETER(ID, name, check, empty, expected) REPORT_##ID,
+#include "store/report.def"
+#undef PARAMETER
+    REPORT_PARAMETERS
+};
 
-/* What is asked. Filled from {0} it can be compared byte by byte. */
+#define REPORT_VALUE 256 /* bytes of a value, with its NUL */
+
+/* What is asked: the values of report.def, and which of them are given. Which question it is they say: a ticket, a
+ * list, or else the whole desk. Filled from {0} it can be compared byte by byte. */
 struct report_question {
-    char ticket[REPORT_TICKET]; /* one ticket by its number or identifier; "": the whole desk */
-    int days;                   /* of the desk: today and those before */
-    bool one_project;           /* and not all: */
-    int64_t project;
+    char values[REPORT_PARAMETERS][REPORT_VALUE];
+    bool given[REPORT_PARAMETERS];
 };
 
 /* The configuration with the connection string that reports have (TICKETD_REPORT_DATABASE). */

@@ -5,18 +5,26 @@
 -- and of the journal the last hour, what came and went in the period, and one ticket's events; a statement_timeout is for
 -- the caller to set.
 --
--- days: the period, today included. project: of one project; NULL: of all.
-CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json
+-- days: the period, today included. project: of one project; NULL: of all; agent, type: of tickets that have these now, ''
+-- those without. Whether it is alive does not depend on them.
+CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint, agent text DEFAULT NULL, type text DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan SET jit = off
 AS $$
+#variable_conflict use_variable
 DECLARE
     zone        CONSTANT text := current_setting('TimeZone');  -- of the session: nodes of Citus have others
     today       CONSTANT date := current_date;
     first       CONSTANT date := today - (days - 1);
     since       timestamptz := first;
+    most        CONSTANT integer := 500;  -- rows of a table
     hour        timestamptz := date_trunc('minute', now()) - interval '59 minutes';
+    quiet       interval;
+    oldest_at   timestamptz;
+    weeks       integer := 0;
+    came        bigint;
+    silent      boolean := false;
     projects    jsonb := '[]';
     id          bigint;
     minutes     json;
@@ -25,15 +33,18 @@ DECLARE
     rejected    json;
     open        json;
     open_now    bigint;
+    choices     json;
+    today_net   json;
     flow        json;
     agents      json;
+    agents_of   bigint;
     resolution  json;
 BEGIN
     -- From one project to the next by the primary key, however many tickets each has. The name is that of the newest ticket
     -- that has one.
     LOOP
         SELECT t.project_id INTO id FROM vcc.tickets t WHERE id IS NULL OR t.project_id > id ORDER BY t.project_id LIMIT 1;
-        EXIT WHEN NOT FOUND OR jsonb_array_length(projects) = 200;
+        EXIT WHEN NOT FOUND OR jsonb_array_length(projects) = 1000;
         projects := projects || jsonb_build_object('id', id::text, 'name', (
             SELECT t.project_name FROM vcc.tickets t WHERE t.project_id = id AND t.project_name IS NOT NULL
              ORDER BY t.ticket_id DESC LIMIT 1));
@@ -43,16 +54,16 @@ BEGIN
       FROM generate_series(hour, now(), '1 minute') m (at)
       LEFT JOIN (SELECT date_trunc('minute', e.received_at) AS at, count(*) AS events
                    FROM vcc.ticket_events e
-                  WHERE e.received_at >= hour AND (project IS NULL OR e.project_id = project)
+                  WHERE e.received_at >= hour
                   GROUP BY 1) c ON c.at = m.at;
 
     -- The last event: of the last hour by its time, else that of the ticket that was changed last.
     SELECT e.* INTO newest FROM vcc.ticket_events e
-     WHERE e.received_at >= hour AND (project IS NULL OR e.project_id = project)
+     WHERE e.received_at >= hour
      ORDER BY e.received_at DESC LIMIT 1;
     IF NOT FOUND THEN
         SELECT e.* INTO newest
-          FROM (SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE project IS NULL OR t.project_id = project
+          FROM (SELECT t.project_id, t.ticket_id FROM vcc.tickets t
                  ORDER BY t.last_event_at DESC LIMIT 1) t
           JOIN vcc.ticket_events e ON e.project_id = t.project_id AND e.ticket_id = t.ticket_id
          ORDER BY e.received_at DESC LIMIT 1;
@@ -62,30 +73,85 @@ BEGIN
                                         'project_id', newest.project_id::text, 'ticket_id', newest.ticket_id::text);
     END IF;
 
+    -- Nothing comes, where something comes usually: for a quarter of an hour at least, while at this time of the last four
+    -- weeks (as many of them as the journal has) as long a time brought five events. Not outside of the default calendar's hours.
+    quiet := least(now() - newest.received_at, interval '1 day');
+    IF quiet >= interval '15 minutes' THEN
+        SELECT min(e.received_at) INTO oldest_at FROM vcc.ticket_events e;
+        silent := true;
+        WHILE silent AND weeks < 4 AND oldest_at < now() - make_interval(weeks => weeks + 1) - quiet LOOP
+            weeks := weeks + 1;
+            SELECT count(*) INTO came
+              FROM (SELECT e.event_id FROM vcc.ticket_events e
+                     WHERE e.received_at >= now() - make_interval(weeks => weeks) - quiet
+                       AND e.received_at < now() - make_interval(weeks => weeks) LIMIT 5) e;
+            silent := came = 5;
+        END LOOP;
+        silent := silent AND weeks > 0;
+        IF silent AND EXISTS (SELECT FROM vcc.calendars c WHERE c.is_default) THEN
+            silent := EXISTS (SELECT FROM vcc.calendars c JOIN vcc.calendar_slots k ON k.calendar_id = c.calendar_id
+                               WHERE c.is_default AND k.opens_at <= now() AND k.closes_at > now());
+        END IF;
+    END IF;
+
     SELECT json_build_object(
                'bodies', coalesce(sum(r.bodies), 0), 'attempts', coalesce(sum(r.attempts), 0),
+               'since', now() - interval '1 day', 'of', count(*),
                'reasons', coalesce(json_agg(json_build_object('reason', left(r.reason, 1000), 'bodies', r.bodies,
                                                               'attempts', r.attempts, 'last_at', r.last_at)
-                                            ORDER BY r.last_at DESC) FILTER (WHERE r.n <= 10), '[]'))
+                                            ORDER BY r.last_at DESC) FILTER (WHERE r.n <= most), '[]'))
       INTO rejected
       FROM (SELECT e.reason, count(*) AS bodies, sum(e.attempts) AS attempts, max(e.last_received_at) AS last_at,
                    row_number() OVER (ORDER BY max(e.last_received_at) DESC) AS n
               FROM vcc.rejected_events e
-             WHERE e.last_received_at >= since AND (project IS NULL OR e.project_id = project)
+             WHERE e.last_received_at >= now() - interval '1 day'
              GROUP BY e.reason) r;
 
     SELECT json_build_object(
-               'tickets', coalesce(sum(s.tickets), 0), 'overdue', coalesce(sum(s.overdue), 0),
+               'tickets', coalesce(sum(s.tickets), 0), 'overdue', coalesce(sum(s.overdue), 0), 'due', coalesce(sum(s.due), 0),
+               'unassigned', coalesce(sum(s.unassigned), 0), 'waiting', coalesce(sum(s.waiting), 0), 'oldest_at', min(s.oldest_at),
+               'of', count(*),
                'by_status', coalesce(json_agg(json_build_object('status', s.status, 'sub_status', s.sub_status,
                                                                 'tickets', s.tickets, 'overdue', s.overdue)
-                                              ORDER BY s.n) FILTER (WHERE s.n <= 30), '[]')),
+                                              ORDER BY s.n) FILTER (WHERE s.n <= most), '[]')),
            coalesce(sum(s.tickets), 0)
       INTO open, open_now
-      FROM (SELECT o.status, o.sub_status, count(*) AS tickets, count(*) FILTER (WHERE o.overdue) AS overdue,
+      FROM (SELECT o.status, o.sub_status, count(*) AS tickets, count(*) FILTER (WHERE o.soft_deadline < now()) AS overdue,
+                   count(*) FILTER (WHERE o.soft_deadline >= now() AND o.soft_deadline < now() + interval '1 day') AS due,
+                   count(*) FILTER (WHERE o.agent_name IS NULL) AS unassigned,
+                   count(*) FILTER (WHERE o.sub_status = 'waiting4agent') AS waiting, min(o.opened_at) AS oldest_at,
                    row_number() OVER (ORDER BY count(*) DESC, o.status, o.sub_status) AS n
-              FROM vcc.open_tickets o
-             WHERE project IS NULL OR o.project_id = project
+              FROM (SELECT nullif(t.status, '') AS status, nullif(t.sub_status, '') AS sub_status, t.soft_deadline,
+                           nullif(t.agent_name, '') AS agent_name, least(t.first_open_time, t.first_event_at) AS opened_at
+                      FROM vcc.tickets t
+                     WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
+                       AND (agent IS NULL OR coalesce(t.agent_name, '') = agent)
+                       AND (type IS NULL OR coalesce(t.type, '') = type)) o
              GROUP BY o.status, o.sub_status) s;
+
+    -- What there is to choose from, whatever is chosen.
+    SELECT json_build_object(
+               'agents', coalesce(json_agg(DISTINCT c.agent_name) FILTER (WHERE c.agent_name <> ''), '[]'),
+               'types', coalesce(json_agg(DISTINCT c.type) FILTER (WHERE c.type <> ''), '[]'))
+      INTO choices
+      FROM (SELECT left(t.agent_name, 255) AS agent_name, left(t.type, 255) AS type
+              FROM vcc.tickets t
+             WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
+             GROUP BY 1, 2) c;
+
+    SELECT json_build_object(
+               'net', coalesce(sum(f.more) FILTER (WHERE f.is_today), 0),
+               'yesterday', coalesce(sum(f.more) FILTER (WHERE NOT f.is_today), 0))
+      INTO today_net
+      FROM (SELECT e.received_at >= today::timestamptz AS is_today,
+                   count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
+              FROM vcc.ticket_events e
+              LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
+             WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= (today - 1)::timestamptz
+               AND (project IS NULL OR e.project_id = project)
+               AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
+               AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
+             GROUP BY 1) f;
 
     -- The backlog is counted back from what is open now, and what is added again is not opened, as in vcc.daily_flow.
     SELECT json_agg(json_build_object('day', f.day, 'opened', f.opened, 'closed', f.closed, 'backlog', open_now - f.later)
@@ -105,8 +171,11 @@ BEGIN
                                          AND (project IS NULL OR e.project_id = project)
                                        GROUP BY 1, 2) g
                              ON g.project_id = e.project_id AND g.ticket_id = e.ticket_id AND g.applied_no < e.applied_no
+                           LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
                           WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since
                             AND (project IS NULL OR e.project_id = project)
+                            AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
+                            AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
                           GROUP BY 1) c ON c.day = d.day) f;
 
     -- Tickets that became closed in the period and still are, from their opening as in vcc.resolution_times. A bucket ends
@@ -120,21 +189,26 @@ BEGIN
                    AND (project IS NULL OR e.project_id = project)
                  GROUP BY e.project_id, e.ticket_id) c
           JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
-    ), agent AS (
-        SELECT a.agent_user_name AS login, max(a.agent_name) AS name, sum(a.open) AS open, sum(a.overdue) AS overdue,
+         WHERE (agent IS NULL OR coalesce(t.agent_name, '') = agent) AND (type IS NULL OR coalesce(t.type, '') = type)
+    ), busy AS (
+        SELECT a.agent_name AS name, string_agg(DISTINCT a.login, ', ') AS login, sum(a.open) AS open, sum(a.overdue) AS overdue,
                sum(a.closed) AS closed, percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds) AS median
-          FROM (SELECT o.agent_user_name, max(o.agent_name) AS agent_name, count(*) AS open,
+          FROM (SELECT nullif(o.agent_name, '') AS agent_name, o.agent_user_name AS login, count(*) AS open,
                        count(*) FILTER (WHERE o.overdue) AS overdue, 0 AS closed, NULL AS seconds
-                  FROM vcc.open_tickets o
-                 WHERE project IS NULL OR o.project_id = project
-                 GROUP BY 1
+                  FROM (SELECT t.agent_name, t.agent_user_name, t.soft_deadline < now() AS overdue
+                          FROM vcc.tickets t
+                         WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
+                           AND (agent IS NULL OR coalesce(t.agent_name, '') = agent)
+                           AND (type IS NULL OR coalesce(t.type, '') = type)) o
+                 GROUP BY 1, 2
                  UNION ALL
-                SELECT c.agent_user_name, c.agent_name, 0, 0, 1, c.seconds FROM closed c) a
+                SELECT nullif(c.agent_name, ''), c.agent_user_name, 0, 0, 1, c.seconds FROM closed c) a
          GROUP BY 1
     )
     SELECT (SELECT json_agg(json_build_object('agent', a.name, 'login', a.login, 'open', a.open, 'overdue', a.overdue,
-                                              'closed', a.closed, 'median_s', round(a.median)) ORDER BY a.open DESC, a.login)
-              FROM (SELECT * FROM agent ORDER BY open DESC, login LIMIT 20) a),
+                                              'closed', a.closed, 'median_s', round(a.median)) ORDER BY a.open DESC, a.name)
+              FROM (SELECT * FROM busy ORDER BY open DESC, name LIMIT most) a),
+           (SELECT count(*) FROM busy),
            (SELECT json_build_object(
                        'tickets', count(*),
                        'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY c.seconds)),
@@ -147,12 +221,13 @@ BEGIN
                                              FROM unnest(ARRAY[3600, 14400, 86400, 259200, 604800, 2592000, NULL])
                                                   WITH ORDINALITY u (below, n)) b))
               FROM closed c)
-      INTO agents, resolution;
+      INTO agents, agents_of, resolution;
 
     RETURN json_build_object(
-        'at', now(), 'period', days || 'd', 'project', project::text, 'time_zone', current_setting('TimeZone'),
-        'projects', projects, 'last_event', last_event, 'minutes', minutes, 'rejected', rejected,
-        'open', open, 'flow', flow, 'agents', coalesce(agents, '[]'), 'resolution', resolution);
+        'at', now(), 'period', days || 'd', 'project', project::text, 'agent', agent, 'type', type, 'time_zone', current_setting('TimeZone'),
+        'projects', projects, 'last_event', last_event, 'silent', silent, 'minutes', minutes, 'rejected', rejected,
+        'open', open, 'choices', choices, 'today', today_net, 'flow', flow, 'agents', coalesce(agents, '[]'),
+        'agents_of', agents_of, 'resolution', resolution);
 END
 $$;
 COMMENT ON FUNCTION vcc.report IS 'What the dashboard shows of a number of days, today included, and of one project or all, as JSON';

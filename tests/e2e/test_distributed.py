@@ -289,8 +289,20 @@ def test_the_page_and_the_reader(nodes):
         for project in None, 1:
             [(report,)] = test_rule.query(reader, "SELECT vcc.report(7, %s)", project)
             assert report["open"]["tickets"] == 2 and report["projects"] == [{"id": "1", "name": None}]
+            [(report,)] = test_rule.query(reader, "SELECT vcc.report(7, %s, agent => '', type => '')", project)
+            assert report["open"]["tickets"] == report["open"]["unassigned"] == 2
+            [(before,)] = test_rule.query(reader, "SELECT vcc.report_before(20000, %s, agent => '')", project)
+            assert before["before"]["open"]["tickets"] == 0
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_ticket('2', %s)", project)
             assert found["timeline"]["ticket"]["title"] == "a"
+            for name, rows in ("open", 2), ("overdue", 0), ("waiting", 0), ("opened", 2), ("closed", 0), ("resolved", 0):
+                [(found,)] = test_rule.query(reader, "SELECT vcc.report_list(%s, 20000, %s)", name, project)
+                assert found["total"] == len(found["rows"]) == rows, name
+                assert {row["ticket"]["title"] for row in found["rows"]} <= {"a"}
+            [(found,)] = test_rule.query(reader, "SELECT vcc.report_deliveries(project => %s)", project)
+            assert [row["ticket_id"] for row in found["deliveries"]] == ["2", "1"]
+            [(found,)] = test_rule.query(reader, "SELECT vcc.report_deliveries('rejected', project => %s)", project)
+            assert found["deliveries"] == []
         for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload deliveries".split():
             test_rule.query(reader, f"SELECT * FROM vcc.{view}")
         test_rule.query(reader, "SELECT vcc.refresh_reports()")

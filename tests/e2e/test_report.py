@@ -48,11 +48,14 @@ def report(site, query=""):
     return answer.json
 
 
-def history(database, seed=1, tickets=60):
-    """Tickets of three projects that came and went in the last 45 days."""
+def history(database, seed=1, tickets=60, pause=None):
+    """Tickets of three projects that came and went in the last 45 days. pause: (a moment, what is done when it has come)."""
     rng, now = random.Random(seed), datetime.now(timezone.utc)
     moments = sorted(now - timedelta(seconds=rng.random() * DAYS * 86400) for _ in range(tickets * 6))
     for n, at in enumerate(moments):
+        if pause and at >= pause[0]:
+            pause[1]()
+            pause = None
         project, ticket = rng.randrange(1, 4), rng.randrange(tickets)
         action = rng.choice(["add", "update", "update", "update", "update", "delete"])
         attributes = {name: rng.choice(values) for name, values in {
@@ -81,7 +84,7 @@ FIGURES = {
     "flow": """SELECT d.day::date::text, coalesce(sum(opened), 0), coalesce(sum(closed), 0), coalesce(sum(backlog), 0)
         FROM generate_series(current_date - ({days} - 1), current_date, '1 day') d (day)
         LEFT JOIN vcc.daily_flow f ON f.day = d.day::date AND {project} GROUP BY 1 ORDER BY 1""",
-    "agents": """SELECT agent_user_name, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project} GROUP BY 1""",
+    "agents": """SELECT agent_name, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project} GROUP BY 1""",
     "closed": """SELECT agent_user_name, extract(epoch FROM resolution)::float8 FROM vcc.resolution_times r
         WHERE closed_at >= current_date - ({days} - 1) AND {project}
           AND EXISTS (SELECT FROM vcc.tickets t WHERE t.project_id = r.project_id AND t.ticket_id = r.ticket_id AND t.status = 'closed'
@@ -106,9 +109,9 @@ def test_the_figures_are_those_of_sql(site, database, days, project):
     assert (shown["open"]["tickets"], shown["open"]["overdue"]) == (tickets, overdue) and tickets > 5
     assert {tuple(row.values()) for row in shown["open"]["by_status"]} == set(sql("by_status"))
     assert [tuple(row.values()) for row in shown["flow"]] == sql("flow") and len(shown["flow"]) == days
-    agents = {row["login"]: row for row in shown["agents"]}
-    for login, number, late in sql("agents"):
-        assert (agents[login]["open"], agents[login]["overdue"]) == (number, late)
+    agents = {row["agent"]: row for row in shown["agents"]}
+    for name, number, late in sql("agents"):
+        assert (agents[name]["open"], agents[name]["overdue"]) == (number, late)
     closed = sql("closed")
     assert shown["resolution"]["tickets"] == len(closed) == sum(row["closed"] for row in shown["agents"])
     bounds = [row["below_s"] for row in shown["resolution"]["buckets"]]
@@ -148,6 +151,8 @@ def test_one_ticket(site, database):
             [("extra.colour", None, "red"), ("ticket_no", None, "130-5"), ("title", None, "a")], [("title", "a", "x" * 1000)]]
     assert report(site, "?ticket=21&project=1")["report"]["timeline"]["matches"] == 0
     assert send(site.port, event("delete", 21)).status == 200
+    shown = report(site, "?ticket=130-5&project=130")["report"]["timeline"]
+    assert (shown["matches"], shown["ticket"]["ticket_id"], shown["ticket"]["ticket_no"]) == (1, "21", "130-5")
     shown = report(site, "?ticket=21&project=130")["report"]["timeline"]
     if shown["ticket"]["deleted_at"] is None:  # an answer is given again for three seconds
         time.sleep(3)
@@ -157,6 +162,58 @@ def test_one_ticket(site, database):
         assert send(site.port, event("update", 22, title=str(n))).status == 200
     shown = report(site, "?ticket=22")["report"]["timeline"]
     assert shown["more"] and [e["changes"][0]["new"] for e in shown["events"]] == [str(n) for n in range(10, 210)]
+
+
+def test_search(site, database):
+    """By a part of the number, the title, the customer; several make a choice, deleted ones among them."""
+    for ticket, attributes in (21, {"ticketNo": "130-20240215-270338", "title": "Big Complaint"}), (22, {"ticketNo": "130-2", "title": "bill"}), \
+            (23, {"ticketNo": "130-3", "entityId": 777}), (24, {"title": "%"}), (25, {"ticketNo": "25"}), (26, {"ticketNo": "25"}):  # fmt: skip
+        assert send(site.port, event("add", ticket, **attributes)).status == 200
+    assert send(site.port, event("delete", 22)).status == 200
+    for number, hits, meant in [
+        ("270338", {21}, 21), ("COMPLAINT", {21}, 21), ("777", {23}, 23), ("%", {24}, 24), ("BI", {21, 22}, None), ("130-2", {21, 22}, 22),
+        ("25", {25, 26}, None), ("nothing", set(), None), ("22", {22}, 22),
+    ]:  # fmt: skip
+        shown = report(site, "?ticket=" + quote(number))["report"]["timeline"]
+        assert {int(one["ticket_id"]) for one in shown["choice"]} == hits and shown["matches"] == len(hits), number
+        assert (shown["ticket"] and int(shown["ticket"]["ticket_id"])) == meant, number
+        assert bool(shown["events"]) == (meant is not None)
+    gone = report(site, "?ticket=BI")["report"]["timeline"]["choice"][-1]
+    assert gone["deleted_at"] is None or gone["status"] == "deleted"
+
+
+def deliveries(site, query):
+    """Those of all pages, seven at a time."""
+    rows, after = [], ""
+    while after is not None:
+        page = report(site, f"?deliveries=1&rows=7{query}&after={quote(after)}")["report"]
+        rows, after = rows + page["deliveries"], page["after"]
+    return rows
+
+
+def test_deliveries(site, database):
+    """Those of vcc.deliveries, newest first; each with what came."""
+    for n in range(20):
+        assert send(site.port, event(["add", "update", "delete"][n % 3], n // 2, title=str(n))).status == 200
+    for body in b"nix", b"nix", b"\xff\x00", b'{"action": "none"}', json.dumps(event("add", 1, projectId=7, softDeadline="x")).encode():
+        assert send(site.port, body).status in (400, 422)
+    rejected = database.query("SELECT reason, last_received_at FROM vcc.rejected_events ORDER BY 2")
+    for query, where in [
+        ("", "true"), ("&result=rejected", "result = 'rejected'"), ("&result=stored", "result <> 'rejected'"),
+        ("&result=deleted", "result = 'deleted'"), ("&project=130", "project_id = 130"),
+        ("&since=2020-01-01&until=2021-01-01", "false"), (f"&reason={quote(rejected[0][0])}", f"reason = '{rejected[0][0]}'"),
+        (f"&since={quote(rejected[1][1].isoformat())}", f"received_at >= '{rejected[1][1].isoformat()}'"),
+    ]:  # fmt: skip
+        expected = database.query(f"SELECT event_id::text, attempts FROM vcc.deliveries WHERE {where} ORDER BY received_at DESC, event_id DESC")
+        assert [(row["event_id"], row["attempts"]) for row in deliveries(site, query)] == expected and (expected or "until" in query), query
+    bodies = [report(site, f"?event={row['event_id']}&project={row['project_id']}")["report"]["delivery"]
+              for row in deliveries(site, "&result=rejected")]  # fmt: skip
+    assert len(bodies) == 4 and "nix" in bodies and r"\377\000" in bodies and '{"action": "none"}' in bodies
+    row = deliveries(site, "&result=inserted")[0]
+    shown = json.loads(report(site, f"?event={row['event_id']}&project={row['project_id']}&ticket={row['ticket_id']}")["report"]["delivery"])
+    assert shown["event_id"] == row["event_id"] and shown["payload"]["ticket"]["ticketId"] == int(row["ticket_id"])
+    answer = report(site, "?event=x")
+    assert answer["problem"] == "There is no such list, day or page."
 
 
 @pytest.mark.parametrize("query, word", [
@@ -221,7 +278,8 @@ def test_a_connection_of_its_own_that_only_reads(site, database):
                            "AND usename IN ('handler', 'reports') GROUP BY 1 ORDER BY 1")  # fmt: skip
     assert users == [("handler", 1), ("reports", 1)]
     database.query("CREATE TABLE public.t (); GRANT ALL ON public.t TO reports")
-    database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json LANGUAGE plpgsql AS "
+    database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint, agent text DEFAULT NULL, "
+                   "type text DEFAULT NULL) RETURNS json LANGUAGE plpgsql AS "
                    "'BEGIN DELETE FROM public.t; RETURN ''{}''; END'")  # fmt: skip
     time.sleep(3)
     assert report(site)["problem"] == "The database does not answer."  # 25006
@@ -231,7 +289,8 @@ def test_a_connection_of_its_own_that_only_reads(site, database):
 @pytest.mark.parametrize("sqlstate, problem", [("57014", "took too long"), ("42883", "migrate"), ("42501", "GRANT vcc_reader")])
 def test_what_is_wrong_in_words(site, database, sqlstate, problem):
     if sqlstate == "57014":
-        database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint) RETURNS json LANGUAGE sql AS "
+        database.query("CREATE OR REPLACE FUNCTION vcc.report(days integer, project bigint, agent text DEFAULT NULL, "
+                   "type text DEFAULT NULL) RETURNS json LANGUAGE sql AS "
                        "'SELECT json_build_object(1, pg_sleep(30))'")  # fmt: skip
     elif sqlstate == "42883":
         database.query("ALTER FUNCTION vcc.report RENAME TO other")
@@ -311,3 +370,145 @@ def test_as_cgi(folder, database, reader):
     shown = json.loads(re.search(r"\{.*", answer, re.S)[0])
     assert shown["report"]["open"]["tickets"] == 0 and shown["problem"] is None
     assert shown["handler"]["takes_events"] == "database"
+
+
+@pytest.mark.parametrize("weeks, hours, silent", [(4, "00:00-24:00", True), (2, None, True), (0, None, False), (4, "away", False)])
+def test_silence(site, database, weeks, hours, silent):
+    """Nothing for half an hour, where each of the last weeks had something at this time; not outside of business hours."""
+    now = datetime.now(timezone.utc)
+    for n, at in enumerate(sorted([now - timedelta(minutes=30)] + [now - timedelta(weeks=week, minutes=minute) for week in range(1, weeks + 1)
+                                                                   for minute in (3, 6, 9, 12, 15, 40)])):  # fmt: skip
+        identifier = uuid.UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | n)
+        database.query("SELECT vcc.apply_events(project => 1, ticket_id => '{1}', event_id => %s::uuid[], received_at => %s, "
+                       "action => '{update}', payload => ARRAY['{}'], title => %s)", [str(identifier)], [at], [str(n)])  # fmt: skip
+    if hours:
+        day = now.isoweekday() if hours != "away" else (now.isoweekday() + 2) % 7 + 1
+        database.query("INSERT INTO vcc.calendars (calendar_id, name, time_zone, is_default) VALUES (1, 'desk', 'UTC', true)")
+        database.query("INSERT INTO vcc.calendar_hours (calendar_id, weekday, opens, closes) VALUES (1, %s, '00:00', '24:00')", day)
+        database.query("SELECT vcc.prepare_calendars()")
+    assert report(site)["report"]["silent"] is silent
+
+
+# -- filters, and the period before ---------------------------------------------------------------------------------
+
+
+def test_filters(site, database):
+    """An agent's or a type's figures are those of his lists; whether it is alive does not depend on them."""
+    history(database)
+    database.query("UPDATE vcc.tickets SET type = CASE WHEN ticket_id % 2 = 0 THEN 'Bug' END")
+    database.query("UPDATE vcc.tickets SET soft_deadline = now() + interval '3 hours' WHERE ticket_id % 5 = 0")
+    assert send(site.port, event("add", 1, projectId=7)).status == 200
+    whole = report(site)["report"]
+    assert whole["choices"] == {"agents": ["Anna", "Bert"], "types": ["Bug"]}
+    for query in "agent=Anna", "agent=", "type=Bug", "type=&agent=Bert", "project=1&agent=Bert", "project=2":
+        shown = report(site, "?" + query)["report"]
+        for figure, name in [(shown["open"]["tickets"], "open"), (shown["resolution"]["tickets"], "resolved"),
+                             *[(shown["open"][name], name) for name in ("overdue", "due", "unassigned", "waiting")],
+                             *[(sum(day[name] for day in shown["flow"]), name) for name in ("opened", "closed")]]:  # fmt: skip
+            assert len(whole_list(site, f"{name}&{query}")[0]) == figure, (query, name)
+        oldest = report(site, f"?list=oldest&{query}")["report"]["rows"][0]["ticket"]["opened_at"]
+        assert shown["open"]["oldest_at"] == oldest
+        assert shown["open"]["tickets"] == shown["flow"][-1]["backlog"] == sum(row["open"] for row in shown["agents"])
+        assert shown["today"]["net"] == shown["flow"][-1]["backlog"] - shown["flow"][-2]["backlog"]
+        assert shown["last_event"] == whole["last_event"]
+        assert {**shown["rejected"], "since": ""} == {**whole["rejected"], "since": ""}
+
+
+@pytest.mark.parametrize("query", ["", "&project=2", "&agent=Anna"])
+def test_the_period_before(site, database, query):
+    """What the tickets were a week ago is what they were when it was a week ago."""
+    now = datetime.now(timezone.utc)
+    then, seen = now - timedelta(days=7), []
+    where = {"": "true", "&project=2": "project_id = 2", "&agent=Anna": "agent_name = 'Anna'"}[query]
+
+    def look():
+        seen.extend(database.query(f"""
+            SELECT count(*), count(*) FILTER (WHERE soft_deadline < %s), count(*) FILTER (WHERE agent_name IS NULL),
+                   count(*) FILTER (WHERE sub_status = 'waiting4agent'), (SELECT count(*) FROM vcc.ticket_metrics
+                     WHERE closed_at >= current_date - 13 AND {where.replace('agent_name', 'closed_agent_name')})
+              FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND {where}""", then))
+
+    history(database, pause=(then, look))
+    before = report(site, "?before=1&period=7d" + query)["report"]["before"]
+    found = tuple(before["open"][name] for name in ("tickets", "overdue", "unassigned", "waiting"))
+    assert found == seen[0][:4] and found[0] > 3
+    assert before["resolution"]["tickets"] == seen[0][4] or "agent" in query  # of tickets that are his now
+
+
+# -- lists behind figures -------------------------------------------------------------------------------------------
+
+LISTS = {
+    "open": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE {project}",
+    "oldest": """SELECT project_id, ticket_id FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND {project}
+        ORDER BY least(first_open_time, first_event_at)""",
+    "overdue": "SELECT project_id, ticket_id FROM vcc.overdue_tickets WHERE {project} ORDER BY overdue_by DESC",
+    "due": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE soft_deadline - now() BETWEEN '0' AND '1 day' AND {project}",
+    "unassigned": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name IS NULL AND {project}",
+    "waiting": "SELECT project_id, ticket_id FROM vcc.ticket_metrics WHERE state = 'desk' AND {project}",
+    "idle": "SELECT project_id, ticket_id FROM vcc.ticket_metrics WHERE idle IS NOT NULL AND {project} ORDER BY idle DESC",
+    "resolved": """SELECT project_id, ticket_id FROM vcc.ticket_metrics
+        WHERE closed_at >= current_date - ({days} - 1) AND {project} ORDER BY closed_at DESC""",
+    "reopened": """SELECT project_id, ticket_id FROM vcc.ticket_events WHERE NOT was_open AND is_open
+        AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
+    "open&agent=Anna": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name = 'Anna' AND {project}",
+    "open&sub_status=&status=": """SELECT project_id, ticket_id FROM vcc.open_tickets
+        WHERE status IS NULL AND sub_status IS NULL AND {project}""",
+    "open&type=Bug": "SELECT project_id, ticket_id FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND type = 'Bug' AND {project}",
+    "open&customer=7": """SELECT project_id, ticket_id FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND entity_id = 7
+        AND {project}""",
+}  # fmt: skip
+
+
+def whole_list(site, query):
+    """The rows of all its pages, and the total that the first one promised."""
+    rows, after, total = [], "", None
+    while after is not None:
+        page = report(site, f"?list={query}&after={quote(after)}")["report"]
+        total, after = total or page["total"], page["after"]
+        assert not after or page["rows"]
+        rows += page["rows"]
+    return rows, total
+
+
+def keys(rows):
+    return [(int(row["project_id"]), int(row["ticket_id"])) for row in rows]
+
+
+@pytest.mark.parametrize("project", [None, 2])
+def test_lists_are_those_of_sql(site, database, project):
+    """Exactly the tickets of the figure, in their order, whatever the size of a page."""
+    history(database)
+    database.query("UPDATE vcc.tickets SET type = 'Bug', entity_id = ticket_id % 9 WHERE ticket_id % 2 = 0")
+    database.query("UPDATE vcc.tickets SET soft_deadline = now() + interval '3 hours' WHERE ticket_id % 5 = 0")
+    for name, sql in LISTS.items():
+        expected = database.query(sql.format(days=30, project=f"project_id = {project}" if project else "true"))
+        rows, total = whole_list(site, name + "&rows=7" + (f"&project={project}" if project else ""))
+        found = keys(rows)
+        assert total == len(rows) == len(expected) and sorted(found) == sorted(expected), name
+        assert found == expected or "ORDER BY" not in sql, name
+        assert expected or project, name
+    row = report(site, "?list=overdue")["report"]["rows"][0]
+    held = database.query("SELECT ticket_no, title, agent_name FROM vcc.tickets WHERE (project_id, ticket_id) = (%s, %s)", *keys([row])[0])
+    assert [row["ticket"][name] for name in ("ticket_no", "title", "agent_name")] == list(held[0])
+
+
+def test_days_and_buckets_lead_to_lists(site, database):
+    """Each number of the tables, deleted tickets among them."""
+    history(database)
+    shown = report(site, "?project=1")["report"]
+    for name in "opened", "closed":
+        assert len(whole_list(site, f"{name}&project=1")[0]) == sum(day[name] for day in shown["flow"])
+        for day in [day for day in shown["flow"] if day[name]][:5]:
+            assert len(whole_list(site, f"{name}&project=1&day={day['day']}")[0]) == day[name]
+    bounds = [None] + [row["below_s"] for row in shown["resolution"]["buckets"]]
+    for lower, bucket in zip(bounds, shown["resolution"]["buckets"]):
+        rows, total = whole_list(site, f"resolved&project=1&within={lower or ''}-{bucket['below_s'] or ''}")
+        assert len(rows) == total == bucket["tickets"]
+    gone = [row for row in whole_list(site, "opened&period=90d")[0] if row["ticket"] is None]
+    assert gone and database.value("SELECT count(*) FROM vcc.tickets WHERE (project_id, ticket_id) = (%s, %s)", *keys(gone)[0]) == 0
+
+
+@pytest.mark.parametrize("query", ["?list=none", "?list=open&after=x", "?list=closed&day=yesteryear", "?list=resolved&within=a-b"])
+def test_no_such_list(site, query):
+    found = report(site, query)
+    assert found["report"] is None and found["problem"] == "There is no such list, day or page."

@@ -1,0 +1,75 @@
+-- What vcc.report says of a period, of the period before it: of equal length, so that its end is as many days ago.
+--
+-- How tickets were then is how they are now, without what was changed since: the journal has the old values. For an agent or
+-- a type: what was open then of tickets that had these then; what came and went of tickets that have them now, as in vcc.report.
+CREATE OR REPLACE FUNCTION vcc.report_before(days integer, project bigint, agent text DEFAULT NULL, type text DEFAULT NULL) RETURNS json
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+    until   CONSTANT timestamptz := now() - make_interval(days => days);
+    since   CONSTANT timestamptz := (current_date - (2 * days - 1))::timestamptz;
+    were    json;
+    went    json;
+BEGIN
+    WITH later AS (
+        SELECT e.project_id, e.ticket_id, (array_agg(e.was_open ORDER BY e.applied_no))[1] AS open,
+               min(concat(lpad(e.applied_no::text, 19, '0'), '=' || (e.changes -> 'sub_status' ->> 0)) COLLATE "C")
+                   FILTER (WHERE e.result = 'deleted' OR e.changes ? 'sub_status') AS sub_status,
+               min(concat(lpad(e.applied_no::text, 19, '0'), '=' || (e.changes -> 'agent_name' ->> 0)) COLLATE "C")
+                   FILTER (WHERE e.result = 'deleted' OR e.changes ? 'agent_name') AS agent_name,
+               min(concat(lpad(e.applied_no::text, 19, '0'), '=' || (e.changes -> 'type' ->> 0)) COLLATE "C")
+                   FILTER (WHERE e.result = 'deleted' OR e.changes ? 'type') AS type,
+               min(concat(lpad(e.applied_no::text, 19, '0'), '=' || (e.changes -> 'soft_deadline' ->> 0)) COLLATE "C")
+                   FILTER (WHERE e.result = 'deleted' OR e.changes ? 'soft_deadline') AS soft_deadline
+          FROM vcc.ticket_events e
+         WHERE e.received_at >= until AND e.result IN ('inserted', 'updated', 'deleted')
+           AND (project IS NULL OR e.project_id = project)
+         GROUP BY e.project_id, e.ticket_id
+    ), were AS (
+        SELECT t.sub_status, t.agent_name, t.type, t.soft_deadline, least(t.first_open_time, t.first_event_at) AS opened_at
+          FROM vcc.tickets t
+          LEFT JOIN later l ON l.project_id = t.project_id AND l.ticket_id = t.ticket_id
+         WHERE t.status IS DISTINCT FROM 'closed' AND l.ticket_id IS NULL AND (project IS NULL OR t.project_id = project)
+         UNION ALL
+        SELECT CASE WHEN l.sub_status IS NULL THEN t.sub_status ELSE substr(l.sub_status, 21) END,
+               CASE WHEN l.agent_name IS NULL THEN t.agent_name ELSE substr(l.agent_name, 21) END,
+               CASE WHEN l.type IS NULL THEN t.type ELSE substr(l.type, 21) END,
+               CASE WHEN l.soft_deadline IS NULL THEN t.soft_deadline ELSE nullif(substr(l.soft_deadline, 21), '')::timestamptz END,
+               least(t.first_open_time, t.first_event_at)
+          FROM later l
+          LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
+         WHERE l.open
+    )
+    SELECT json_build_object(
+               'tickets', count(*), 'overdue', count(*) FILTER (WHERE w.soft_deadline < until),
+               'due', count(*) FILTER (WHERE w.soft_deadline >= until AND w.soft_deadline < until + interval '1 day'),
+               'unassigned', count(*) FILTER (WHERE coalesce(w.agent_name, '') = ''),
+               'waiting', count(*) FILTER (WHERE w.sub_status = 'waiting4agent'),
+               'oldest_s', round(extract(epoch FROM until - min(w.opened_at))))
+      INTO were
+      FROM were w
+     WHERE (agent IS NULL OR coalesce(w.agent_name, '') = agent) AND (type IS NULL OR coalesce(w.type, '') = type);
+
+    SELECT json_build_object(
+               'tickets', count(*), 'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds)))
+      INTO went
+      FROM (SELECT extract(epoch FROM c.at - CASE
+                       WHEN t.first_open_time <= c.at THEN t.first_open_time ELSE t.first_event_at END) AS seconds
+              FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) FILTER (WHERE NOT e.is_open) AS at,
+                           (array_agg(e.is_open ORDER BY e.applied_no DESC))[1] AS is_open
+                      FROM vcc.ticket_events e
+                     WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since AND e.received_at < until
+                       AND (project IS NULL OR e.project_id = project)
+                     GROUP BY e.project_id, e.ticket_id) c
+              LEFT JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id
+             WHERE NOT c.is_open
+               AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
+               AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)) r;
+
+    RETURN json_build_object('at', now(), 'since', since, 'until', until, 'before', json_build_object('open', were, 'resolution', went));
+END
+$$;
+COMMENT ON FUNCTION vcc.report_before IS 'What the dashboard shows beside its figures: those of the period before, as JSON';

@@ -1,0 +1,133 @@
+-- The tickets behind a figure of the dashboard, a page of them: exactly those that vcc.report counts.
+--
+-- What is open: open, overdue, due (within a day), unassigned, oldest, idle, waiting (for the desk), each beginning with what
+-- has waited longest. What happened in the period, or on one day of it, newest first: opened, closed, reopened, where a ticket
+-- stands as often as it happened to it, and deleted ones too; and resolved: became closed in it and still is.
+--
+-- agent, type, status, sub_status: '' asks for tickets without. within: of resolved, 'from-below' in seconds. after: what the
+-- page before gave; of the first page 'total' says how many rows there are on all.
+CREATE OR REPLACE FUNCTION vcc.report_list(
+    list        text,
+    days        integer DEFAULT 30,
+    project     bigint  DEFAULT NULL,
+    agent       text    DEFAULT NULL,
+    type        text    DEFAULT NULL,
+    customer    bigint  DEFAULT NULL,
+    status      text    DEFAULT NULL,
+    sub_status  text    DEFAULT NULL,
+    day         date    DEFAULT NULL,
+    within      text    DEFAULT NULL,
+    after       text    DEFAULT NULL,
+    most        integer DEFAULT NULL
+) RETURNS json
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+    today    CONSTANT date := current_date;
+    since    CONSTANT timestamptz := coalesce(day, today - (days - 1));
+    until    CONSTANT timestamptz := CASE WHEN day < today THEN (day + 1)::timestamptz ELSE 'infinity' END;
+    length   CONSTANT integer := 1000;  -- characters of a value shown
+    least_s  CONSTANT float8 := nullif(split_part(within, '-', 1), '');
+    below_s  CONSTANT float8 := nullif(split_part(within, '-', 2), '');
+    behind   bigint[] := string_to_array(after, ',');
+    total    bigint;
+    keys     bigint[];
+    projects bigint[];
+    tickets  bigint[];
+    numbers  bigint[];
+    places   bigint[];
+    details  json[];
+    rows     json;
+    page     CONSTANT integer := least(greatest(coalesce(most, 200), 1), 5000);
+BEGIN
+    IF list <> ALL ('{open,overdue,due,unassigned,oldest,idle,waiting,opened,closed,reopened,resolved}') THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'there is no list of that name';
+    END IF;
+
+    WITH listed AS MATERIALIZED (
+        SELECT t.project_id, t.ticket_id, 0::bigint AS number,
+               (extract(epoch FROM CASE WHEN list IN ('overdue', 'due') THEN t.soft_deadline
+                                        WHEN list IN ('idle', 'waiting') THEN t.last_event_at
+                                        ELSE least(t.first_open_time, t.first_event_at) END) * 1000000)::bigint AS key
+          FROM vcc.tickets t
+         WHERE list IN ('open', 'overdue', 'due', 'unassigned', 'oldest', 'idle', 'waiting')
+           AND t.status IS DISTINCT FROM 'closed'
+           AND (list <> 'overdue' OR t.soft_deadline < now())
+           AND (list <> 'due' OR t.soft_deadline >= now() AND t.soft_deadline < now() + interval '1 day')
+           AND (list <> 'unassigned' OR coalesce(t.agent_name, '') = '')
+           AND (list <> 'waiting' OR t.sub_status = 'waiting4agent')
+           AND (project IS NULL OR t.project_id = project)
+           AND (agent IS NULL OR coalesce(t.agent_name, '') = agent)
+           AND (type IS NULL OR coalesce(t.type, '') = type)
+           AND (customer IS NULL OR t.entity_id = customer)
+           AND (status IS NULL OR coalesce(t.status, '') = status)
+           AND (sub_status IS NULL OR coalesce(t.sub_status, '') = sub_status)
+         UNION ALL
+        SELECT e.project_id, e.ticket_id, e.applied_no, -(extract(epoch FROM e.received_at) * 1000000)::bigint
+          FROM vcc.ticket_events e
+          LEFT JOIN (SELECT e.project_id, e.ticket_id, min(e.applied_no) AS applied_no
+                       FROM vcc.ticket_events e
+                      WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL
+                        AND (project IS NULL OR e.project_id = project)
+                      GROUP BY 1, 2) g
+            ON g.project_id = e.project_id AND g.ticket_id = e.ticket_id AND g.applied_no < e.applied_no
+          LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
+         WHERE list IN ('opened', 'closed', 'reopened')
+           AND e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since AND e.received_at < until
+           AND (list <> 'opened' OR e.was_open IS NULL AND g.applied_no IS NULL)
+           AND (list <> 'closed' OR NOT e.is_open AND (e.was_open OR g.applied_no IS NULL))
+           AND (list <> 'reopened' OR NOT e.was_open AND e.is_open)
+           AND (project IS NULL OR e.project_id = project)
+           AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
+           AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
+           AND (customer IS NULL OR t.entity_id = customer)
+         UNION ALL
+        SELECT r.project_id, r.ticket_id, 0, -(extract(epoch FROM r.at) * 1000000)::bigint
+          FROM (SELECT t.project_id, t.ticket_id, c.at, extract(epoch FROM c.at - CASE
+                           WHEN t.first_open_time <= c.at THEN t.first_open_time ELSE t.first_event_at END)::float8 AS seconds
+                  FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) AS at
+                          FROM vcc.ticket_events e
+                         WHERE list = 'resolved' AND e.was_open IS DISTINCT FROM e.is_open AND NOT e.is_open
+                           AND e.received_at >= since AND (project IS NULL OR e.project_id = project)
+                         GROUP BY e.project_id, e.ticket_id) c
+                  JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
+                 WHERE (agent IS NULL OR coalesce(t.agent_name, '') = agent)
+                   AND (type IS NULL OR coalesce(t.type, '') = type)
+                   AND (customer IS NULL OR t.entity_id = customer)) r
+         WHERE (least_s IS NULL OR r.seconds >= least_s) AND (below_s IS NULL OR r.seconds < below_s)
+    )
+    SELECT (SELECT count(*) FROM listed), array_agg(p.key), array_agg(p.project_id), array_agg(p.ticket_id), array_agg(p.number)
+      INTO total, keys, projects, tickets, numbers
+      FROM (SELECT l.* FROM listed l
+             WHERE behind IS NULL OR (l.key, l.project_id, l.ticket_id, l.number) > (behind[1], behind[2], behind[3], behind[4])
+             ORDER BY l.key, l.project_id, l.ticket_id, l.number LIMIT page + 1) p;
+
+    SELECT array_agg(k.place), array_agg(json_build_object(
+               'ticket_no', left(t.ticket_no, length), 'title', left(t.title, length), 'project_name', left(t.project_name, length),
+               'type', left(t.type, length), 'status', left(t.status, length), 'sub_status', left(t.sub_status, length),
+               'agent_name', left(t.agent_name, length), 'customer', t.entity_id::text,
+               'opened_at', least(t.first_open_time, t.first_event_at), 'soft_deadline', t.soft_deadline,
+               'last_event_at', t.last_event_at))
+      INTO places, details
+      FROM unnest(projects, tickets) WITH ORDINALITY k (project_id, ticket_id, place)
+      JOIN vcc.tickets t ON t.project_id = k.project_id AND t.ticket_id = k.ticket_id;
+
+    SELECT json_agg(json_build_object('at', CASE WHEN list IN ('opened', 'closed', 'reopened', 'resolved')
+                                            THEN to_timestamp(-k.key / 1000000.0) END,
+                                      'project_id', k.project_id::text, 'ticket_id', k.ticket_id::text, 'ticket', d.detail)
+                    ORDER BY k.place)
+      INTO rows
+      FROM unnest(keys, projects, tickets) WITH ORDINALITY k (key, project_id, ticket_id, place)
+      LEFT JOIN unnest(places, details) d (place, detail) ON d.place = k.place
+     WHERE k.place <= page;
+
+    RETURN json_build_object(
+        'at', now(), 'time_zone', current_setting('TimeZone'), 'list', list, 'total', total, 'rows', coalesce(rows, '[]'),
+        'after', CASE WHEN cardinality(keys) > page
+                      THEN concat_ws(',', keys[page], projects[page], tickets[page], numbers[page]) END);
+END
+$$;
+COMMENT ON FUNCTION vcc.report_list IS 'The tickets behind a figure of the dashboard, page by page, as JSON';

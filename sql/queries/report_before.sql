@@ -1,0 +1,1 @@
+SELECT vcc.report_before(days => rtrim($1, 'd')::integer, project => $2, agent => $3, type => $4)
