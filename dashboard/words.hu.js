@@ -112,6 +112,8 @@ WORDS.hu = {
   '{0} row': '{0} sor', '{0} rows': '{0} sor', 'Fetching: {0}…': 'Letöltés: {0}…', 'No CSV: {0}': 'Nincs CSV: {0}',
   '{0} in the CSV.': '{0} a CSV-ben.',
 
+  'Table of the list': 'Táblázat: a lista', 'Table of what was found': 'Táblázat: találatok', 'Table of deliveries': 'Táblázat: érkezések',
+
   // one ticket
   'One ticket': 'Egy jegy', 'Number or a part of it, title, customer, id': 'Szám vagy részlete, cím, ügyfél, azonosító', 'Show': 'Mutasd',
   'What happened to a ticket, event by event.': 'Mi történt egy jeggyel, eseményről eseményre.',

@@ -1,5 +1,7 @@
 -- What arrived, newest first, a page of it: events, and bodies that were set aside.
 --
+-- Each of the two is cut to a page before they come together, so that its index is read and no more.
+--
 -- result: that of an event; 'rejected': bodies that were set aside; 'stored': all events. reason: the whole, or at least 200 bytes of its beginning. after: what the
 -- page before gave.
 CREATE OR REPLACE FUNCTION vcc.report_deliveries(
@@ -31,21 +33,25 @@ BEGIN
       INTO rows, behind
       FROM (SELECT d.*, row_number() OVER (ORDER BY d.received_at DESC, d.event_id DESC) AS n, count(*) OVER () AS of
               FROM (SELECT d.*
-                      FROM (SELECT e.project_id, e.received_at, e.result, e.action, e.ticket_id, NULL::text AS reason, 1 AS attempts,
-                                   e.event_id
-                              FROM vcc.ticket_events e
-                             WHERE result IS DISTINCT FROM 'rejected' AND reason IS NULL
-                               AND (result IS NULL OR result = 'stored' OR e.result = result)
+                      FROM ((SELECT e.project_id, e.received_at, e.result, e.action, e.ticket_id, NULL::text AS reason, 1 AS attempts,
+                                    e.event_id
+                               FROM vcc.ticket_events e
+                              WHERE result IS DISTINCT FROM 'rejected' AND reason IS NULL
+                                AND (result IS NULL OR result = 'stored' OR e.result = result)
+                                AND (since IS NULL OR e.received_at >= since) AND (until IS NULL OR e.received_at < until)
+                                AND (project IS NULL OR e.project_id = project)
+                                AND (after IS NULL OR (e.received_at, e.event_id) < (before_at, before_id))
+                              ORDER BY e.received_at DESC, e.event_id DESC LIMIT page + 1)
                              UNION ALL
-                            SELECT r.project_id, r.last_received_at, 'rejected', NULL, NULL, r.reason, r.attempts, r.last_event_id
-                              FROM vcc.rejected_events r
-                             WHERE coalesce(result, 'rejected') = 'rejected'
-                               AND (reason IS NULL OR r.reason = reason
-                                    OR octet_length(reason) >= 200 AND left(r.reason, length(reason)) = reason)) d
-                     WHERE (since IS NULL OR d.received_at >= since) AND (until IS NULL OR d.received_at < until)
-                       AND (project IS NULL OR d.project_id = project)
-                       AND (after IS NULL OR d.received_at <= before_at
-                                         AND (d.received_at < before_at OR d.event_id < before_id))
+                            (SELECT r.project_id, r.last_received_at, 'rejected', NULL, NULL, r.reason, r.attempts, r.last_event_id
+                               FROM vcc.rejected_events r
+                              WHERE coalesce(result, 'rejected') = 'rejected'
+                                AND (reason IS NULL OR r.reason = reason
+                                     OR octet_length(reason) >= 200 AND left(r.reason, length(reason)) = reason)
+                                AND (since IS NULL OR r.last_received_at >= since) AND (until IS NULL OR r.last_received_at < until)
+                                AND (project IS NULL OR r.project_id = project)
+                                AND (after IS NULL OR (r.last_received_at, r.last_event_id) < (before_at, before_id))
+                              ORDER BY r.last_received_at DESC, r.last_event_id DESC LIMIT page + 1)) d
                      ORDER BY d.received_at DESC, d.event_id DESC LIMIT page + 1) d) p;
 
     RETURN json_build_object('at', now(), 'time_zone', current_setting('TimeZone'), 'deliveries', coalesce(rows, '[]'),

@@ -360,8 +360,10 @@ def test_hostile_texts_do_nothing(page, site, database, text):
                  projectName=text, **{text[:100]: text})  # fmt: skip
     assert send(site.port, json.dumps(body)).status == 200
     database.query("SELECT vcc.reject_event(gen_random_uuid(), now(), 0, 'x', %s)", text.replace("\0", ""))
-    page.open("?ticket=T-1", width=800)
-    wait_until(lambda: page.text("ticket.ticket_no") == "T-1", 15, "the ticket")
+    page.open("?ticket=T-1&list=open&deliveries=1&deliveries.result=rejected", width=800)
+    wait_until(lambda: page.text("ticket.ticket_no") == "T-1" and page.table("listed") and page.table("delivered"), 15, "the ticket")
+    page.find("#delivered td.body summary").click()
+    wait_until(lambda: page.driver.find_elements(By.CSS_SELECTOR, ".delivery pre"), 15, "the body")
     assert page.script("return window.hacked") is None
     assert page.driver.find_elements(By.CSS_SELECTOR, "main script, main img") == []
     shown = page.text("ticket.title")
@@ -454,8 +456,9 @@ def test_axe_finds_nothing(page, site, database, scheme, width):
     send(site.port, b"nix")
     send(site.port, event("add", 21, ticketNo="T-1", title="x" * 200))
     page.media(prefers_color_scheme=scheme)
-    page.open("?ticket=T-1", width=width)
-    wait_until(lambda: page.text("ticket.ticket_no") == "T-1", 15, "the ticket")
+    page.open("?ticket=T-1&list=open&deliveries=1&deliveries.result=rejected", width=width)
+    wait_until(lambda: page.text("ticket.ticket_no") == "T-1" and page.table("delivered"), 15, "the ticket")
+    page.find("#delivered td.body summary").click()
     page.driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
     page.script(AXE.read_text())
     found = page.driver.execute_async_script("const done = arguments[0]; axe.run().then(done)")
