@@ -21,14 +21,19 @@ def tree():
         yield folder
 
 
+def heed_interrupts():
+    """Also where we were started in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def ignore_interrupts():
     """As a script's shell does for what it starts in the background."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize("tell, started", [
-    (lambda process: process.send_signal(signal.SIGINT), None),
-    (lambda process: process.send_signal(signal.SIGTERM), None),
+    (lambda process: process.send_signal(signal.SIGINT), heed_interrupts),
+    (lambda process: process.send_signal(signal.SIGTERM), heed_interrupts),
     (lambda process: os.killpg(process.pid, signal.SIGINT), ignore_interrupts),
 ], ids=["SIGINT to make", "SIGTERM to make", "SIGINT to a job in the background"])  # fmt: skip
 def test_without_a_terminal(tree, tell, started):
