@@ -556,7 +556,7 @@ def test_no_secret_is_logged_or_answered(site, database, folder, mode):
     s.apache.conf.write_text(re.sub("LogLevel debug.*", "", s.apache.conf.read_text()))
     s.apache.process.send_signal(signal.SIGHUP)
     log = folder / "apache-error.log"
-    wait_until(lambda: log.read_text(errors="replace").count("resuming normal operations") == 2)
+    wait_until(lambda: log.read_text(errors="replace").count("resuming normal operations") == 2, 60)
     for request in [
             "POST /vcc/tickets{} HTTP/1.1\r\nHost x\r\n\r\n", "POST /vcc/tickets{} HTTP/1.1\r\n\r\n",
             "POST /vcc/tickets{} x HTTP/1.1\r\nHost: x\r\n\r\n", "POST /vcc/tickets{}\r\n\r\n", "POST/vcc/tickets{} HTTP/1.1\r\n\r\n",

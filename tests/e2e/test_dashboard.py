@@ -197,7 +197,7 @@ def take_csv(page, folder):
     """The records of the CSV that a click on the button brings."""
     page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     page.find("#list-csv").click()
-    path = wait_until(lambda: next(folder.glob("*.csv"), None), 15, "the CSV")
+    path = wait_until(lambda: next((file for file in folder.glob("*.csv") if file.stat().st_size), None), 15, "the CSV")
     text = path.read_bytes().decode("utf-8-sig")
     path.unlink()
     return list(csv.DictReader(io.StringIO(text, newline="")))

@@ -209,7 +209,7 @@ def test_poisoned_events_of_a_batch(start, database, place, share):
     # Each must not cost a search through all that is left. Where nothing else is committed, two cost a made-up event as proof.
     handler.stop()
     failed = database.value("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()")
-    assert failed <= {0.03: 10, 0.5: 5, 1: 1.7}[share] * len(bad) * (poison == "x")
+    assert failed <= {0.03: 10, 0.5: 5, 1: 2}[share] * len(bad) * (poison == "x")
 
 
 @pytest.mark.parametrize("setting, kept", [("off", "on"), ("local", "local")])
