@@ -319,7 +319,10 @@ static bool move_extra(struct migrate *m)
         if (strcmp(sql_definitions[i].name, EXTRA_MOVES) == 0)
             list = sql_definitions[i].sql;
     m->failed = "the schema is up to date, but not all values moved from extra to their columns: migrate again";
-    int done = begin_alone(m) ? is_defined(m, EXTRA_MOVED, list) : -1;
+    int done, tries = 0;
+    while ((done = begin_alone(m) ? is_defined(m, EXTRA_MOVED, list) : -1) < 0 && may_try_again(m, ++tries)) {
+        /* another migrate has its turn */
+    }
     if (done == 0)
         name_triggers(m);
     if (done < 0 || !execute(m, "extra", "COMMIT"))
