@@ -31,7 +31,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/*.c))
 SQL      = $(patsubst sql/%,$(BUILD)/sql/%,$(sort $(wildcard sql/*.sql sql/*/*.sql)))
 EMBEDDED = $(filter-out $(BUILD)/sql/optional/% $(BUILD)/sql/citus/%,$(SQL))
 
-.PHONY: all run check unit screenshot docs bench scale torture coverage fuzz fuzzers dist deb deb-check install clean
+.PHONY: all run check patroni-check unit screenshot docs bench scale torture coverage fuzz fuzzers dist deb deb-check install clean
 all: $(BUILD)/ticketd $(SQL)
 
 run:
@@ -158,6 +158,12 @@ dist: | $(BUILD)
 deb:
 	@tools/install deb
 	@exec tools/deb
+
+# Two nodes of Patroni and an etcd under load: mostly waiting, and a busy machine elects nobody in time.
+patroni-check:
+	@tools/install check
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(BUILD)/ticketd
+	@exec $(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/e2e/test_patroni.py
 
 # The package built twice; then, in a Debian of its own, which only root can: the package installed, upgraded, removed and
 # purged, and the documents' commands run as they are written.
