@@ -85,6 +85,12 @@ void connection_close(struct store *store)
     store->counted = 0;
 }
 
+const char *connection_first_line(char line[FIRST_LINE], const char *why)
+{
+    snprintf(line, FIRST_LINE, "%.*s", (int)strcspn(why, "\n"), why);
+    return line;
+}
+
 void connection_failed(struct store *store, const char *why, const char *sqlstate)
 {
     if (!store->complained || strcmp(store->complaint, sqlstate ? sqlstate : "") != 0) {
@@ -92,9 +98,9 @@ void connection_failed(struct store *store, const char *why, const char *sqlstat
         const char *message = class == SQLSTATE_FAULT
                                   ? "the database takes no event: they are held, nothing is stored; see ticketd check"
                                   : "the database is away: events are held";
-        char line[256];
-        snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
-        log_line(LOG_ERROR, message, LOG_TEXT("why", line), LOG_TEXT("sqlstate", sqlstate ? sqlstate : ""));
+        char line[FIRST_LINE];
+        log_line(LOG_ERROR, message, LOG_TEXT("why", connection_first_line(line, why)),
+                 LOG_TEXT("sqlstate", sqlstate ? sqlstate : ""));
     }
     snprintf(store->complaint, sizeof(store->complaint), "%s", sqlstate ? sqlstate : "");
     connection_close(store); /* not before: why may be inside it */

@@ -47,6 +47,11 @@ const char *connection_said(const PGconn *connection);
 /* What the server said of a statement; where `error` is NULL, or says nothing, what is wrong with the connection. */
 const char *connection_error(const struct store *store, const PGresult *error);
 
+#define FIRST_LINE 256 /* bytes, with its NUL */
+
+/* Copies the first line of such a message, cut to what fits, and returns `line`: for the log. */
+const char *connection_first_line(char line[FIRST_LINE], const char *why);
+
 /* Whether TICKETD_DATABASE names several hosts; after connection_failed the next try begins with another. */
 bool connection_has_other_hosts(const struct store *store);
 

@@ -34,11 +34,11 @@ static const char *tell(const struct store *store, const PGresult *error)
 {
     const char *state = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
     const char *why = connection_error(store, error);
-    char line[256];
+    char line[FIRST_LINE];
     size_t i = 0;
 
-    snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
-    log_line(LOG_WARNING, "no report", LOG_TEXT("why", line), LOG_TEXT("sqlstate", state ? state : ""));
+    log_line(LOG_WARNING, "no report", LOG_TEXT("why", connection_first_line(line, why)),
+             LOG_TEXT("sqlstate", state ? state : ""));
     while (strncmp(problems[i].sqlstate, state ? state : "", strlen(problems[i].sqlstate)) != 0)
         i++;
     return problems[i].problem;

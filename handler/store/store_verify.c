@@ -19,10 +19,10 @@ static bool cannot_verify(struct store *store, const PGresult *error)
 {
     const char *state = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
     const char *why = connection_error(store, error);
-    char line[256];
+    char line[FIRST_LINE];
 
-    snprintf(line, sizeof(line), "%.*s", (int)strcspn(why, "\n"), why);
-    log_line(LOG_ERROR, "cannot verify", LOG_TEXT("why", line), LOG_TEXT("sqlstate", state ? state : ""),
+    log_line(LOG_ERROR, "cannot verify", LOG_TEXT("why", connection_first_line(line, why)),
+             LOG_TEXT("sqlstate", state ? state : ""),
              LOG_TEXT("hint", !state ? "is the server there?"
                               : strcmp(state, "42501") == 0
                                   ? "GRANT vcc_reader to the role, or set TICKETD_REPORT_DATABASE; "
