@@ -200,13 +200,13 @@ def test_many_lines_that_are_too_long(importer, database):
 # Once each
 
 def test_random_events_equal_the_model(importer, database):
-    expected = random_file(importer, 20, 20_000)
+    expected = random_file(importer, 20, 8_000)
     status, count, err = importer.run()
     assert status == 0, err
     results = [r for history in expected.journal.values() for _, r, *_ in history]
     for result in ("inserted", "updated", "unchanged", "deleted", "ignored"):
         assert count[result] == results.count(result)
-    assert count["lines"] == 20_000
+    assert count["lines"] == 8_000
     assert model.compare(database.connection, expected) == []
 
 
