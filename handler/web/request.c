@@ -35,6 +35,7 @@ struct request {
     int64_t deadline; /* of a CGI request, monotonic milliseconds */
 
     int socket;     /* the connection */
+    size_t written; /* bytes: no more are unread */
     bool from_file; /* libfcgi has read the parameters from a file in memory, not from the socket */
     bool begun;     /* the parameters are read */
     bool in_parts;  /* it did not come at once */
@@ -72,10 +73,13 @@ bool request_is_wanted(const struct request *request)
 }
 
 /* Whether the peer sends requests and does not read the answers: a thread would wait for it in the end. */
-static bool leaves_unread(const struct request *request)
+static bool leaves_unread(struct request *request)
 {
     int unread = 0;
-    return ioctl(request->socket, SIOCOUTQ, &unread) == 0 && unread > UNREAD_MAX;
+
+    if (request->written > UNREAD_MAX && ioctl(request->socket, SIOCOUTQ, &unread) == 0)
+        request->written = (size_t)unread;
+    return unread > UNREAD_MAX;
 }
 
 /* CONTENT_LENGTH (RFC 3875 section 4.1.2); -1 where none is given, or none that can be believed: some web servers say
@@ -390,6 +394,7 @@ bool request_answer(struct request *request, const struct text *answer, bool kee
     else
         request->fcgi.keepConnection = 0;
     FCGX_Finish_r(&request->fcgi);
+    request->written += 2 * answer->length + 2048; /* the kernel counts its own buffers, too */
     return request->fcgi.ipcFd >= 0;
 }
 
