@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MARKDOWN = [ROOT / name for name in (
     "README.md", "docs/events.md", "docs/dashboard.md", "docs/configuration.md", "docs/install-database.md",
     "docs/failover.md", "docs/citus.md", "docs/measured.md", "docs/scale.md", "docs/developing.md", "sql/README.md",
-    "SECURITY.md", "docs/operating.md")]  # fmt: skip
+    "SECURITY.md", "CHANGELOG.md", "docs/operating.md")]  # fmt: skip
 OTHERS = [ROOT / "handler/ticketd.8", *sorted((ROOT / "nginx").iterdir()), *sorted((ROOT / "contrib/apache").iterdir())]
 
 
