@@ -188,7 +188,7 @@ install: $(BUILD)/ticketd $(BUILD)/ticketd.8 $(BUILD)/ticketd.env $(SQL)
 	install -D -m 644 -t $(SHARE)/ticketd/sql sql/README.md $(BUILD)/sql/citus/citus.sql
 	install -D -m 644 -t $(SHARE)/ticketd/sql/optional $(filter $(BUILD)/sql/optional/%,$(SQL))
 	install -D -m 644 -t $(SHARE)/doc/ticketd/docs docs/*
-	install -D -m 644 -t $(SHARE)/doc/ticketd README.md SECURITY.md
+	install -D -m 644 -t $(SHARE)/doc/ticketd README.md SECURITY.md CHANGELOG.md
 	install -D -m 644 -t $(SHARE)/ticketd/monitoring contrib/monitoring/*.*
 	install -D -m 644 -t $(SHARE)/ticketd/monitoring/grafana contrib/monitoring/grafana/*
 	$(PLACES) contrib/monitoring/grafana/dashboards.yml | install -D -m 644 /dev/stdin $(SHARE)/ticketd/monitoring/grafana/dashboards.yml
