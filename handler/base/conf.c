@@ -3,7 +3,6 @@
 #include "base/log.h"
 #include "base/text.h"
 
-#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,10 +37,9 @@ static const struct setting {
 
 static bool parse_number(const struct setting *setting, const char *value, int *field)
 {
-    char *end;
-    errno = 0;
-    long number = strtol(value, &end, 10);
-    if (errno || end == value || *end || number < setting->minimum || number > setting->maximum) {
+    int64_t number;
+
+    if (!text_integer(value, &number) || number < setting->minimum || number > setting->maximum) {
         char range[64];
         snprintf(range, sizeof(range), "a whole number from %ld to %ld", setting->minimum, setting->maximum);
         log_line(LOG_ERROR, "bad setting", LOG_TEXT("name", setting->name), LOG_TEXT("value", value),

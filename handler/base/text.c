@@ -126,6 +126,15 @@ int text_choice(const char *choices, const char *word)
     }
 }
 
+bool text_integer(const char *word, int64_t *number)
+{
+    char *end;
+
+    errno = 0;
+    *number = strtoll(word, &end, 10);
+    return !errno && end != word && !*end;
+}
+
 bool text_write(int fd, const char *bytes, size_t length)
 {
     while (length > 0) {

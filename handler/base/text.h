@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Start with {0}. When memory runs out `failed` is set, and later appends do nothing. */
 struct text {
@@ -26,6 +27,9 @@ void text_append_visible(struct text *text, const char *bytes, size_t length);
 
 /* Which of `choices`, separated by |, `word` is, from 0; below 0: none. */
 int text_choice(const char *choices, const char *word);
+
+/* Reads a whole number of 64 bits, decimal digits with or without a sign. False: `word` is none, or not only one. */
+bool text_integer(const char *word, int64_t *number) __attribute__((warn_unused_result));
 
 /* Writes all of the bytes to a descriptor (write(2)). False: errno. */
 bool text_write(int fd, const char *bytes, size_t length) __attribute__((warn_unused_result));

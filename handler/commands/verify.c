@@ -5,7 +5,6 @@
 #include "store/store_report.h"
 #include "store/store_verify.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,11 +125,7 @@ static bool read_arguments(int argc, char **argv, bool *rebuilds, bool *one, int
     for (int i = 0; i < argc; i++) {
         bool option = strcmp(argv[i], "--rebuild") == 0;
         bool *given = option ? rebuilds : one;
-        char *end = argv[i];
-        errno = 0;
-        if (!option)
-            *project = strtoll(argv[i], &end, 10);
-        if (*given || errno || (!option && (end == argv[i] || *end))) {
+        if (*given || (!option && !text_integer(argv[i], project))) {
             fprintf(stderr, "ticketd: '%s': PROJECT is a number, or --rebuild is meant\n", argv[i]);
             return false;
         }

@@ -8,7 +8,6 @@
 #include "store/store_report.h"
 #include "web/answer.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,11 +88,9 @@ static bool is_PERIOD(const char *value)
 
 static bool is_NUMBER(const char *value)
 {
-    char *end;
+    int64_t number;
 
-    errno = 0;
-    (void)strtoll(value, &end, 10);
-    return errno == 0 && *end == '\0';
+    return text_integer(value, &number);
 }
 
 static bool is_TEXT(const char *value)

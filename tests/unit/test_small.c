@@ -95,6 +95,20 @@ static void test_visible_text(void **state)
     text_free(&text);
 }
 
+static void test_whole_numbers(void **state)
+{
+    static const char *const none[] = {"", "-", "x", "5x", "5 ", "1.0", "9223372036854775808"};
+    int64_t number;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+        assert_false(text_integer(none[i], &number));
+    assert_true(text_integer("-9223372036854775808", &number));
+    assert_int_equal(number, INT64_MIN);
+    assert_true(text_integer("130", &number));
+    assert_int_equal(number, 130);
+}
+
 static void test_uuid(void **state)
 {
     (void)state;
@@ -403,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_digests_without_memory),
         cmocka_unit_test(test_log_lines),
         cmocka_unit_test(test_time_that_is_left),
+        cmocka_unit_test(test_whole_numbers),
     };
     return cmocka_run_group_tests_name("small", tests, NULL, NULL);
 }
