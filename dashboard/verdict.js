@@ -1,0 +1,71 @@
+'use strict';
+
+// Does it work? The line at the top, and the title of the page.
+
+const STALE_MS = 30000;
+const RECENT_MS = 15 * 60000;   // how long what was refused is trouble
+
+// How many of these were answered, and when the page has last seen it become more.
+function watch(answers) {
+  for (const status of ['401', '413', '503']) {
+    const known = state.watched[status];
+    const number = answers[status] || 0;
+    state.watched[status] = { number, at: known && number > known.number ? Date.now() : known ? known.at : 0 };
+  }
+}
+
+function judge() {
+  const { handler, failure, problem } = state;
+  if (failure) return failure;
+  if (!handler) return { mood: 'waiting', words: say('Waiting for the first answer') };
+  const { events, oldest_at: oldest } = handler.spool;
+  const counts = events ? ` (${decimal.format(events)}${oldest ? say`, oldest ${age(oldest)}` : ''})` : '';
+  switch (handler.takes_events) {
+    case 'database':
+      return handler.nodes_away ? { mood: 'warn', words: say`Cannot be written now: ${handler.nodes_away}`, counts }
+        : problem ? { mood: 'warn', words: say('Events are stored, but no report can be made') }
+        : handler.spool.held_tickets
+          ? { mood: 'warn', words: say('Some tickets cannot be written: ticketd spool list'), counts: ` (${decimal.format(handler.spool.held_tickets)})` }
+          : judgeArrivals(handler, state.report);
+    case 'spool':
+      return { mood: 'warn', words: say(problem ? 'The database is away: events wait in the spool' : 'Events wait in the spool'), counts };
+    default:
+      return { mood: 'bad', words: say('Events are refused: neither database nor spool'), counts };
+  }
+}
+
+// The database takes events: do they come, and are they good?
+function judgeArrivals(handler, report) {
+  const recently = moment => now() - Date.parse(moment) < RECENT_MS;
+  const since = status => state.watched[status] && Date.now() - state.watched[status].at < RECENT_MS;
+  if (report && report.rejected.reasons.some(({ last_at: at }) => recently(at))) return { mood: 'warn', words: say('Events are stored, but some are refused') };
+  if (since('401')) return { mood: 'warn', words: say('Events are stored, but some come with a wrong token') };
+  if (since('413')) return { mood: 'warn', words: say('Events are stored, but some are too large') };
+  if (since('503')) return { mood: 'warn', words: say('Events are stored, but some were not taken') };
+  const last = report && report.last_event;
+  if (report && report.silent && !(Date.parse(handler.last_event_at) > Date.parse(last.received_at))) {
+    return { mood: 'warn', words: say('Nothing comes, where usually something does'), counts: ` (${age(last.received_at)})` };
+  }
+  return { mood: 'good', words: say('Events are stored') };
+}
+
+const SYMBOLS = { waiting: '…', good: '✓', warn: '!', bad: '×' };
+
+// The words are announced to those who listen, so only a change may touch them.
+function drawVerdict({ mood, words: text, counts = '' }) {
+  setAttribute(byId('verdict'), 'data-state', mood);
+  setText(byId('verdict-symbol'), SYMBOLS[mood]);
+  setText(byId('verdict-words'), text);
+  setText(byId('verdict-counts'), counts);
+  const title = mood === 'good' || mood === 'waiting' ? 'ticketd' : `${SYMBOLS[mood]} ${text} – ticketd`;
+  if (document.title !== title) document.title = title;
+}
+
+function drawNotice() {
+  const { report, failure, problem } = state;
+  const old = report && (failure || now() - Date.parse(report.at) > STALE_MS);
+  const why = failure ? failure.detail : problem;
+  show('stale', old ? say`Data of ${local(report.at, clockOf)}, ${age(report.at)} old.` : '', old ? report.at : undefined);
+  show('problem', why ? visible(why) : '');
+  byId('notice').hidden = !old && !why;
+}
