@@ -14,7 +14,7 @@ Object.assign(TABLES, {
   minutes: { key: row => row.at, columns: [minute('at', 'Minute'), counted('events', 'Events', ofMinute)] },
   answers: {
     key: row => row.status,
-    columns: [plain('status', 'Status'), plain('meaning', 'Meaning'), number('answers', 'Answers')]
+    columns: [plain('status', 'Status'), plain('meaning', 'Meaning'), number('count', 'Answers'), ago('last_at', 'Last')]
   },
   reasons: {
     key: row => row.reason,
@@ -37,7 +37,8 @@ function drawAlive(handler, report) {
   show('spool.bytes', room, spool.bytes);
   show('spool.oldest_at', spool.oldest_at ? say`oldest ${age(spool.oldest_at)} ago` : '', spool.oldest_at);
 
-  drawAnswers(Object.entries(handler.answers));
+  drawTable('answers', Object.entries(handler.answers).map(([status, answers]) =>
+    ({ status, meaning: MEANINGS[status] ? say(MEANINGS[status]) : '', ...answers })));
 
   if (!report) return;
   drawMinutes(report.minutes);
@@ -47,12 +48,6 @@ function drawAlive(handler, report) {
   const { attempts } = report.rejected;
   show('rejected.attempts', say`${count(attempts, 'attempt', 'attempts')}, last 24 hours`, attempts);
   drawTable('reasons', report.rejected.reasons, report.rejected.of);
-}
-
-function drawAnswers(answers) {
-  drawTable('answers', answers.map(([status, count]) => ({ status, meaning: MEANINGS[status] ? say(MEANINGS[status]) : '', answers: count })));
-  const rows = byId('answers').tBodies[0].rows;
-  answers.forEach(([status], place) => setAttribute(rows[place].cells[2], 'data-field', 'answers.' + status));
 }
 
 // The handler knows of events that wait in the spool, the database of those before the handler's start.

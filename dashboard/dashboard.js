@@ -19,7 +19,6 @@ const BEFORE_MS = 60000;
 const state = {
   choice: {},                   // filled by readChoice: lang, period, project, agent, type, ticket, ticket_project, list, deliveries
   handler: null, heardAt: 0,    // what ticketd last said of itself, and when by this browser's clock
-  watched: {},                  // of some answers: {number, at}
   report: null, problem: null,  // the last good report; why there is no newer one
   failure: null,                // {mood, words, detail} while there is no answer, or none that can be shown
   before: null,                 // {asked, heardAt, before, trouble}: the period before
@@ -80,7 +79,6 @@ async function askBefore() {
 }
 
 function hear(frame) {
-  watch(frame.handler.answers);
   state.handler = frame.handler;
   state.heardAt = Date.now();
 }

@@ -56,8 +56,8 @@ function showWords(parent, text, absent = 'none') {
 
 // A number that has a list says which: to(row).
 const column = kind => (name, label, absent, to) => ({ kind, name, label, absent, to });
-const [plain, words, number, late, span, time, minute, below, share, ticket] =
-  ['plain', 'words', 'number', 'late', 'span', 'time', 'minute', 'below', 'share', 'ticket'].map(column);
+const [plain, words, number, late, span, time, minute, ago, below, share, ticket] =
+  ['plain', 'words', 'number', 'late', 'span', 'time', 'minute', 'ago', 'below', 'share', 'ticket'].map(column);
 const counted = (name, label, to) => number(name, label, undefined, to);
 const tardy = (name, label, to) => late(name, label, undefined, to);
 
@@ -85,6 +85,7 @@ const CELLS = {
   span: (element, value) => setText(element, value === null ? '–' : duration(value)),
   time: timeIn(dateAndClockOf),
   minute: timeIn(minuteOf),
+  ago: timeIn(moment => say`${age(moment)} ago`),
   below: (element, value, absent, row) => setText(element, row.within),
   ticket: (element, value, absent, row) => {
     const link = element.firstChild || add(add(element, 'bdi'), 'a').parentElement;

@@ -5,14 +5,10 @@
 const STALE_MS = 30000;
 const RECENT_MS = 15 * 60000;   // how long what was refused is trouble
 
-// How many of these were answered, and when the page has last seen it become more.
-function watch(answers) {
-  for (const status of ['401', '413', '503']) {
-    const known = state.watched[status];
-    const number = answers[status] || 0;
-    state.watched[status] = { number, at: known && number > known.number ? Date.now() : known ? known.at : 0 };
-  }
-}
+const TROUBLE = [
+  [401, 'Events are stored, but some come with a wrong token'], [413, 'Events are stored, but some are too large'],
+  [503, 'Events are stored, but some were not taken']
+];
 
 function judge() {
   const { handler, failure, problem } = state;
@@ -37,11 +33,9 @@ function judge() {
 // The database takes events: do they come, and are they good?
 function judgeArrivals(handler, report) {
   const recently = moment => now() - Date.parse(moment) < RECENT_MS;
-  const since = status => state.watched[status] && Date.now() - state.watched[status].at < RECENT_MS;
   if (report && report.rejected.reasons.some(({ last_at: at }) => recently(at))) return { mood: 'warn', words: say('Events are stored, but some are refused') };
-  if (since('401')) return { mood: 'warn', words: say('Events are stored, but some come with a wrong token') };
-  if (since('413')) return { mood: 'warn', words: say('Events are stored, but some are too large') };
-  if (since('503')) return { mood: 'warn', words: say('Events are stored, but some were not taken') };
+  const answered = TROUBLE.find(([status]) => recently(handler.answers[status].last_at));
+  if (answered) return { mood: 'warn', words: say(answered[1]) };
   const last = report && report.last_event;
   if (report && report.silent && !(Date.parse(handler.last_event_at) > Date.parse(last.received_at))) {
     return { mood: 'warn', words: say('Nothing comes, where usually something does'), counts: ` (${age(last.received_at)})` };

@@ -80,9 +80,10 @@ void metrics_observe(enum metric metric, int64_t value)
     add_to_cell(metric, SUM, value);
 }
 
-void metrics_count(enum metric metric, enum outcome outcome)
+void metrics_count_request(enum outcome outcome)
 {
-    add_to_cell(metric, (int)outcome, 1);
+    add_to_cell(METRIC_REQUESTS, (int)outcome, 1);
+    atomic_store_explicit(&cells[METRIC_LAST_REQUEST][outcome], clock_realtime_us(), memory_order_relaxed);
 }
 
 void metrics_count_event(enum metric metric, enum action action, enum outcome outcome)
@@ -129,25 +130,27 @@ static void write_histogram(struct text *text, enum metric metric)
     write_value(text, ONE, count);
 }
 
-/* Several outcomes may have one status. Below 0: none has it. */
-static int64_t get_status(enum metric metric, int status)
+/* Several outcomes may have one status: they are counted together, and the latest of their times counts. */
+int64_t metrics_by_status(enum metric metric, int status)
 {
-    int64_t count = -1;
+    int64_t value = -1;
 
-    for (enum outcome o = OUTCOME_NONE + 1; o < OUTCOME_COUNT; o++)
+    for (enum outcome o = OUTCOME_NONE + 1; o < OUTCOME_COUNT; o++) {
+        int64_t own = get(metric, (int)o);
         if (outcome_status(o) == status)
-            count = (count < 0 ? 0 : count) + get(metric, (int)o);
-    return count;
+            value = value < 0 ? own : metrics[metric].kind == COUNTER ? value + own : value > own ? value : own;
+    }
+    return value;
 }
 
 static void write_by_status(struct text *text, enum metric metric)
 {
     for (int status = 100; status < 600; status++) {
-        int64_t count = get_status(metric, status);
-        if (count < 0)
+        int64_t value = metrics_by_status(metric, status);
+        if (value < 0)
             continue;
         text_append_format(text, "%s{status=\"%d\"}", metrics[metric].name, status);
-        write_value(text, ONE, count);
+        write_value(text, metrics[metric].unit, value);
     }
 }
 
@@ -166,11 +169,6 @@ static void write_by_event(struct text *text, enum metric metric)
 int64_t metrics_value(enum metric metric)
 {
     return get(metric, 0);
-}
-
-int64_t metrics_requests(int status)
-{
-    return get_status(METRIC_REQUESTS, status);
 }
 
 void metrics_write(struct text *text)

@@ -29,15 +29,17 @@ void metrics_raise(enum metric metric, int64_t value);
 /* One value of a histogram; microseconds where its unit is SECONDS. */
 void metrics_observe(enum metric metric, int64_t value);
 
-/* One more of a counter with the labels STATUS, or EVENT. */
-void metrics_count(enum metric metric, enum outcome outcome);
+/* One more request that was answered so, now. */
+void metrics_count_request(enum outcome outcome);
+
+/* One more of a counter with the labels EVENT. */
 void metrics_count_event(enum metric metric, enum action action, enum outcome outcome);
 
 /* The value of one without labels; microseconds where its unit is SECONDS. */
 int64_t metrics_value(enum metric metric);
 
-/* How many requests were answered with this HTTP status; below 0: none ever is. */
-int64_t metrics_requests(int status);
+/* The value of one with the labels STATUS for this HTTP status; below 0: no request is ever answered so. */
+int64_t metrics_by_status(enum metric metric, int status);
 
 /* Appends all of them as text. */
 void metrics_write(struct text *text);

@@ -172,10 +172,12 @@ static void append_handler(struct text *text, const struct dashboard *dashboard)
     append_time(text, "last_event_at", metrics_value(METRIC_LAST_EVENT));
     text_append(text, ",\"answers\":{");
     for (int status = 200; status < 600; status++) {
-        int64_t count = metrics_requests(status);
+        int64_t count = metrics_by_status(METRIC_REQUESTS, status);
         if (count < 0)
             continue;
-        text_append_format(text, "%s\"%d\":%" PRId64, separator, status, count);
+        text_append_format(text, "%s\"%d\":{\"count\":%" PRId64, separator, status, count);
+        append_time(text, "last_at", metrics_by_status(METRIC_LAST_REQUEST, status));
+        text_append(text, "}");
         separator = ",";
     }
     text_append(text, "}}");

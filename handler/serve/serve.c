@@ -160,7 +160,7 @@ static void note(const struct request *request, const struct waiter *waiter)
 
     if (outcome == OUTCOME_NONE) /* it was no event */
         return;
-    metrics_count(METRIC_REQUESTS, outcome);
+    metrics_count_request(outcome);
     if (status == 200)
         metrics_count_event(METRIC_EVENTS, event->action, outcome);
     if (waiter->arrived)

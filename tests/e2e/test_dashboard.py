@@ -422,20 +422,26 @@ def test_the_handler_is_away(page, site):
 
 
 def test_the_verdict_turns(page, site, database):
-    """When a wrong token or a refused body comes, and says so in the title too."""
+    """When a wrong token, a body too large or one refused came, also before the page was opened; and says so in the title."""
     site.handler.stop()
     site.handler.settings.update(TICKETD_AUTH="token", TICKETD_TOKEN="x" * 24)
     site.handler.start()
     token = {"Authorization": "Bearer " + "x" * 24}
     assert send(site.port, event("add", 1), headers=token).status == 200
+    assert send(site.port, b"x" * (1 << 20) + b"x", headers=token).status == 413
     page.open()
-    assert page.text("verdict-words", By.ID) == "Events are stored" and page.driver.title == "ticketd"
+    assert page.text("verdict-words", By.ID) == "Events are stored, but some are too large"
     assert send(site.port, event("add", 2)).status == 401
     wait_until(lambda: "wrong token" in page.text("verdict-words", By.ID), 15, "the verdict")
     assert page.driver.title == "! Events are stored, but some come with a wrong token – ticketd"
     send(site.port, b"nix", headers=token)
     wait_until(lambda: "some are refused" in page.text("verdict-words", By.ID), 15, "the verdict")
     database.query("UPDATE vcc.rejected_events SET last_received_at = now() - interval '1 hour'")
+    page.open()
+    wait_until(lambda: "wrong token" in page.text("verdict-words", By.ID), 15, "the verdict")
+    assert {row[0]: row[2] for row in page.table("answers") if row[3] != "–"} == {"200": "1", "400": "1", "401": "1", "413": "1"}
+    site.handler.stop()
+    site.handler.start()
     page.open()
     wait_until(lambda: page.text("verdict-words", By.ID) == "Events are stored" and page.driver.title == "ticketd", 15, "the verdict")
 

@@ -79,6 +79,8 @@ def test_what_is_counted(start, database):
 
     samples = scrape(handler)
     assert by_label(samples, "requests_total") == {(str(status),): n for status, n in seen.items()}
+    last = by_label(samples, "last_request_timestamp_seconds")
+    assert last.keys() == {(str(status),) for status in seen} and all(before < at < time.time() for at in last.values())
     journal = database.query("SELECT action, result, count(*) FROM vcc.ticket_events GROUP BY 1, 2")
     assert by_label(samples, "events_total") == {(action, result): n for action, result, n in journal}
     assert value(samples, "rejected_events_total") == database.value("SELECT count(*) FROM vcc.rejected_events") == 2
