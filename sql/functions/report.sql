@@ -16,6 +16,7 @@ AS $$
 DECLARE
     zone        CONSTANT text := current_setting('TimeZone');  -- of the session: nodes of Citus have others
     today       CONSTANT date := current_date;
+    tomorrow    CONSTANT timestamptz := today + 1;
     first       CONSTANT date := today - (days - 1);
     since       timestamptz := first;
     most        CONSTANT integer := 500;  -- rows of a table
@@ -109,7 +110,7 @@ BEGIN
 
     SELECT json_build_object(
                'tickets', coalesce(sum(s.tickets), 0), 'overdue', coalesce(sum(s.overdue), 0), 'due', coalesce(sum(s.due), 0),
-               'unassigned', coalesce(sum(s.unassigned), 0), 'waiting', coalesce(sum(s.waiting), 0), 'oldest_at', min(s.oldest_at),
+               'today', coalesce(sum(s.today), 0), 'unassigned', coalesce(sum(s.unassigned), 0), 'waiting', coalesce(sum(s.waiting), 0), 'oldest_at', min(s.oldest_at),
                'of', count(*),
                'by_status', coalesce(json_agg(json_build_object('status', s.status, 'sub_status', s.sub_status,
                                                                 'tickets', s.tickets, 'overdue', s.overdue)
@@ -118,6 +119,7 @@ BEGIN
       INTO open, open_now
       FROM (SELECT o.status, o.sub_status, count(*) AS tickets, count(*) FILTER (WHERE o.soft_deadline < now()) AS overdue,
                    count(*) FILTER (WHERE o.soft_deadline >= now() AND o.soft_deadline < now() + interval '1 day') AS due,
+                   count(*) FILTER (WHERE o.soft_deadline >= now() AND o.soft_deadline < tomorrow) AS today,
                    count(*) FILTER (WHERE o.agent_name IS NULL) AS unassigned,
                    count(*) FILTER (WHERE o.sub_status = 'waiting4agent') AS waiting, min(o.opened_at) AS oldest_at,
                    row_number() OVER (ORDER BY count(*) DESC, o.status, o.sub_status) AS n
@@ -154,15 +156,19 @@ BEGIN
              GROUP BY 1) f;
 
     -- The backlog is counted back from what is open now, and what is added again is not opened, as in vcc.daily_flow.
-    SELECT json_agg(json_build_object('day', f.day, 'opened', f.opened, 'closed', f.closed, 'backlog', open_now - f.later)
+    SELECT json_agg(json_build_object('day', f.day, 'opened', f.opened, 'closed', f.closed, 'reopened', f.reopened,
+                                      'deleted', f.deleted, 'backlog', open_now - f.later)
                     ORDER BY f.day)
       INTO flow
       FROM (SELECT d.day, coalesce(c.opened, 0) AS opened, coalesce(c.closed, 0) AS closed,
+                   coalesce(c.reopened, 0) AS reopened, coalesce(c.deleted, 0) AS deleted,
                    coalesce(sum(c.more) OVER (ORDER BY d.day DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS later
               FROM (SELECT first + n AS day FROM generate_series(0, days - 1) n) d
               LEFT JOIN (SELECT least((e.received_at AT TIME ZONE zone)::date, today) AS day,
                                 count(*) FILTER (WHERE e.was_open IS NULL AND g.applied_no IS NULL) AS opened,
                                 count(*) FILTER (WHERE NOT e.is_open AND (e.was_open OR g.applied_no IS NULL)) AS closed,
+                                count(*) FILTER (WHERE NOT e.was_open AND e.is_open) AS reopened,
+                                count(*) FILTER (WHERE e.is_open IS NULL) AS deleted,
                                 count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
                            FROM vcc.ticket_events e
                            LEFT JOIN (SELECT e.project_id, e.ticket_id, min(e.applied_no) AS applied_no

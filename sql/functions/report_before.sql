@@ -46,6 +46,7 @@ BEGIN
     SELECT json_build_object(
                'tickets', count(*), 'overdue', count(*) FILTER (WHERE w.soft_deadline < until),
                'due', count(*) FILTER (WHERE w.soft_deadline >= until AND w.soft_deadline < until + interval '1 day'),
+               'today', count(*) FILTER (WHERE w.soft_deadline >= until AND w.soft_deadline < (current_date - days + 1)::timestamptz),
                'unassigned', count(*) FILTER (WHERE coalesce(w.agent_name, '') = ''),
                'waiting', count(*) FILTER (WHERE w.sub_status = 'waiting4agent'),
                'oldest_s', round(extract(epoch FROM until - min(w.opened_at))))

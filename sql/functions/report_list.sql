@@ -1,8 +1,9 @@
 -- The tickets behind a figure of the dashboard, a page of them: exactly those that vcc.report counts.
 --
--- What is open: open, overdue, due (within a day), unassigned, oldest, idle, waiting (for the desk), each beginning with what
--- has waited longest. What happened in the period, or on one day of it, newest first: opened, closed, reopened, where a ticket
--- stands as often as it happened to it, and deleted ones too; and resolved: became closed in it and still is.
+-- What is open: open, overdue, due (within a day), today (due before the local day ends), unassigned, oldest, idle, waiting (for
+-- the desk, since `at`), each beginning with what has waited longest. What happened in the period, or on one day of it, newest first:
+-- opened, closed, reopened, deleted, where a ticket stands as often as it happened to it, those that were deleted since among them;
+-- and resolved: became closed in it and still is. A row of deleted says what the ticket was then.
 --
 -- agent, type, status, sub_status: '' asks for tickets without. within: of resolved, 'from-below' in seconds. after: what the
 -- page before gave; of the first page 'total' says how many rows there are on all.
@@ -28,7 +29,10 @@ AS $$
 DECLARE
     today    CONSTANT date := current_date;
     since    CONSTANT timestamptz := coalesce(day, today - (days - 1));
+    tomorrow CONSTANT timestamptz := today + 1;
     until    CONSTANT timestamptz := CASE WHEN day < today THEN (day + 1)::timestamptz ELSE 'infinity' END;
+    are_open CONSTANT text[] := '{open,overdue,due,today,unassigned,oldest,idle,waiting}';
+    happened CONSTANT text[] := '{opened,closed,reopened,deleted,resolved}';
     length   CONSTANT integer := 1000;  -- characters of a value shown
     least_s  CONSTANT float8 := nullif(split_part(within, '-', 1), '');
     below_s  CONSTANT float8 := nullif(split_part(within, '-', 2), '');
@@ -43,20 +47,33 @@ DECLARE
     rows     json;
     page     CONSTANT integer := least(greatest(coalesce(most, 200), 1), 5000);
 BEGIN
-    IF list <> ALL ('{open,overdue,due,unassigned,oldest,idle,waiting,opened,closed,reopened,resolved}') THEN
+    IF list <> ALL (are_open || happened) THEN
         RAISE invalid_parameter_value USING MESSAGE = 'there is no list of that name';
     END IF;
 
-    WITH listed AS MATERIALIZED (
+    WITH wait AS (  -- since when it is with the desk; NULL: since its opening
+        SELECT e.project_id, e.ticket_id, (array_agg(CASE e.result WHEN 'updated' THEN e.at END ORDER BY e.applied_no DESC)
+                                           FILTER (WHERE e.begins))[1] AS since
+          FROM (SELECT e.project_id, e.ticket_id, e.applied_no, e.result,
+                       e.is_open AND (e.was_open IS NOT TRUE OR e.changes ? 'sub_status') AS begins,
+                       max(e.received_at) OVER (PARTITION BY e.project_id, e.ticket_id ORDER BY e.applied_no) AS at
+                  FROM vcc.tickets t
+                  JOIN vcc.ticket_events e ON e.project_id = t.project_id AND e.ticket_id = t.ticket_id AND e.changes IS NOT NULL
+                 WHERE list = 'waiting' AND t.status IS DISTINCT FROM 'closed' AND t.sub_status = 'waiting4agent'
+                   AND (project IS NULL OR t.project_id = project)) e
+         GROUP BY e.project_id, e.ticket_id
+    ), listed AS MATERIALIZED (
         SELECT t.project_id, t.ticket_id, 0::bigint AS number,
-               (extract(epoch FROM CASE WHEN list IN ('overdue', 'due') THEN t.soft_deadline
-                                        WHEN list IN ('idle', 'waiting') THEN t.last_event_at
-                                        ELSE least(t.first_open_time, t.first_event_at) END) * 1000000)::bigint AS key
+               (extract(epoch FROM CASE WHEN list IN ('overdue', 'due', 'today') THEN t.soft_deadline
+                                        WHEN list = 'idle' THEN t.last_event_at
+                                        ELSE coalesce(w.since, least(t.first_open_time, t.first_event_at)) END) * 1000000)::bigint AS key
           FROM vcc.tickets t
-         WHERE list IN ('open', 'overdue', 'due', 'unassigned', 'oldest', 'idle', 'waiting')
+          LEFT JOIN wait w ON w.project_id = t.project_id AND w.ticket_id = t.ticket_id
+         WHERE list = ANY (are_open)
            AND t.status IS DISTINCT FROM 'closed'
            AND (list <> 'overdue' OR t.soft_deadline < now())
            AND (list <> 'due' OR t.soft_deadline >= now() AND t.soft_deadline < now() + interval '1 day')
+           AND (list <> 'today' OR t.soft_deadline >= now() AND t.soft_deadline < tomorrow)
            AND (list <> 'unassigned' OR coalesce(t.agent_name, '') = '')
            AND (list <> 'waiting' OR t.sub_status = 'waiting4agent')
            AND (project IS NULL OR t.project_id = project)
@@ -75,11 +92,11 @@ BEGIN
                       GROUP BY 1, 2) g
             ON g.project_id = e.project_id AND g.ticket_id = e.ticket_id AND g.applied_no < e.applied_no
           LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
-         WHERE list IN ('opened', 'closed', 'reopened')
+         WHERE list IN ('opened', 'closed', 'reopened', 'deleted')
            AND e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since AND e.received_at < until
-           AND (list <> 'opened' OR e.was_open IS NULL AND g.applied_no IS NULL)
-           AND (list <> 'closed' OR NOT e.is_open AND (e.was_open OR g.applied_no IS NULL))
-           AND (list <> 'reopened' OR NOT e.was_open AND e.is_open)
+           AND list = ANY (ARRAY[CASE WHEN e.was_open IS NULL AND g.applied_no IS NULL THEN 'opened' END,
+                                 CASE WHEN NOT e.is_open AND (e.was_open OR g.applied_no IS NULL) THEN 'closed' END,
+                                 CASE WHEN NOT e.was_open AND e.is_open THEN 'reopened' END, CASE WHEN e.is_open IS NULL THEN 'deleted' END])
            AND (project IS NULL OR e.project_id = project)
            AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
            AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
@@ -108,15 +125,25 @@ BEGIN
     SELECT array_agg(k.place), array_agg(json_build_object(
                'ticket_no', left(t.ticket_no, length), 'title', left(t.title, length), 'project_name', left(t.project_name, length),
                'type', left(t.type, length), 'status', left(t.status, length), 'sub_status', left(t.sub_status, length),
-               'agent_name', left(t.agent_name, length), 'customer', t.entity_id::text,
-               'opened_at', least(t.first_open_time, t.first_event_at), 'soft_deadline', t.soft_deadline,
-               'last_event_at', t.last_event_at))
+               'agent_name', left(t.agent_name, length), 'customer', t.customer,
+               'opened_at', t.opened_at, 'soft_deadline', t.soft_deadline, 'last_event_at', t.last_event_at))
       INTO places, details
-      FROM unnest(projects, tickets) WITH ORDINALITY k (project_id, ticket_id, place)
-      JOIN vcc.tickets t ON t.project_id = k.project_id AND t.ticket_id = k.ticket_id;
+      FROM unnest(projects, tickets, numbers) WITH ORDINALITY k (project_id, ticket_id, number, place)
+      JOIN (SELECT t.project_id, t.ticket_id, 0::bigint AS number, t.ticket_no, t.title, t.project_name, t.type, t.status, t.sub_status,
+                   t.agent_name, t.entity_id::text AS customer, least(t.first_open_time, t.first_event_at) AS opened_at, t.soft_deadline, t.last_event_at
+              FROM vcc.tickets t
+             WHERE list <> 'deleted'
+             UNION ALL
+            SELECT e.project_id, e.ticket_id, e.applied_no, e.changes -> 'ticket_no' ->> 0, e.changes -> 'title' ->> 0,
+                   e.changes -> 'project_name' ->> 0, e.changes -> 'type' ->> 0, e.changes -> 'status' ->> 0, e.changes -> 'sub_status' ->> 0,
+                   e.changes -> 'agent_name' ->> 0, e.changes -> 'entity_id' ->> 0, (e.changes -> 'first_open_time' ->> 0)::timestamptz,
+                   (e.changes -> 'soft_deadline' ->> 0)::timestamptz, e.received_at
+              FROM vcc.ticket_events e
+             WHERE list = 'deleted' AND e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL) t
+        ON t.project_id = k.project_id AND t.ticket_id = k.ticket_id AND (list <> 'deleted' OR t.number = k.number);
 
-    SELECT json_agg(json_build_object('at', CASE WHEN list IN ('opened', 'closed', 'reopened', 'resolved')
-                                            THEN to_timestamp(-k.key / 1000000.0) END,
+    SELECT json_agg(json_build_object('at', CASE WHEN list = ANY (happened) THEN to_timestamp(-k.key / 1000000.0)
+                                            WHEN list = 'waiting' THEN to_timestamp(k.key / 1000000.0) END,
                                       'project_id', k.project_id::text, 'ticket_id', k.ticket_id::text, 'ticket', d.detail)
                     ORDER BY k.place)
       INTO rows

@@ -81,7 +81,8 @@ FIGURES = {
     "open": """SELECT count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project}""",
     "by_status": """SELECT status, sub_status, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets
         WHERE {project} GROUP BY 1, 2""",
-    "flow": """SELECT d.day::date::text, coalesce(sum(opened), 0), coalesce(sum(closed), 0), coalesce(sum(backlog), 0)
+    "flow": """SELECT d.day::date::text, coalesce(sum(opened), 0), coalesce(sum(closed), 0), coalesce(sum(reopened), 0),
+               coalesce(sum(deleted), 0), coalesce(sum(backlog), 0)
         FROM generate_series(current_date - ({days} - 1), current_date, '1 day') d (day)
         LEFT JOIN vcc.daily_flow f ON f.day = d.day::date AND {project} GROUP BY 1 ORDER BY 1""",
     "agents": """SELECT agent_name, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project} GROUP BY 1""",
@@ -396,7 +397,7 @@ def test_filters(site, database):
     """An agent's or a type's figures are those of his lists; whether it is alive does not depend on them."""
     history(database)
     database.query("UPDATE vcc.tickets SET type = CASE WHEN ticket_id % 2 = 0 THEN 'Bug' END")
-    database.query("UPDATE vcc.tickets SET soft_deadline = now() + interval '3 hours' WHERE ticket_id % 5 = 0")
+    database.query(DUE)
     assert send(site.port, event("add", 1, projectId=7)).status == 200
     assert send(site.port, b"nix").status == 400
     whole = report(site)["report"]
@@ -404,8 +405,8 @@ def test_filters(site, database):
     for query in "agent=Anna", "agent=", "type=Bug", "type=&agent=Bert", "project=1&agent=Bert", "project=2":
         shown = report(site, "?" + query)["report"]
         for figure, name in [(shown["open"]["tickets"], "open"), (shown["resolution"]["tickets"], "resolved"),
-                             *[(shown["open"][name], name) for name in ("overdue", "due", "unassigned", "waiting")],
-                             *[(sum(day[name] for day in shown["flow"]), name) for name in ("opened", "closed")]]:  # fmt: skip
+                             *[(shown["open"][name], name) for name in FIGURES_OF_OPEN],
+                             *[(sum(day[name] for day in shown["flow"]), name) for name in FLOWS]]:  # fmt: skip
             assert len(whole_list(site, f"{name}&{query}")[0]) == figure, (query, name)
         oldest = report(site, f"?list=oldest&{query}")["report"]["rows"][0]["ticket"]["opened_at"]
         assert shown["open"]["oldest_at"] == oldest
@@ -436,6 +437,12 @@ def test_the_period_before(site, database, query):
     assert before["resolution"]["tickets"] == seen[0][4] or "agent" in query  # of tickets that are his now
 
 
+FIGURES_OF_OPEN = "overdue", "due", "today", "unassigned", "waiting"
+FLOWS = "opened", "closed", "reopened", "deleted"
+DUE = """UPDATE vcc.tickets SET soft_deadline = current_date + 1 + (ticket_id % 10 = 0)::integer - interval '1 microsecond'
+    WHERE ticket_id % 5 = 0"""  # in the last moment of today, or of tomorrow
+
+
 # -- lists behind figures -------------------------------------------------------------------------------------------
 
 LISTS = {
@@ -445,11 +452,16 @@ LISTS = {
     "overdue": "SELECT project_id, ticket_id FROM vcc.overdue_tickets WHERE {project} ORDER BY overdue_by DESC",
     "due": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE soft_deadline - now() BETWEEN '0' AND '1 day' AND {project}",
     "unassigned": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name IS NULL AND {project}",
-    "waiting": "SELECT project_id, ticket_id FROM vcc.ticket_metrics WHERE state = 'desk' AND {project}",
+    "today": """SELECT project_id, ticket_id FROM vcc.open_tickets
+        WHERE soft_deadline >= now() AND soft_deadline < current_date + 1 AND {project} ORDER BY soft_deadline, 1, 2""",
+    "waiting": """SELECT project_id, ticket_id FROM vcc.ticket_metrics WHERE state = 'desk' AND {project}
+        ORDER BY in_state DESC""",
     "idle": "SELECT project_id, ticket_id FROM vcc.ticket_metrics WHERE idle IS NOT NULL AND {project} ORDER BY idle DESC",
     "resolved": """SELECT project_id, ticket_id FROM vcc.ticket_metrics
         WHERE closed_at >= current_date - ({days} - 1) AND {project} ORDER BY closed_at DESC""",
     "reopened": """SELECT project_id, ticket_id FROM vcc.ticket_events WHERE NOT was_open AND is_open
+        AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
+    "deleted": """SELECT project_id, ticket_id FROM vcc.ticket_events WHERE is_open IS NULL AND was_open IS NOT NULL
         AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
     "open&agent=Anna": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name = 'Anna' AND {project}",
     "open&sub_status=&status=": """SELECT project_id, ticket_id FROM vcc.open_tickets
@@ -480,7 +492,7 @@ def test_lists_are_those_of_sql(site, database, project):
     """Exactly the tickets of the figure, in their order, whatever the size of a page."""
     history(database)
     database.query("UPDATE vcc.tickets SET type = 'Bug', entity_id = ticket_id % 9 WHERE ticket_id % 2 = 0")
-    database.query("UPDATE vcc.tickets SET soft_deadline = now() + interval '3 hours' WHERE ticket_id % 5 = 0")
+    database.query(DUE)
     for name, sql in LISTS.items():
         expected = database.query(sql.format(days=30, project=f"project_id = {project}" if project else "true"))
         rows, total = whole_list(site, name + "&rows=7" + (f"&project={project}" if project else ""))
@@ -497,7 +509,7 @@ def test_days_and_buckets_lead_to_lists(site, database):
     """Each number of the tables, deleted tickets among them."""
     history(database)
     shown = report(site, "?project=1")["report"]
-    for name in "opened", "closed":
+    for name in FLOWS:
         assert len(whole_list(site, f"{name}&project=1")[0]) == sum(day[name] for day in shown["flow"])
         for day in [day for day in shown["flow"] if day[name]][:5]:
             assert len(whole_list(site, f"{name}&project=1&day={day['day']}")[0]) == day[name]
@@ -505,6 +517,10 @@ def test_days_and_buckets_lead_to_lists(site, database):
     for lower, bucket in zip(bounds, shown["resolution"]["buckets"]):
         rows, total = whole_list(site, f"resolved&project=1&within={lower or ''}-{bucket['below_s'] or ''}")
         assert len(rows) == total == bucket["tickets"]
+    row = whole_list(site, "deleted&project=1")[0][0]
+    held = database.query("""SELECT changes -> 'title' ->> 0, changes -> 'status' ->> 0 FROM vcc.ticket_events
+        WHERE result = 'deleted' AND (project_id, ticket_id) = (%s, %s) ORDER BY received_at DESC LIMIT 1""", *keys([row])[0])
+    assert [(row["ticket"]["title"], row["ticket"]["status"])] == held
     gone = [row for row in whole_list(site, "opened&period=90d")[0] if row["ticket"] is None]
     assert gone and database.value("SELECT count(*) FROM vcc.tickets WHERE (project_id, ticket_id) = (%s, %s)", *keys(gone)[0]) == 0
 
