@@ -111,7 +111,7 @@ BEGIN
     SELECT json_build_object(
                'tickets', coalesce(sum(s.tickets), 0), 'overdue', coalesce(sum(s.overdue), 0), 'due', coalesce(sum(s.due), 0),
                'today', coalesce(sum(s.today), 0), 'unassigned', coalesce(sum(s.unassigned), 0), 'waiting', coalesce(sum(s.waiting), 0), 'oldest_at', min(s.oldest_at),
-               'of', count(*),
+               'idle_at', min(s.idle_at), 'of', count(*),
                'by_status', coalesce(json_agg(json_build_object('status', s.status, 'sub_status', s.sub_status,
                                                                 'tickets', s.tickets, 'overdue', s.overdue)
                                               ORDER BY s.n) FILTER (WHERE s.n <= most), '[]')),
@@ -122,9 +122,11 @@ BEGIN
                    count(*) FILTER (WHERE o.soft_deadline >= now() AND o.soft_deadline < tomorrow) AS today,
                    count(*) FILTER (WHERE o.agent_name IS NULL) AS unassigned,
                    count(*) FILTER (WHERE o.sub_status = 'waiting4agent') AS waiting, min(o.opened_at) AS oldest_at,
+                   min(o.last_event_at) AS idle_at,
                    row_number() OVER (ORDER BY count(*) DESC, o.status, o.sub_status) AS n
               FROM (SELECT nullif(t.status, '') AS status, nullif(t.sub_status, '') AS sub_status, t.soft_deadline,
-                           nullif(t.agent_name, '') AS agent_name, least(t.first_open_time, t.first_event_at) AS opened_at
+                           nullif(t.agent_name, '') AS agent_name, least(t.first_open_time, t.first_event_at) AS opened_at,
+                           t.last_event_at
                       FROM vcc.tickets t
                      WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
                        AND (agent IS NULL OR coalesce(t.agent_name, '') = agent)
@@ -142,11 +144,14 @@ BEGIN
              GROUP BY 1, 2) c;
 
     SELECT json_build_object(
-               'net', coalesce(sum(f.more) FILTER (WHERE f.is_today), 0),
-               'yesterday', coalesce(sum(f.more) FILTER (WHERE NOT f.is_today), 0))
+               'net', coalesce(sum(f.came - f.went) FILTER (WHERE f.is_today), 0),
+               'came', coalesce(sum(f.came) FILTER (WHERE f.is_today), 0),
+               'went', coalesce(sum(f.went) FILTER (WHERE f.is_today), 0),
+               'yesterday', coalesce(sum(f.came - f.went) FILTER (WHERE NOT f.is_today), 0))
       INTO today_net
       FROM (SELECT e.received_at >= today::timestamptz AS is_today,
-                   count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
+                   count(*) FILTER (WHERE e.is_open AND e.was_open IS NOT TRUE) AS came,
+                   count(*) FILTER (WHERE e.was_open AND e.is_open IS NOT TRUE) AS went
               FROM vcc.ticket_events e
               LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
              WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= (today - 1)::timestamptz

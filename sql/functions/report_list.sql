@@ -1,9 +1,10 @@
 -- The tickets behind a figure of the dashboard, a page of them: exactly those that vcc.report counts.
 --
 -- What is open: open, overdue, due (within a day), today (due before the local day ends), unassigned, oldest, idle, waiting (for
--- the desk, since `at`), each beginning with what has waited longest. What happened in the period, or on one day of it, newest first:
--- opened, closed, reopened, deleted, where a ticket stands as often as it happened to it, those that were deleted since among them;
--- and resolved: became closed in it and still is. A row of deleted says what the ticket was then.
+-- the desk, since `at`), and backlog (open at the end of a day, however it is now), each beginning with what has waited longest.
+-- What happened in the period, or on one day of it, newest first: opened, closed, reopened, deleted, came (became open) and went
+-- (no longer is), where a ticket stands as often as it happened to it, those that were deleted since among them; and resolved: became
+-- closed in it and still is. A row of deleted says what the ticket was then.
 --
 -- agent, type, status, sub_status: '' asks for tickets without. within: of resolved, 'from-below' in seconds. after: what the
 -- page before gave; of the first page 'total' says how many rows there are on all.
@@ -31,8 +32,8 @@ DECLARE
     since    CONSTANT timestamptz := coalesce(day, today - (days - 1));
     tomorrow CONSTANT timestamptz := today + 1;
     until    CONSTANT timestamptz := CASE WHEN day < today THEN (day + 1)::timestamptz ELSE 'infinity' END;
-    are_open CONSTANT text[] := '{open,overdue,due,today,unassigned,oldest,idle,waiting}';
-    happened CONSTANT text[] := '{opened,closed,reopened,deleted,resolved}';
+    are_open CONSTANT text[] := '{open,overdue,due,today,unassigned,oldest,idle,waiting,backlog}';
+    happened CONSTANT text[] := '{opened,closed,reopened,deleted,came,went,resolved}';
     length   CONSTANT integer := 1000;  -- characters of a value shown
     least_s  CONSTANT float8 := nullif(split_part(within, '-', 1), '');
     below_s  CONSTANT float8 := nullif(split_part(within, '-', 2), '');
@@ -62,6 +63,12 @@ BEGIN
                  WHERE list = 'waiting' AND t.status IS DISTINCT FROM 'closed' AND t.sub_status = 'waiting4agent'
                    AND (project IS NULL OR t.project_id = project)) e
          GROUP BY e.project_id, e.ticket_id
+    ), later AS (  -- open now less open at the end of the day
+        SELECT e.project_id, e.ticket_id, count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
+          FROM vcc.ticket_events e
+         WHERE list = 'backlog' AND e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= until
+           AND (project IS NULL OR e.project_id = project)
+         GROUP BY e.project_id, e.ticket_id
     ), listed AS MATERIALIZED (
         SELECT t.project_id, t.ticket_id, 0::bigint AS number,
                (extract(epoch FROM CASE WHEN list IN ('overdue', 'due', 'today') THEN t.soft_deadline
@@ -69,8 +76,9 @@ BEGIN
                                         ELSE coalesce(w.since, least(t.first_open_time, t.first_event_at)) END) * 1000000)::bigint AS key
           FROM vcc.tickets t
           LEFT JOIN wait w ON w.project_id = t.project_id AND w.ticket_id = t.ticket_id
+          LEFT JOIN later l ON l.project_id = t.project_id AND l.ticket_id = t.ticket_id
          WHERE list = ANY (are_open)
-           AND t.status IS DISTINCT FROM 'closed'
+           AND t.status IS DISTINCT FROM 'closed' AND coalesce(l.more, 0) <= 0
            AND (list <> 'overdue' OR t.soft_deadline < now())
            AND (list <> 'due' OR t.soft_deadline >= now() AND t.soft_deadline < now() + interval '1 day')
            AND (list <> 'today' OR t.soft_deadline >= now() AND t.soft_deadline < tomorrow)
@@ -83,6 +91,14 @@ BEGIN
            AND (status IS NULL OR coalesce(t.status, '') = status)
            AND (sub_status IS NULL OR coalesce(t.sub_status, '') = sub_status)
          UNION ALL
+        SELECT l.project_id, l.ticket_id, 0, coalesce(extract(epoch FROM least(t.first_open_time, t.first_event_at)) * 1000000, 0)::bigint
+          FROM later l
+          LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
+         WHERE l.more < 0 AND (t.ticket_id IS NULL OR t.status = 'closed')
+           AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
+           AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
+           AND (customer IS NULL OR t.entity_id = customer)
+         UNION ALL
         SELECT e.project_id, e.ticket_id, e.applied_no, -(extract(epoch FROM e.received_at) * 1000000)::bigint
           FROM vcc.ticket_events e
           LEFT JOIN (SELECT e.project_id, e.ticket_id, min(e.applied_no) AS applied_no
@@ -92,11 +108,12 @@ BEGIN
                       GROUP BY 1, 2) g
             ON g.project_id = e.project_id AND g.ticket_id = e.ticket_id AND g.applied_no < e.applied_no
           LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
-         WHERE list IN ('opened', 'closed', 'reopened', 'deleted')
+         WHERE list IN ('opened', 'closed', 'reopened', 'deleted', 'came', 'went')
            AND e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since AND e.received_at < until
            AND list = ANY (ARRAY[CASE WHEN e.was_open IS NULL AND g.applied_no IS NULL THEN 'opened' END,
                                  CASE WHEN NOT e.is_open AND (e.was_open OR g.applied_no IS NULL) THEN 'closed' END,
-                                 CASE WHEN NOT e.was_open AND e.is_open THEN 'reopened' END, CASE WHEN e.is_open IS NULL THEN 'deleted' END])
+                                 CASE WHEN NOT e.was_open AND e.is_open THEN 'reopened' END, CASE WHEN e.is_open IS NULL THEN 'deleted' END,
+                                 CASE WHEN e.is_open AND e.was_open IS NOT TRUE THEN 'came' WHEN e.was_open THEN 'went' END])
            AND (project IS NULL OR e.project_id = project)
            AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
            AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)

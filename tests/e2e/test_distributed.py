@@ -298,7 +298,7 @@ def test_the_page_and_the_reader(nodes):
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_ticket('2', %s)", project)
             assert found["timeline"]["ticket"]["title"] == "a"
             for name, rows in {"open": 2, "overdue": 0, "today": 0, "waiting": 2, "opened": 3, "closed": 0, "reopened": 0,
-                               "deleted": 1, "resolved": 0}.items():  # fmt: skip
+                               "deleted": 1, "came": 3, "went": 1, "backlog": 2, "resolved": 0}.items():  # fmt: skip
                 [(found,)] = test_rule.query(reader, "SELECT vcc.report_list(%s, 20000, %s)", name, project)
                 assert found["total"] == len(found["rows"]) == rows, name
                 assert {row["ticket"]["title"] for row in found["rows"] if row["ticket"]} <= {"a"}

@@ -406,12 +406,15 @@ def test_filters(site, database):
         shown = report(site, "?" + query)["report"]
         for figure, name in [(shown["open"]["tickets"], "open"), (shown["resolution"]["tickets"], "resolved"),
                              *[(shown["open"][name], name) for name in FIGURES_OF_OPEN],
+                             *[(shown["today"][name], name + "&period=1d") for name in ("came", "went")],
+                             *[(day["backlog"], f"backlog&day={day['day']}") for day in shown["flow"][::9]],
                              *[(sum(day[name] for day in shown["flow"]), name) for name in FLOWS]]:  # fmt: skip
             assert len(whole_list(site, f"{name}&{query}")[0]) == figure, (query, name)
-        oldest = report(site, f"?list=oldest&{query}")["report"]["rows"][0]["ticket"]["opened_at"]
-        assert shown["open"]["oldest_at"] == oldest
+        for name, column in ("oldest", "opened_at"), ("idle", "last_event_at"):
+            first = report(site, f"?list={name}&{query}")["report"]["rows"][0]["ticket"]
+            assert shown["open"][name + "_at"] == first[column]
         assert shown["open"]["tickets"] == shown["flow"][-1]["backlog"] == sum(row["open"] for row in shown["agents"])
-        assert shown["today"]["net"] == shown["flow"][-1]["backlog"] - shown["flow"][-2]["backlog"]
+        assert shown["today"]["net"] == shown["today"]["came"] - shown["today"]["went"] == shown["flow"][-1]["backlog"] - shown["flow"][-2]["backlog"]
         assert shown["last_event"] == whole["last_event"] and shown["rejected"]["bodies"] == whole["rejected"]["bodies"] == 1
         assert sum(minute["events"] for minute in shown["minutes"]) >= 1
 
@@ -463,6 +466,10 @@ LISTS = {
         AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
     "deleted": """SELECT project_id, ticket_id FROM vcc.ticket_events WHERE is_open IS NULL AND was_open IS NOT NULL
         AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
+    "came": """SELECT project_id, ticket_id FROM vcc.ticket_events WHERE is_open AND was_open IS NOT TRUE
+        AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
+    "went": """SELECT project_id, ticket_id FROM vcc.ticket_events WHERE was_open AND is_open IS NOT TRUE
+        AND received_at >= current_date - ({days} - 1) AND {project} ORDER BY received_at DESC""",
     "open&agent=Anna": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name = 'Anna' AND {project}",
     "open&sub_status=&status=": """SELECT project_id, ticket_id FROM vcc.open_tickets
         WHERE status IS NULL AND sub_status IS NULL AND {project}""",
@@ -513,6 +520,9 @@ def test_days_and_buckets_lead_to_lists(site, database):
         assert len(whole_list(site, f"{name}&project=1")[0]) == sum(day[name] for day in shown["flow"])
         for day in [day for day in shown["flow"] if day[name]][:5]:
             assert len(whole_list(site, f"{name}&project=1&day={day['day']}")[0]) == day[name]
+    for day in shown["flow"][::4]:
+        rows, total = whole_list(site, f"backlog&project=1&rows=3&day={day['day']}")
+        assert len(rows) == total == day["backlog"]
     bounds = [None] + [row["below_s"] for row in shown["resolution"]["buckets"]]
     for lower, bucket in zip(bounds, shown["resolution"]["buckets"]):
         rows, total = whole_list(site, f"resolved&project=1&within={lower or ''}-{bucket['below_s'] or ''}")
