@@ -19,7 +19,8 @@ Object.assign(TABLES, {
     key: row => row.day,
     columns: [
       plain('day', 'Day'), counted('opened', 'Opened', ofDay('opened')), counted('closed', 'Closed', ofDay('closed')),
-      number('backlog', 'Backlog')
+      counted('reopened', 'Reopened', ofDay('reopened')), counted('deleted', 'Deleted', ofDay('deleted')),
+      counted('backlog', 'Backlog', ofDay('backlog'))
     ]
   },
   agents: {
@@ -39,14 +40,16 @@ function drawDesk(report) {
   drawChoices(report);
   drawScope(report);
 
-  const { tickets, overdue, due, unassigned, waiting, oldest_at: oldest } = report.open;
+  const { tickets, overdue, today, due, unassigned, waiting, oldest_at: oldest, idle_at: idle } = report.open;
   showNumber('open.tickets', tickets);
   setAttribute(showNumber('open.overdue', overdue), 'data-state', overdue ? 'bad' : null);
   show('open.overdue_share', tickets ? say`${Math.round(100 * overdue / tickets)} % of the open` : '');
-  showNumber('open.due', due);
+  showNumber('open.today', today);
+  show('open.due', say`within a day: ${decimal.format(due)}`, due);
   showNumber('open.unassigned', unassigned);
   showNumber('open.waiting', waiting);
   show('open.oldest', oldest ? age(oldest) : '–', oldest || '');
+  show('open.idle', idle ? say`idle longest: ${age(idle)}` : '', idle || '');
   drawToday(report);
   drawTable('statuses', report.open.by_status, report.open.of);
   drawFlow(report.flow, periodOf(report));
@@ -61,15 +64,15 @@ function drawDesk(report) {
 
 const signed = new Intl.NumberFormat(language, { signDisplay: 'exceptZero' });
 
-function drawToday({ today: { net, yesterday }, flow }) {
-  const newest = flow[flow.length - 1];
+function drawToday({ today: { net, came, went, yesterday }, flow }) {
   show('today.net', signed.format(net), net);
   show('before.today.net', say`yesterday ${signed.format(yesterday)}`, yesterday);
-  for (const name of ['opened', 'closed']) {
-    const link = show('today.' + name, `${say(name)} ${decimal.format(newest[name])}`, newest[name]);
-    setAttribute(link, 'data-day', newest.day);
+  for (const [name, number] of Object.entries({ came, went })) {
+    setAttribute(showNamed('today.' + name, name, number), 'data-day', flow[flow.length - 1].day);
   }
 }
+
+const showNamed = (field, name, number) => show(field, `${say(name)} ${decimal.format(number)}`, number);
 
 // Beside each figure what it was a period ago.
 function drawBefore(known) {
@@ -77,7 +80,7 @@ function drawBefore(known) {
   const put = (name, value, format) => show('before.' + name, !before ? (trouble ? say('before: not known now') : '')
     : say`before: ${value === null ? '–' : format(value)}`, before ? value : undefined);
   const { open = {}, resolution = {} } = before || {};
-  for (const name of ['tickets', 'overdue', 'due', 'unassigned', 'waiting']) put('open.' + name, open[name], decimal.format);
+  for (const name of ['tickets', 'overdue', 'today', 'unassigned', 'waiting']) put('open.' + name, open[name], decimal.format);
   put('open.oldest', open.oldest_s, seconds => duration(seconds, 1));
   put('resolution.tickets', resolution.tickets, decimal.format);
   put('resolution.median_s', resolution.median_s, duration);
@@ -88,6 +91,7 @@ function drawFlow(flow, period) {
   const total = (days, name) => decimal.format(sum(days, name));
   const lastOf = days => days[days.length - 1];
   drawTable('flow', flow);
+  for (const name of ['opened', 'closed', 'reopened', 'deleted']) showNamed('flow.' + name, name, sum(flow, name));
 
   // Where a day would get hardly a pixel, a bar is a week; what does not fill one is left to the table.
   const room = () => byId('flow-chart').clientWidth - 84;

@@ -6,16 +6,17 @@ const CSV_ROWS = 5000;   // what ticketd gives at most at once
 
 const LISTS = {
   open: 'Open tickets, oldest first', oldest: 'Open tickets, oldest first', overdue: 'Overdue, longest first',
-  due: 'Due within a day', unassigned: 'Open and with nobody, oldest first', idle: 'Open, idle longest first',
-  waiting: 'Waiting for the desk, idle longest first', opened: 'Opened', closed: 'Closed', reopened: 'Reopened',
+  today: 'Due today', due: 'Due within a day', unassigned: 'Open and with nobody, oldest first', idle: 'Open, idle longest first',
+  waiting: 'Waiting for the desk, longest first', backlog: 'Open at the end of the day', opened: 'Opened', closed: 'Closed',
+  reopened: 'Reopened', deleted: 'Deleted', came: 'Came: opened, reopened or added again', went: 'Went: closed, or deleted while open',
   resolved: 'Closed, and closed still'
 };
-const HAPPENED = ['opened', 'closed', 'reopened', 'resolved'];
 const NARROWED = {
   project: 'project', agent: 'agent', type: 'type', customer: 'customer', status: 'status', sub_status: 'sub-status', day: 'day', within: 'within'
 };
 
 const customer = column('customer');
+const happened = time('at', 'Happened');
 
 // The customer of a row leads to his open tickets.
 CELLS.customer = (element, value, absent) => {
@@ -31,7 +32,7 @@ Object.assign(TABLES, {
       ticket('ticket_no', 'Ticket'), words('title', 'Title', '–'), words('project', 'Project'), words('type', 'Type', '–'),
       words('status', 'Status'), words('sub_status', 'Sub-status', '–'), words('agent_name', 'Agent', 'nobody'),
       customer('customer', 'Customer', '–'), time('opened_at', 'Opened'), time('soft_deadline', 'Deadline'),
-      time('last_event_at', 'Last event'), time('at', 'Happened')
+      time('last_event_at', 'Last event'), happened
     ]
   }
 });
@@ -94,8 +95,10 @@ function drawListed(list) {
   show('list.outcome', asked ? listOutcome(asked) : say('Asking…'), asked && asked.at ? asked.rows.length : undefined);
   byId('list-more').hidden = !(asked && asked.after);
   const table = byId('listed');
+  happened.label = chosen.list === 'waiting' ? 'Waits since' : 'Happened';
   drawTable('listed', asked ? asked.rows : []);
-  setAttribute(table, 'data-happened', HAPPENED.includes(chosen.list) ? 'yes' : 'no');
+  setText(table.tHead.rows[0].lastChild, say(happened.label));
+  setAttribute(table, 'data-happened', asked && asked.rows.some(({ at }) => at) ? 'yes' : 'no');
 }
 
 function listOutcome({ rows, total, at, after, trouble }) {

@@ -15,10 +15,11 @@ import struct
 import time
 import uuid
 from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qs
 
 import pytest
 from conftest import LOCATION, ROOT, command, event, sample, send, wait_until
-from test_report import FIGURES, history, reader, site  # noqa: F401, fixtures
+from test_report import DUE, FIGURES, history, reader, site  # noqa: F401, fixtures
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="python3-selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -187,10 +188,20 @@ def test_a_journey_by_keyboard(page, site):
 # -- lists behind figures -------------------------------------------------------------------------------------------
 
 
-def counted(page):
-    """Where the numbers of the page lead, with what they say."""
-    return page.script("""return [...document.querySelectorAll('a[data-list], td[data-link=true] > a')].map(a =>
-        [a.getAttribute('href'), (a.dataset.value === undefined ? a.parentElement : a).dataset.value])""")
+LINKS = "document.querySelectorAll('[data-list], :is(#statuses, #flow, #agents, #resolution) td[data-link=true] > a')"
+
+
+def links(page):
+    """What leads to a list: {its name and what narrows it: (place, what it is a number of, number)}, of each the largest."""
+    found = {}
+    for place, (href, name, value) in enumerate(page.script(f"""return [...{LINKS}].map(a => [a.getAttribute('href'),
+            a.dataset.field || 'cell', a.dataset.value === undefined ? a.parentElement.dataset.value : a.dataset.value])""")):
+        query = parse_qs(href[1:], keep_blank_values=True)
+        kind = (query["list"][0], name.partition(".")[0], *[part for part in query if part.startswith("list.")])
+        number = int(value) if name not in NO_COUNTS else 0
+        if kind not in found or number > found[kind][2]:
+            found[kind] = place, name, number
+    return found
 
 
 def take_csv(page, folder):
@@ -203,25 +214,31 @@ def take_csv(page, folder):
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
+NO_COUNTS = "open.oldest", "open.idle", "resolution.median_s"
+LEADS = """open overdue today due unassigned waiting oldest idle opened closed reopened deleted resolved open+agent
+    overdue+agent resolved+agent open+status+sub_status overdue+status+sub_status opened+day closed+day reopened+day deleted+day
+    came+day went+day backlog+day resolved+within""".split()
+
+
 def test_each_number_leads_to_its_tickets(page, site, database, folder):
-    """Number = rows of the list = rows of the CSV, of the tiles and of the tables."""
+    """Number = rows of the list = rows of the CSV, of the tiles, the chart and the tables."""
     history(database)
+    database.query(DUE)
+    for ticket in range(3):
+        send(site.port, event("add", ticket))
+    send(site.port, event("update", 0, status="closed"))
+    send(site.port, event("delete", 1))
     page.open()
     wait_until(lambda: page.value("open.tickets"), 15, "the figures")
-    links = counted(page)
-    assert len(links) > 20
-    tiles = [link for link in links if "list." not in link[0]]
-    kinds = {re.sub("=[^&]*", "=", href.partition("list.")[2]): (href, number) for href, number in links if "list." in href}
-    assert len(tiles) > 2 and len(kinds) > 3
-    for href, number in [*tiles, *kinds.values()]:
-        if not number.isdigit():
-            continue
-        page.open(href)
-        rows = wait_until(lambda: page.value("list.outcome") is not None and page.table("listed") or number == "0", 15, "the list")
-        rows = page.table("listed")
-        records = take_csv(page, folder)
-        assert len(rows) == len(records) == int(number), href
+    found = links(page)
+    assert {"+".join([name, *[part[5:] for part in narrowed]]) for name, _, *narrowed in found} == set(LEADS)
+    for kind, (place, name, number) in found.items():
+        page.script(f"{LINKS}[arguments[0]].click()", place)
+        wait_until(lambda: page.script("return state.list && state.list.at && state.list.asked === listQuery()"), 15, "the list")
+        rows, records = page.table("listed"), take_csv(page, folder)
         assert [row[0] for row in rows] == [record["ticket_no"] or record["ticket_id"] for record in records]
+        assert len(rows) == number > 0 or name in NO_COUNTS and rows, kind
+        page.script("choose({ list: null })")
     assert not page.complaints()
 
 
