@@ -78,7 +78,8 @@ function drawMinutes(minutes) {
   drawMinutesChart({
     columns: [events.map(one => one || null)], labels,
     marked: () => [...labels.keys()].filter(place => /:(00|15|30|45)$/.test(labels[place])),
-    summary: say`Events a minute in the last hour: ${decimal.format(total)} in all, ${decimal.format(newest)} in the newest minute, at most ${decimal.format(most)} at ${labels[events.indexOf(most)]}.`,
+    summary: total ? say`Events a minute in the last hour: ${decimal.format(total)} in all, ${decimal.format(newest)} in the newest minute, at most ${decimal.format(most)} at ${labels[events.indexOf(most)]}.`
+      : say('No event came in the last hour.'),
     describe: place => `${labels[place]}: ${count(events[place], 'event', 'events')}`
   });
 }

@@ -49,7 +49,7 @@ function drawDesk(report) {
   showNumber('open.unassigned', unassigned);
   showNumber('open.waiting', waiting);
   show('open.oldest', oldest ? age(oldest) : '–', oldest || '');
-  show('open.idle', idle ? say`idle longest: ${age(idle)}` : '', idle || '');
+  show('open.idle', idle ? say`idle ${age(idle)}` : '', idle || '');
   drawToday(report);
   drawTable('statuses', report.open.by_status, report.open.of);
   drawFlow(report.flow, periodOf(report));

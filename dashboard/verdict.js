@@ -40,7 +40,7 @@ function judgeArrivals(handler, report) {
   if (report && report.silent && !(Date.parse(handler.last_event_at) > Date.parse(last.received_at))) {
     return { mood: 'warn', words: say('Nothing comes, where usually something does'), counts: ` (${age(last.received_at)})` };
   }
-  return { mood: 'good', words: say('Events are stored') };
+  return { mood: 'good', words: say('Events are stored'), counts: handler.last_event_at ? ` (${say`${age(handler.last_event_at)} ago`})` : '' };
 }
 
 const SYMBOLS = { waiting: '…', good: '✓', warn: '!', bad: '×' };
