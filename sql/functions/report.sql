@@ -125,7 +125,7 @@ BEGIN
                    min(o.last_event_at) AS idle_at,
                    row_number() OVER (ORDER BY count(*) DESC, o.status, o.sub_status) AS n
               FROM (SELECT nullif(t.status, '') AS status, nullif(t.sub_status, '') AS sub_status, t.soft_deadline,
-                           nullif(t.agent_name, '') AS agent_name, least(t.first_open_time, t.first_event_at) AS opened_at,
+                           nullif(t.agent_name, '') AS agent_name, coalesce(t.first_open_time, t.first_event_at) AS opened_at,
                            t.last_event_at
                       FROM vcc.tickets t
                      WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
@@ -192,8 +192,7 @@ BEGIN
     -- Tickets that became closed in the period and still are, from their opening as in vcc.resolution_times. A bucket ends
     -- below its bound; the last one has none.
     WITH closed AS (
-        SELECT t.agent_user_name, t.agent_name, extract(epoch FROM c.at - CASE
-                   WHEN t.first_open_time <= c.at THEN t.first_open_time ELSE t.first_event_at END) AS seconds
+        SELECT t.agent_user_name, t.agent_name, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds
           FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) AS at
                   FROM vcc.ticket_events e
                  WHERE e.was_open IS DISTINCT FROM e.is_open AND NOT e.is_open AND e.received_at >= since

@@ -29,7 +29,7 @@ BEGIN
            AND (project IS NULL OR e.project_id = project)
          GROUP BY e.project_id, e.ticket_id
     ), were AS (
-        SELECT t.sub_status, t.agent_name, t.type, t.soft_deadline, least(t.first_open_time, t.first_event_at) AS opened_at
+        SELECT t.sub_status, t.agent_name, t.type, t.soft_deadline, coalesce(t.first_open_time, t.first_event_at) AS opened_at
           FROM vcc.tickets t
           LEFT JOIN later l ON l.project_id = t.project_id AND l.ticket_id = t.ticket_id
          WHERE t.status IS DISTINCT FROM 'closed' AND l.ticket_id IS NULL AND (project IS NULL OR t.project_id = project)
@@ -38,7 +38,7 @@ BEGIN
                CASE WHEN l.agent_name IS NULL THEN t.agent_name ELSE substr(l.agent_name, 21) END,
                CASE WHEN l.type IS NULL THEN t.type ELSE substr(l.type, 21) END,
                CASE WHEN l.soft_deadline IS NULL THEN t.soft_deadline ELSE nullif(substr(l.soft_deadline, 21), '')::timestamptz END,
-               least(t.first_open_time, t.first_event_at)
+               coalesce(t.first_open_time, t.first_event_at)
           FROM later l
           LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
          WHERE l.open
@@ -49,7 +49,7 @@ BEGIN
                'today', count(*) FILTER (WHERE w.soft_deadline >= until AND w.soft_deadline < (current_date - days + 1)::timestamptz),
                'unassigned', count(*) FILTER (WHERE coalesce(w.agent_name, '') = ''),
                'waiting', count(*) FILTER (WHERE w.sub_status = 'waiting4agent'),
-               'oldest_s', round(extract(epoch FROM until - min(w.opened_at))))
+               'oldest_s', round(extract(epoch FROM until - min(CASE WHEN w.opened_at > until THEN until ELSE w.opened_at END))))
       INTO were
       FROM were w
      WHERE (agent IS NULL OR coalesce(w.agent_name, '') = agent) AND (type IS NULL OR coalesce(w.type, '') = type);
@@ -57,8 +57,7 @@ BEGIN
     SELECT json_build_object(
                'tickets', count(*), 'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds)))
       INTO went
-      FROM (SELECT extract(epoch FROM c.at - CASE
-                       WHEN t.first_open_time <= c.at THEN t.first_open_time ELSE t.first_event_at END) AS seconds
+      FROM (SELECT extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds
               FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) FILTER (WHERE NOT e.is_open) AS at,
                            (array_agg(e.is_open ORDER BY e.applied_no DESC))[1] AS is_open
                       FROM vcc.ticket_events e

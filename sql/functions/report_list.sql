@@ -73,7 +73,7 @@ BEGIN
         SELECT t.project_id, t.ticket_id, 0::bigint AS number,
                (extract(epoch FROM CASE WHEN list IN ('overdue', 'due', 'today') THEN t.soft_deadline
                                         WHEN list = 'idle' THEN t.last_event_at
-                                        ELSE coalesce(w.since, least(t.first_open_time, t.first_event_at)) END) * 1000000)::bigint AS key
+                                        ELSE greatest(w.since, coalesce(t.first_open_time, t.first_event_at)) END) * 1000000)::bigint AS key
           FROM vcc.tickets t
           LEFT JOIN wait w ON w.project_id = t.project_id AND w.ticket_id = t.ticket_id
           LEFT JOIN later l ON l.project_id = t.project_id AND l.ticket_id = t.ticket_id
@@ -91,7 +91,7 @@ BEGIN
            AND (status IS NULL OR coalesce(t.status, '') = status)
            AND (sub_status IS NULL OR coalesce(t.sub_status, '') = sub_status)
          UNION ALL
-        SELECT l.project_id, l.ticket_id, 0, coalesce(extract(epoch FROM least(t.first_open_time, t.first_event_at)) * 1000000, 0)::bigint
+        SELECT l.project_id, l.ticket_id, 0, coalesce(extract(epoch FROM coalesce(t.first_open_time, t.first_event_at)) * 1000000, 0)::bigint
           FROM later l
           LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
          WHERE l.more < 0 AND (t.ticket_id IS NULL OR t.status = 'closed')
@@ -120,8 +120,7 @@ BEGIN
            AND (customer IS NULL OR t.entity_id = customer)
          UNION ALL
         SELECT r.project_id, r.ticket_id, 0, -(extract(epoch FROM r.at) * 1000000)::bigint
-          FROM (SELECT t.project_id, t.ticket_id, c.at, extract(epoch FROM c.at - CASE
-                           WHEN t.first_open_time <= c.at THEN t.first_open_time ELSE t.first_event_at END)::float8 AS seconds
+          FROM (SELECT t.project_id, t.ticket_id, c.at, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at))::float8 AS seconds
                   FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) AS at
                           FROM vcc.ticket_events e
                          WHERE list = 'resolved' AND e.was_open IS DISTINCT FROM e.is_open AND NOT e.is_open
@@ -147,7 +146,7 @@ BEGIN
       INTO places, details
       FROM unnest(projects, tickets, numbers) WITH ORDINALITY k (project_id, ticket_id, number, place)
       JOIN (SELECT t.project_id, t.ticket_id, 0::bigint AS number, t.ticket_no, t.title, t.project_name, t.type, t.status, t.sub_status,
-                   t.agent_name, t.entity_id::text AS customer, least(t.first_open_time, t.first_event_at) AS opened_at, t.soft_deadline, t.last_event_at
+                   t.agent_name, t.entity_id::text AS customer, coalesce(t.first_open_time, t.first_event_at) AS opened_at, t.soft_deadline, t.last_event_at
               FROM vcc.tickets t
              WHERE list <> 'deleted'
              UNION ALL

@@ -1,4 +1,5 @@
--- A cycle is the open spans of a ticket between its opening, or a reopening, and its close: one of them ends it.
+-- A cycle is the open spans of a ticket between its opening, or a reopening, and its close: one of them ends it. Where first_open_time
+-- is later than the first event, the ticket was there from that on nevertheless: it erases no breach.
 CREATE OR REPLACE VIEW vcc.deadline_cycles AS
 SELECT c.project_id, c.ticket_id, c.opened_at, c.closed_at, c.first_deadline, c.deadline,
        c.closed_at <= c.deadline AS met, c.closed_at > c.deadline AS breached, c.closed_at <= c.first_deadline AS met_first,
@@ -8,7 +9,7 @@ SELECT c.project_id, c.ticket_id, c.opened_at, c.closed_at, c.first_deadline, c.
                max(s.ended_at) FILTER (WHERE s.closing) AS closed_at,
                (array_agg(s.soft_deadline ORDER BY s.span_no) FILTER (WHERE s.soft_deadline IS NOT NULL))[1] AS first_deadline,
                max(s.soft_deadline) FILTER (WHERE s.ends) AS deadline,
-               coalesce(bool_or(s.ends_at > s.soft_deadline AND s.begins_at < s.ends_at), false) AS ever_breached,
+               coalesce(bool_or(s.ends_at > s.soft_deadline AND least(s.started_at, s.begins_at) < s.ends_at), false) AS ever_breached,
                bool_or(s.ends AND s.ended_by IS NOT NULL AND NOT s.closing) AS cancelled,
                coalesce(bool_or(s.begins AND s.soft_deadline < s.begins_at), false) AS predates,
                count(*) FILTER (WHERE NOT s.ends AND s.next_deadline > s.soft_deadline) AS moved_later,
@@ -19,10 +20,10 @@ SELECT c.project_id, c.ticket_id, c.opened_at, c.closed_at, c.first_deadline, c.
                max(CASE WHEN s.closing THEN s.next_agent ELSE s.agent_name END) FILTER (WHERE s.ends) AS agent_name,
                max(CASE WHEN s.closing THEN s.next_login ELSE s.agent_user_name END) FILTER (WHERE s.ends) AS agent_user_name,
                max(CASE WHEN s.closing THEN s.next_type ELSE s.type END) FILTER (WHERE s.ends) AS type
-          FROM (SELECT n.project_id, n.ticket_id, n.span_no, n.open, n.ended_at, n.ended_by, n.soft_deadline, n.agent_name,
+          FROM (SELECT n.project_id, n.ticket_id, n.span_no, n.open, n.started_at, n.ended_at, n.ended_by, n.soft_deadline, n.agent_name,
                        n.agent_user_name, n.type, coalesce(n.ended_at, now()) AS ends_at,
-                       CASE WHEN n.first THEN least(n.started_at, first_value(n.first_open_time) OVER (
-                            PARTITION BY n.project_id, n.ticket_id, n.life ORDER BY n.span_no DESC)) ELSE n.started_at END AS begins_at,
+                       coalesce(CASE WHEN n.first THEN first_value(n.first_open_time) OVER (
+                            PARTITION BY n.project_id, n.ticket_id, n.life ORDER BY n.span_no DESC) END, n.started_at) AS begins_at,
                        n.first OR NOT n.before_open AS begins, coalesce(n.ended_by = 'change' AND NOT n.after_open, false) AS closing,
                        coalesce(n.ended_by = 'change' AND n.after_open, false) IS FALSE AS ends,
                        lead(n.soft_deadline) OVER span AS next_deadline, lead(n.agent_name) OVER span AS next_agent,
@@ -40,7 +41,7 @@ COMMENT ON VIEW   vcc.deadline_cycles IS
 COMMENT ON COLUMN vcc.deadline_cycles.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.deadline_cycles.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.deadline_cycles.opened_at IS
-    'When it was opened (first_open_time or its first event, whichever is earlier) or reopened; NULL: the journal no longer tells';
+    'When it was opened (first_open_time, or where that is not known its first event) or reopened; NULL: the journal no longer tells';
 COMMENT ON COLUMN vcc.deadline_cycles.closed_at IS 'When it was closed; NULL: it is open, or was deleted';
 COMMENT ON COLUMN vcc.deadline_cycles.first_deadline IS 'The first deadline that it had while it was open';
 COMMENT ON COLUMN vcc.deadline_cycles.deadline IS

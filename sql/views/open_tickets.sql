@@ -1,6 +1,6 @@
 CREATE OR REPLACE VIEW vcc.open_tickets AS
 SELECT t.project_id, t.ticket_id, t.ticket_no, t.title, t.status, t.sub_status, t.agent_name,
-       now() - coalesce(t.first_open_time, t.first_event_at) AS age,
+       now() - least(coalesce(t.first_open_time, t.first_event_at), now()) AS age,
        coalesce(t.soft_deadline < now(), false) AS overdue,
        t.soft_deadline, t.project_name, t.agent_user_name
   FROM vcc.tickets t

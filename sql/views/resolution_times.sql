@@ -2,10 +2,10 @@
 -- of comings and goings alone, which an index has; tickets, and the events that deleted some, are read only for the lives
 -- that are asked for.
 CREATE OR REPLACE VIEW vcc.resolution_times AS
-SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at, o.closed_at - o.opened_at AS resolution, o.reopened,
+SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at, o.closed_at - CASE WHEN o.opened_at > o.closed_at THEN o.closed_at ELSE o.opened_at END AS resolution, o.reopened,
        CASE o.sub_status WHEN 'successful' THEN true WHEN 'unsuccessful' THEN false END AS successful,
        o.closed_at <= o.soft_deadline AS deadline_met, o.agent_user_name, o.agent_name, o.applied_no
-  FROM (SELECT r.*, CASE WHEN r.first_open_time <= r.closed_at THEN r.first_open_time ELSE r.inserted_at END AS opened_at
+  FROM (SELECT r.*, coalesce(r.first_open_time, r.inserted_at) AS opened_at
           FROM (SELECT l.project_id, l.ticket_id, l.closed_at, l.reopened, l.applied_no,
                        coalesce(t.type, l.gone -> 'type' ->> 0) AS type,
                        coalesce(t.sub_status, l.gone -> 'sub_status' ->> 0) AS sub_status,
@@ -46,10 +46,10 @@ COMMENT ON COLUMN vcc.resolution_times.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.resolution_times.type IS
     'Ticket type. Type, sub-status, deadline and agent are those of now, or when the ticket was deleted';
 COMMENT ON COLUMN vcc.resolution_times.opened_at IS
-    'first_open_time of the ticket, unless that is unknown or after closed_at; then when its first event was '
+    'first_open_time of the ticket, or where that is not known when its first event was '
     'received; NULL: the journal no longer has that of a deleted ticket';
 COMMENT ON COLUMN vcc.resolution_times.closed_at IS 'When it became closed the last time';
-COMMENT ON COLUMN vcc.resolution_times.resolution IS 'From opened_at to closed_at';
+COMMENT ON COLUMN vcc.resolution_times.resolution IS 'From opened_at to closed_at; 0 where that is earlier';
 COMMENT ON COLUMN vcc.resolution_times.reopened IS 'How many times it was closed and opened again before';
 COMMENT ON COLUMN vcc.resolution_times.successful IS
     'Whether its sub-status is successful (true) or unsuccessful (false); NULL: another';

@@ -1,21 +1,22 @@
--- One pass over the spans of each ticket's life that lasts (vcc.ticket_spans), the first of which begins at opened_at. Business
+-- One pass over the spans of each ticket's life that lasts (vcc.ticket_spans), the first of which begins at opened_at. That may be later
+-- than the first events, than the close, even than now: what came before it counts as at it, and no time is negative. Business
 -- time is the difference of what a clock shows that runs only while the calendar is open (vcc.calendar_slots; NULL beyond them).
 -- It costs nothing where nobody asks for it.
 CREATE OR REPLACE VIEW vcc.ticket_metrics AS
-SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'closed' THEN m.last_close END AS closed_at,
-       m.first_close - m.opened_at AS first_resolution, m.first_close_clock - m.opened_clock AS first_resolution_business,
-       CASE m.state WHEN 'closed' THEN m.last_close - m.opened_at END AS full_resolution,
+SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'closed' THEN m.closed_at END AS closed_at,
+       m.first_close - m.since AS first_resolution, m.first_close_clock - m.opened_clock AS first_resolution_business,
+       CASE m.state WHEN 'closed' THEN m.last_close - m.since END AS full_resolution,
        CASE m.state WHEN 'closed' THEN m.last_close_clock - m.opened_clock END AS full_resolution_business,
        m.desk_time, m.desk_time_business, m.customer_time, m.customer_time_business, m.other_time, m.other_time_business,
        m.desk_time + m.customer_time + m.other_time AS open_time,
        m.desk_time_business + m.customer_time_business + m.other_time_business AS open_time_business,
-       CASE WHEN m.desk_first THEN m.first_turn - m.opened_at END AS first_turn,
+       CASE WHEN m.desk_first THEN m.first_turn - m.since END AS first_turn,
        CASE WHEN m.desk_first THEN m.first_turn_clock - m.opened_clock END AS first_turn_business,
        m.closes, m.reopens, m.stations, m.agents,
-       m.first_agent - m.opened_at AS time_to_assign, m.first_agent_clock - m.opened_clock AS time_to_assign_business,
+       m.first_agent - m.since AS time_to_assign, m.first_agent_clock - m.opened_clock AS time_to_assign_business,
        m.unassigned_time, m.unassigned_time_business,
        m.state = 'closed' AND m.closes = 1 AND m.with_customer = 0 AND m.agents <= 1 AS one_touch,
-       CASE WHEN m.state <> 'closed' THEN now() - m.opened_at END AS age,
+       CASE WHEN m.state <> 'closed' THEN now() - m.since END AS age,
        CASE WHEN m.state <> 'closed' THEN m.now_clock - m.opened_clock END AS age_business,
        CASE WHEN m.state <> 'closed' THEN now() - m.last_event_at END AS idle,
        CASE WHEN m.state <> 'closed' THEN m.now_clock - m.last_event_clock END AS idle_business,
@@ -23,13 +24,13 @@ SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'close
        CASE WHEN m.state <> 'closed' THEN m.now_clock - m.state_since_clock END AS in_state_business,
        m.complete, CASE m.state WHEN 'closed' THEN m.agents_at_close[1] END AS closed_agent_name,
        CASE m.state WHEN 'closed' THEN m.logins_at_close[1] END AS closed_agent_user_name
-  FROM (SELECT s.project_id, s.ticket_id, s.opened_at, max(s.opened_clock) AS opened_clock,
+  FROM (SELECT s.project_id, s.ticket_id, s.opened_at, s.since, max(s.opened_clock) AS opened_clock,
                max(s.state) FILTER (WHERE s.ended_at IS NULL) AS state,
                max(s.ends_clock) FILTER (WHERE s.ended_at IS NULL) AS now_clock,
                s.last_event_at, max(s.last_event_clock) AS last_event_clock,
                min(s.began_at) FILTER (WHERE s.closing AND s.whole) AS first_close,
                min(s.began_clock) FILTER (WHERE s.closing AND s.whole) AS first_close_clock,
-               max(s.began_at) FILTER (WHERE s.closing) AS last_close,
+               max(s.started_at) FILTER (WHERE s.closing) AS closed_at, max(s.began_at) FILTER (WHERE s.closing) AS last_close,
                max(s.began_clock) FILTER (WHERE s.closing) AS last_close_clock,
                array_agg(s.agent_name ORDER BY s.span_no DESC) FILTER (WHERE s.closing) AS agents_at_close,
                array_agg(s.agent_user_name ORDER BY s.span_no DESC) FILTER (WHERE s.closing) AS logins_at_close,
@@ -59,7 +60,7 @@ SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'close
                coalesce(sum(s.ends_clock - s.begins_clock) FILTER (WHERE s.open AND s.agent_name IS NULL), interval '0')
                    + coalesce(sum(s.began_clock - s.begins_clock) FILTER (WHERE s.first AND NOT s.open AND s.agent_name IS NULL), interval '0') AS unassigned_time_business,
                coalesce(bool_or(s.first AND s.began_as = 'add'), false) AS complete
-          FROM (SELECT b.*, CASE WHEN b.first THEN b.opened_at ELSE b.began_at END AS begins_at,
+          FROM (SELECT b.*, CASE WHEN b.first THEN b.since ELSE b.began_at END AS begins_at,
                        CASE WHEN b.first THEN b.opened_clock ELSE b.began_clock END AS begins_clock
                   FROM (SELECT c.*, bool_or(c.first) OVER (PARTITION BY c.project_id, c.ticket_id) AS whole,
                                lag(c.state) OVER span AS before_state, lag(c.agent_name) OVER span AS before_agent,
@@ -69,25 +70,28 @@ SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'close
                                CASE WHEN c.calendar_id IS NULL THEN c.ends_at AT TIME ZONE 'UTC' ELSE (
                            SELECT max(k.clock + (least(c.ends_at, k.closes_at) - k.opens_at)) FROM vcc.calendar_slots k
                             WHERE k.calendar_id = c.calendar_id AND k.opens_at BETWEEN date_trunc('day', c.ends_at, 'UTC') AND c.ends_at) END AS ends_clock,
-                               CASE WHEN c.first OR c.ended_at IS NULL THEN CASE WHEN c.calendar_id IS NULL THEN c.opened_at AT TIME ZONE 'UTC' ELSE (
-                           SELECT max(k.clock + (least(c.opened_at, k.closes_at) - k.opens_at)) FROM vcc.calendar_slots k
-                            WHERE k.calendar_id = c.calendar_id AND k.opens_at BETWEEN date_trunc('day', c.opened_at, 'UTC') AND c.opened_at) END END AS opened_clock,
+                               CASE WHEN c.first OR c.ended_at IS NULL THEN CASE WHEN c.calendar_id IS NULL THEN c.since AT TIME ZONE 'UTC' ELSE (
+                           SELECT max(k.clock + (least(c.since, k.closes_at) - k.opens_at)) FROM vcc.calendar_slots k
+                            WHERE k.calendar_id = c.calendar_id AND k.opens_at BETWEEN date_trunc('day', c.since, 'UTC') AND c.since) END END AS opened_clock,
                                CASE WHEN c.ended_at IS NULL THEN CASE WHEN c.calendar_id IS NULL THEN c.last_event_at AT TIME ZONE 'UTC' ELSE (
                            SELECT max(k.clock + (least(c.last_event_at, k.closes_at) - k.opens_at)) FROM vcc.calendar_slots k
                             WHERE k.calendar_id = c.calendar_id AND k.opens_at BETWEEN date_trunc('day', c.last_event_at, 'UTC') AND c.last_event_at) END END AS last_event_clock
-                          FROM (SELECT n.project_id, n.ticket_id, n.first, n.began_as, n.before_open, n.open, n.state,
-                                       n.agent_name, n.agent_user_name, n.ended_at, n.started_at AS began_at,
-                                       coalesce(n.ended_at, now()) AS ends_at, n.span_no,
+                          FROM (SELECT o.*, least(o.opened_at, now()) AS since, greatest(coalesce(o.ended_at, now()), least(o.opened_at, now())) AS ends_at,
+                                       CASE WHEN o.started_at IS NOT NULL THEN greatest(o.started_at, least(o.opened_at, now())) END AS began_at
+                                  FROM (
+                                SELECT n.project_id, n.ticket_id, n.first, n.began_as, n.before_open, n.open, n.state,
+                                       n.agent_name, n.agent_user_name, n.started_at, n.ended_at, n.span_no,
                                        NOT n.open AND (n.before_open OR n.first) AS closing, t.last_event_at,
-                                       least(t.first_open_time, t.first_event_at) AS opened_at,
+                                       coalesce(t.first_open_time, max(n.started_at) FILTER (WHERE n.first) OVER (
+                                           PARTITION BY n.project_id, n.ticket_id), t.first_event_at) AS opened_at,
                                        coalesce(own.calendar_id, preset.calendar_id) AS calendar_id
                                   FROM vcc.ticket_spans n
                                   JOIN vcc.tickets t ON t.project_id = n.project_id AND t.ticket_id = n.ticket_id
                                   LEFT JOIN vcc.project_calendars own ON own.project_id = t.project_id
                                   LEFT JOIN vcc.calendars preset ON preset.is_default
-                                 WHERE n.present) c
+                                 WHERE n.present) o) c
                         WINDOW span AS (PARTITION BY c.project_id, c.ticket_id ORDER BY c.span_no)) b) s
-         GROUP BY s.project_id, s.ticket_id, s.opened_at, s.last_event_at) m;
+         GROUP BY s.project_id, s.ticket_id, s.opened_at, s.since, s.last_event_at) m;
 
 COMMENT ON VIEW   vcc.ticket_metrics IS
     'How the desk did with each ticket that exists: one row for each, of its life since it was last added. Ask for one project. '
@@ -96,7 +100,7 @@ COMMENT ON VIEW   vcc.ticket_metrics IS
 COMMENT ON COLUMN vcc.ticket_metrics.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.ticket_metrics.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.ticket_metrics.state IS 'desk (open, waiting4agent), customer (open, waiting4entity), other (open, anything else) or closed';
-COMMENT ON COLUMN vcc.ticket_metrics.opened_at IS 'first_open_time, or when its first event was received, whichever is earlier';
+COMMENT ON COLUMN vcc.ticket_metrics.opened_at IS 'first_open_time, or where that is not known when its first event was received';
 COMMENT ON COLUMN vcc.ticket_metrics.closed_at IS 'When it was closed the last time; NULL: it is open';
 COMMENT ON COLUMN vcc.ticket_metrics.first_resolution IS 'From opened_at to the first time that it was closed: a reopening does not change it';
 COMMENT ON COLUMN vcc.ticket_metrics.first_resolution_business IS 'The same in business time: the hours of the project''s calendar, a day of it 24 of them';

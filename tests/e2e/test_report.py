@@ -62,7 +62,8 @@ def history(database, seed=1, tickets=60, pause=None):
             "status": ["park", "new", "closed", "closed", None], "sub_status": ["waiting4agent", "waiting4entity", None],
             "agent_name": ["Anna", "Bert", None], "agent_user_name": ["anna", "bert", None],
             "project_name": [f"Project {project}"], "soft_deadline": [str(at), str(at + timedelta(days=60)), None],
-            "first_open_time": [str(at - timedelta(days=3)), None], "title": [str(n)]}.items() if rng.random() < 0.6}
+            "first_open_time": [str(at - timedelta(days=3)), str(at + timedelta(days=1)), None],
+            "title": [str(n)]}.items() if rng.random() < 0.6}
         identifier = uuid.UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | n)
         body = json.dumps({"action": action, "ticket": {"projectId": project, "ticketId": ticket, "n": n}})
         columns = "".join(f", {name} => %s::{'timestamptz' if name in ('soft_deadline', 'first_open_time') else 'text'}[]"
@@ -451,7 +452,7 @@ DUE = """UPDATE vcc.tickets SET soft_deadline = current_date + 1 + (ticket_id % 
 LISTS = {
     "open": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE {project}",
     "oldest": """SELECT project_id, ticket_id FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND {project}
-        ORDER BY least(first_open_time, first_event_at)""",
+        ORDER BY coalesce(first_open_time, first_event_at)""",
     "overdue": "SELECT project_id, ticket_id FROM vcc.overdue_tickets WHERE {project} ORDER BY overdue_by DESC",
     "due": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE soft_deadline - now() BETWEEN '0' AND '1 day' AND {project}",
     "unassigned": "SELECT project_id, ticket_id FROM vcc.open_tickets WHERE agent_name IS NULL AND {project}",

@@ -170,7 +170,7 @@ class History:
             if row["status"] != "closed":
                 deadline = row["soft_deadline"]
                 yield (project, ticket, row["status"], row["sub_status"], row["agent_name"],
-                       now - (row["first_open_time"] or row["first_event_at"]),
+                       max(now - (row["first_open_time"] or row["first_event_at"]), timedelta()),
                        deadline is not None and deadline < now, deadline)  # fmt: skip
 
     def ticket_history(self):
@@ -245,10 +245,9 @@ class History:
                 if step is None or (step.before and not step.after):  # a life ends, or lasts
                     row = step.before if step else last
                     if row and row["status"] == "closed" and closed and (step is None or step.kept):
-                        first = row["first_open_time"]
-                        opened = first if first and first <= closed else inserted
-                        opened = opened or (None if step else row["first_event_at"])
-                        yield (*key, row["type"], opened, closed, opened and closed - opened, reopened,
+                        opened = row["first_open_time"] or inserted or (None if step else row["first_event_at"])
+                        yield (*key, row["type"], opened, closed, opened and max(closed - opened, timedelta()),
+                               reopened,
                                {"successful": True, "unsuccessful": False}.get(row["sub_status"]),
                                row["soft_deadline"] and closed <= row["soft_deadline"],
                                row["agent_user_name"], row["agent_name"])  # fmt: skip
@@ -354,16 +353,18 @@ def state(row):
 
 
 def metrics(life, now):
+    """Before it was opened no time passes."""
     row, zero = life.spans[-1][2], timedelta()
-    opened = min(at for at in (row["first_open_time"], row["first_event_at"]) if at)
+    opened = row["first_open_time"] or life.spans[0][0]
     closings, reopens, stations, runs, times = [], 0, 0, [], Counter()
     time_of, unassigned, first_agent, first_turn = defaultdict(timedelta), zero, None, None
     last_state, last_agent = None, None
     for n, (start, end, ticket) in enumerate(life.spans):
         now_in, agent = state(ticket), ticket["agent_name"]
+        closed_at, start, end = start, max(start, opened), max(end or now, opened)
         begin = start if n else opened
         if now_in == "closed" and last_state != "closed":
-            closings.append(start)
+            closings.append(closed_at)
         reopens += last_state == "closed" != now_in
         if now_in in ("closed", "customer") and first_turn is None:
             first_turn = start
@@ -371,8 +372,8 @@ def metrics(life, now):
             time_of["other"] += start - opened
             unassigned += start - opened if agent is None else zero
         if now_in != "closed":
-            time_of[now_in] += (end or now) - begin
-            unassigned += (end or now) - begin if agent is None else zero
+            time_of[now_in] += end - begin
+            unassigned += end - begin if agent is None else zero
         if agent is not None:
             stations += agent != last_agent
             runs.append(agent)
@@ -381,13 +382,14 @@ def metrics(life, now):
             since = begin
         last_state, last_agent = now_in, agent
     closed, began = last_state == "closed", state(life.spans[0][2])
-    return (last_state, opened, closings[-1] if closed else None, closings[0] - opened if closings else None,
-            closings[-1] - opened if closed else None, time_of["desk"], time_of["customer"], time_of["other"],
-            sum(time_of.values(), zero), first_turn - opened if began == "desk" and first_turn else None,
+    return (last_state, opened, closings[-1] if closed else None, max(closings[0] - opened, zero) if closings else None,
+            max(closings[-1] - opened, zero) if closed else None, time_of["desk"], time_of["customer"],
+            time_of["other"], sum(time_of.values(), zero), first_turn - opened if began == "desk" and first_turn else None,
             len(closings), reopens, stations, len(set(runs)), first_agent and first_agent - opened, unassigned,
             closed and len(closings) == 1 and "customer" not in {state(span[2]) for span in life.spans}
-            and len(set(runs)) <= 1, None if closed else now - opened, None if closed else now - row["last_event_at"],
-            None if closed else now - since, life.action == "add")  # fmt: skip
+            and len(set(runs)) <= 1, None if closed else max(now - opened, zero),
+            None if closed else now - row["last_event_at"],
+            None if closed else max(now - since, zero), life.action == "add")  # fmt: skip
 
 
 def cycles(life):
@@ -407,18 +409,19 @@ def cycles(life):
 
 
 def cycle_row(life, cycle, now):
-    opened = cycle.spans[0][0]
+    start = opened = cycle.spans[0][0]
     if cycle.first:
-        opened = min(at for at in (life.spans[-1][2]["first_open_time"], opened) if at)
+        opened = life.spans[-1][2]["first_open_time"] or opened
+        start = min(start, opened)
     cancelled = cycle.closed is None and life.deleted and cycle.spans[-1] is life.spans[-1]
     closed = cycle.closed and cycle.closed[0]
     known = [row["soft_deadline"] for _, _, row in cycle.spans]
     first, last = next((at for at in known if at), None), known[-1]
     ever, later, earlier, after, removed = False, 0, 0, 0, 0
-    for n, (start, end, row) in enumerate(cycle.spans):
+    for n, (at, end, row) in enumerate(cycle.spans):
         deadline = row["soft_deadline"]
         if deadline:
-            ever |= (opened if n == 0 else start) < (end or now) > deadline
+            ever |= (at if n else start) < (end or now) > deadline
             if n + 1 < len(known):
                 new = known[n + 1]
                 later += bool(new and new > deadline)

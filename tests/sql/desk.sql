@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(37);
+SELECT plan(42);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -117,6 +117,26 @@ SELECT pg_temp.add(10, '{"status": "closed", "firstOpenTime": "2024-02-14T09:00:
 SELECT is(pg_temp.of(10, 'full_resolution, other_time, open_time, closes, one_touch, unassigned_time'),
           '1 day 1 day 1 day 1 true 1 day', 'closed when first seen');
 SELECT is(pg_temp.of(10, 'cycle_no', 'deadline_cycles'), NULL, 'and no cycle: it was never seen open');
+
+-- 13 to 15: opened by firstOpenTime, also where that is later: what came before it counts as at it, and no time is negative.
+SELECT pg_temp.add(13, '{"status": "new", "subStatus": "waiting4agent", "softDeadline": "2024-02-15T09:05:00Z"}', at => pg_temp.at('09:00'));
+SELECT pg_temp.update(13, '{"agentName": "A"}', at => pg_temp.at('09:10'));
+SELECT pg_temp.update(13, '{"firstOpenTime": "2024-02-15T09:30:00Z", "subStatus": "waiting4entity"}', at => pg_temp.at('10:00'));
+SELECT pg_temp.update(13, '{"status": "closed"}', at => pg_temp.at('11:00'));
+SELECT is(pg_temp.of(13, 'first_resolution, full_resolution, desk_time, customer_time, open_time, first_turn, time_to_assign, unassigned_time'),
+          '01:30:00 01:30:00 00:30:00 01:00:00 01:30:00 00:30:00 00:00:00 00:00:00', 'opened after its first event');
+SELECT is(pg_temp.of(13, $$ to_char(opened_at, 'HH24:MI') AS o, predates, ever_breached $$, 'deadline_cycles'), '09:30 true true',
+          'which erases no breach');
+SELECT pg_temp.add(14, '{"status": "new", "subStatus": "waiting4agent", "firstOpenTime": "2024-02-15T11:00:00Z"}', at => pg_temp.at('09:00'));
+SELECT pg_temp.update(14, '{"status": "closed"}', at => pg_temp.at('10:00'));
+SELECT is(pg_temp.of(14, $$ to_char(closed_at, 'HH24:MI') AS c, first_resolution, full_resolution, desk_time, open_time, first_turn $$),
+          '10:00 00:00:00 00:00:00 00:00:00 00:00:00 00:00:00', 'opened after its close: it took no time');
+SELECT is(pg_temp.of(14, $$ to_char(opened_at, 'HH24:MI') AS o, to_char(closed_at, 'HH24:MI') AS c, resolution $$, 'resolution_times'),
+          '11:00 10:00 00:00:00', 'in vcc.resolution_times too');
+SELECT pg_temp.add(15, jsonb_build_object('status', 'new', 'firstOpenTime', now() + interval '1 hour'), at => pg_temp.at('09:00'));
+SELECT is((SELECT row(m.age, m.in_state, m.age_business, o.age, m.idle = now() - pg_temp.at('09:00'))::text
+             FROM vcc.ticket_metrics m JOIN vcc.open_tickets o USING (project_id, ticket_id) WHERE ticket_id = 15),
+          '(00:00:00,00:00:00,00:00:00,00:00:00,t)', 'opened in the future: it is not old');
 
 -- Business time: an office from 09:30 to 10:15 on Thursdays, which 15 February is.
 INSERT INTO vcc.calendars VALUES (1, 'office', 'UTC', true);
