@@ -143,63 +143,32 @@ BEGIN
              WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
              GROUP BY 1, 2) c;
 
-    SELECT json_build_object(
-               'net', coalesce(sum(f.came - f.went) FILTER (WHERE f.is_today), 0),
-               'came', coalesce(sum(f.came) FILTER (WHERE f.is_today), 0),
-               'went', coalesce(sum(f.went) FILTER (WHERE f.is_today), 0),
-               'yesterday', coalesce(sum(f.came - f.went) FILTER (WHERE NOT f.is_today), 0))
-      INTO today_net
-      FROM (SELECT e.received_at >= today::timestamptz AS is_today,
-                   count(*) FILTER (WHERE e.is_open AND e.was_open IS NOT TRUE) AS came,
-                   count(*) FILTER (WHERE e.was_open AND e.is_open IS NOT TRUE) AS went
-              FROM vcc.ticket_events e
-              LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
-             WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= (today - 1)::timestamptz
-               AND (project IS NULL OR e.project_id = project)
-               AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
-               AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
-             GROUP BY 1) f;
-
-    -- The backlog is counted back from what is open now, and what is added again is not opened, as in vcc.daily_flow.
-    SELECT json_agg(json_build_object('day', f.day, 'opened', f.opened, 'closed', f.closed, 'reopened', f.reopened,
-                                      'deleted', f.deleted, 'backlog', open_now - f.later)
-                    ORDER BY f.day)
-      INTO flow
-      FROM (SELECT d.day, coalesce(c.opened, 0) AS opened, coalesce(c.closed, 0) AS closed,
-                   coalesce(c.reopened, 0) AS reopened, coalesce(c.deleted, 0) AS deleted,
-                   coalesce(sum(c.more) OVER (ORDER BY d.day DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS later
-              FROM (SELECT first + n AS day FROM generate_series(0, days - 1) n) d
-              LEFT JOIN (SELECT least((e.received_at AT TIME ZONE zone)::date, today) AS day,
-                                count(*) FILTER (WHERE e.was_open IS NULL AND g.applied_no IS NULL) AS opened,
-                                count(*) FILTER (WHERE NOT e.is_open AND (e.was_open OR g.applied_no IS NULL)) AS closed,
-                                count(*) FILTER (WHERE NOT e.was_open AND e.is_open) AS reopened,
-                                count(*) FILTER (WHERE e.is_open IS NULL) AS deleted,
-                                count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
-                           FROM vcc.ticket_events e
-                           LEFT JOIN (SELECT e.project_id, e.ticket_id, min(e.applied_no) AS applied_no
-                                        FROM vcc.ticket_events e
-                                       WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL
-                                         AND (project IS NULL OR e.project_id = project)
-                                       GROUP BY 1, 2) g
-                             ON g.project_id = e.project_id AND g.ticket_id = e.ticket_id AND g.applied_no < e.applied_no
-                           LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
-                          WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since
-                            AND (project IS NULL OR e.project_id = project)
-                            AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
-                            AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
-                          GROUP BY 1) c ON c.day = d.day) f;
-
-    -- Tickets that became closed in the period and still are, from their opening as in vcc.resolution_times. A bucket ends
-    -- below its bound; the last one has none.
-    WITH closed AS (
-        SELECT t.agent_user_name, t.agent_name, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds
-          FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) AS at
-                  FROM vcc.ticket_events e
-                 WHERE e.was_open IS DISTINCT FROM e.is_open AND NOT e.is_open AND e.received_at >= since
-                   AND (project IS NULL OR e.project_id = project)
-                 GROUP BY e.project_id, e.ticket_id) c
+    -- The backlog is counted back from what is open now, and what is added again is not opened, as in vcc.daily_flow; that of an agent
+    -- changes by what is handed over, too. Closed are tickets that became so in the period and still are, from their opening as in
+    -- vcc.resolution_times. A bucket ends below its bound; the last one has none.
+    WITH flows AS MATERIALIZED (
+        SELECT f.*, least((f.received_at AT TIME ZONE zone)::date, today) AS day
+          FROM vcc.report_flows(least(since, today - 1), project, agent, type, true) f
+    ), days AS (
+        SELECT d.day, c.opened, c.closed, c.reopened, c.deleted, c.came, c.went,
+               coalesce(sum(c.came - c.went) OVER (ORDER BY d.day DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS later
+          FROM (SELECT least(first, today - 1) + n AS day FROM generate_series(0, greatest(days - 1, 1)) n) d
+          LEFT JOIN (SELECT f.day, count(*) FILTER (WHERE f.opened) AS opened, count(*) FILTER (WHERE f.closed) AS closed,
+                            count(*) FILTER (WHERE f.reopened) AS reopened, count(*) FILTER (WHERE f.deleted) AS deleted,
+                            count(*) FILTER (WHERE f.came AND f.went IS NOT TRUE) AS came,
+                            count(*) FILTER (WHERE f.went AND f.came IS NOT TRUE) AS went
+                       FROM flows f
+                      GROUP BY 1) c ON c.day = d.day
+    ), closed AS (
+        SELECT c.agent_user_name, c.agent_name, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds
+          FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) AS at, (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts,
+                       (array_agg(f.agent_name ORDER BY f.applied_no DESC))[1] AS agent_name,
+                       (array_agg(f.agent_user_name ORDER BY f.applied_no DESC))[1] AS agent_user_name
+                  FROM flows f
+                 WHERE f.shut AND f.received_at >= since
+                 GROUP BY f.project_id, f.ticket_id) c
           JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
-         WHERE (agent IS NULL OR coalesce(t.agent_name, '') = agent) AND (type IS NULL OR coalesce(t.type, '') = type)
+         WHERE c.counts
     ), busy AS (
         SELECT a.agent_name AS name, string_agg(DISTINCT a.login, ', ') AS login, sum(a.open) AS open, sum(a.overdue) AS overdue,
                sum(a.closed) AS closed, percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds) AS median
@@ -215,7 +184,15 @@ BEGIN
                 SELECT nullif(c.agent_name, ''), c.agent_user_name, 0, 0, 1, c.seconds FROM closed c) a
          GROUP BY 1
     )
-    SELECT (SELECT json_agg(json_build_object('agent', a.name, 'login', a.login, 'open', a.open, 'overdue', a.overdue,
+    SELECT (SELECT json_agg(json_build_object('day', d.day, 'opened', coalesce(d.opened, 0), 'closed', coalesce(d.closed, 0),
+                                              'reopened', coalesce(d.reopened, 0), 'deleted', coalesce(d.deleted, 0),
+                                              'backlog', open_now - d.later) ORDER BY d.day)
+              FROM days d WHERE d.day >= first),
+           (SELECT json_build_object('net', coalesce(sum(d.came - d.went) FILTER (WHERE d.day = today), 0),
+                                     'came', coalesce(sum(d.came) FILTER (WHERE d.day = today), 0),
+                                     'went', coalesce(sum(d.went) FILTER (WHERE d.day = today), 0),
+                                     'yesterday', coalesce(sum(d.came - d.went) FILTER (WHERE d.day = today - 1), 0)) FROM days d),
+           (SELECT json_agg(json_build_object('agent', a.name, 'login', a.login, 'open', a.open, 'overdue', a.overdue,
                                               'closed', a.closed, 'median_s', round(a.median)) ORDER BY a.open DESC, a.name)
               FROM (SELECT * FROM busy ORDER BY open DESC, name LIMIT most) a),
            (SELECT count(*) FROM busy),
@@ -231,7 +208,7 @@ BEGIN
                                              FROM unnest(ARRAY[3600, 14400, 86400, 259200, 604800, 2592000, NULL])
                                                   WITH ORDINALITY u (below, n)) b))
               FROM closed c)
-      INTO agents, agents_of, resolution;
+      INTO flow, today_net, agents, agents_of, resolution;
 
     RETURN json_build_object(
         'at', now(), 'period', days || 'd', 'project', project::text, 'agent', agent, 'type', type, 'time_zone', current_setting('TimeZone'),

@@ -1,7 +1,7 @@
 -- What vcc.report says of a period, of the period before it: of equal length, so that its end is as many days ago.
 --
 -- How tickets were then is how they are now, without what was changed since: the journal has the old values. For an agent or
--- a type: what was open then of tickets that had these then; what came and went of tickets that have them now, as in vcc.report.
+-- a type: of tickets that had these then.
 CREATE OR REPLACE FUNCTION vcc.report_before(days integer, project bigint, agent text DEFAULT NULL, type text DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -54,20 +54,21 @@ BEGIN
       FROM were w
      WHERE (agent IS NULL OR coalesce(w.agent_name, '') = agent) AND (type IS NULL OR coalesce(w.type, '') = type);
 
+    WITH flows AS MATERIALIZED (
+        SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f WHERE f.received_at < until
+    )
     SELECT json_build_object(
                'tickets', count(*), 'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds)))
       INTO went
       FROM (SELECT extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds
-              FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) FILTER (WHERE NOT e.is_open) AS at,
-                           (array_agg(e.is_open ORDER BY e.applied_no DESC))[1] AS is_open
-                      FROM vcc.ticket_events e
-                     WHERE e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since AND e.received_at < until
-                       AND (project IS NULL OR e.project_id = project)
-                     GROUP BY e.project_id, e.ticket_id) c
+              FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) FILTER (WHERE f.shut) AS at,
+                           (array_agg(f.shut ORDER BY f.applied_no DESC))[1] AS shut,
+                           (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts
+                      FROM flows f
+                     WHERE f.shut IS NOT NULL
+                     GROUP BY f.project_id, f.ticket_id) c
               LEFT JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id
-             WHERE NOT c.is_open
-               AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
-               AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)) r;
+             WHERE c.shut AND c.counts) r;
 
     RETURN json_build_object('at', now(), 'since', since, 'until', until, 'before', json_build_object('open', were, 'resolution', went));
 END

@@ -52,9 +52,10 @@ BEGIN
         RAISE invalid_parameter_value USING MESSAGE = 'there is no list of that name';
     END IF;
 
-    WITH wait AS (  -- since when it is with the desk; NULL: since its opening
-        SELECT e.project_id, e.ticket_id, (array_agg(CASE e.result WHEN 'updated' THEN e.at END ORDER BY e.applied_no DESC)
-                                           FILTER (WHERE e.begins))[1] AS since
+    WITH wait AS MATERIALIZED (  -- since when it is with the desk; NULL: since its opening
+        SELECT e.project_id, e.ticket_id, (extract(epoch FROM (
+                   array_agg(CASE e.result WHEN 'updated' THEN e.at END ORDER BY e.applied_no DESC) FILTER (WHERE e.begins))[1])
+                   * 1000000)::bigint AS key
           FROM (SELECT e.project_id, e.ticket_id, e.applied_no, e.result,
                        e.is_open AND (e.was_open IS NOT TRUE OR e.changes ? 'sub_status') AS begins,
                        max(e.received_at) OVER (PARTITION BY e.project_id, e.ticket_id ORDER BY e.applied_no) AS at
@@ -63,19 +64,20 @@ BEGIN
                  WHERE list = 'waiting' AND t.status IS DISTINCT FROM 'closed' AND t.sub_status = 'waiting4agent'
                    AND (project IS NULL OR t.project_id = project)) e
          GROUP BY e.project_id, e.ticket_id
-    ), later AS (  -- open now less open at the end of the day
-        SELECT e.project_id, e.ticket_id, count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
-          FROM vcc.ticket_events e
-         WHERE list = 'backlog' AND e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= until
-           AND (project IS NULL OR e.project_id = project)
-         GROUP BY e.project_id, e.ticket_id
+    ), flows AS MATERIALIZED (
+        SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f
+         WHERE list = ANY (happened)
+    ), later AS MATERIALIZED (  -- open now less open at the end of the day
+        SELECT f.project_id, f.ticket_id, count(*) FILTER (WHERE f.came) - count(*) FILTER (WHERE f.went) AS more
+          FROM vcc.report_flows(until, project, agent, type, false) f
+         WHERE list = 'backlog'
+         GROUP BY f.project_id, f.ticket_id
     ), listed AS MATERIALIZED (
         SELECT t.project_id, t.ticket_id, 0::bigint AS number,
                (extract(epoch FROM CASE WHEN list IN ('overdue', 'due', 'today') THEN t.soft_deadline
                                         WHEN list = 'idle' THEN t.last_event_at
-                                        ELSE greatest(w.since, coalesce(t.first_open_time, t.first_event_at)) END) * 1000000)::bigint AS key
+                                        ELSE coalesce(t.first_open_time, t.first_event_at) END) * 1000000)::bigint AS key
           FROM vcc.tickets t
-          LEFT JOIN wait w ON w.project_id = t.project_id AND w.ticket_id = t.ticket_id
           LEFT JOIN later l ON l.project_id = t.project_id AND l.ticket_id = t.ticket_id
          WHERE list = ANY (are_open)
            AND t.status IS DISTINCT FROM 'closed' AND coalesce(l.more, 0) <= 0
@@ -94,47 +96,33 @@ BEGIN
         SELECT l.project_id, l.ticket_id, 0, coalesce(extract(epoch FROM coalesce(t.first_open_time, t.first_event_at)) * 1000000, 0)::bigint
           FROM later l
           LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
-         WHERE l.more < 0 AND (t.ticket_id IS NULL OR t.status = 'closed')
-           AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
-           AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
-           AND (customer IS NULL OR t.entity_id = customer)
+         WHERE l.more < 0 AND (customer IS NULL OR t.entity_id = customer)
          UNION ALL
-        SELECT e.project_id, e.ticket_id, e.applied_no, -(extract(epoch FROM e.received_at) * 1000000)::bigint
-          FROM vcc.ticket_events e
-          LEFT JOIN (SELECT e.project_id, e.ticket_id, min(e.applied_no) AS applied_no
-                       FROM vcc.ticket_events e
-                      WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL
-                        AND (project IS NULL OR e.project_id = project)
-                      GROUP BY 1, 2) g
-            ON g.project_id = e.project_id AND g.ticket_id = e.ticket_id AND g.applied_no < e.applied_no
-          LEFT JOIN vcc.tickets t ON t.project_id = e.project_id AND t.ticket_id = e.ticket_id
-         WHERE list IN ('opened', 'closed', 'reopened', 'deleted', 'came', 'went')
-           AND e.was_open IS DISTINCT FROM e.is_open AND e.received_at >= since AND e.received_at < until
-           AND list = ANY (ARRAY[CASE WHEN e.was_open IS NULL AND g.applied_no IS NULL THEN 'opened' END,
-                                 CASE WHEN NOT e.is_open AND (e.was_open OR g.applied_no IS NULL) THEN 'closed' END,
-                                 CASE WHEN NOT e.was_open AND e.is_open THEN 'reopened' END, CASE WHEN e.is_open IS NULL THEN 'deleted' END,
-                                 CASE WHEN e.is_open AND e.was_open IS NOT TRUE THEN 'came' WHEN e.was_open THEN 'went' END])
-           AND (project IS NULL OR e.project_id = project)
-           AND (agent IS NULL OR coalesce(t.agent_name, '') = agent AND t.ticket_id IS NOT NULL)
-           AND (type IS NULL OR coalesce(t.type, '') = type AND t.ticket_id IS NOT NULL)
-           AND (customer IS NULL OR t.entity_id = customer)
+        SELECT f.project_id, f.ticket_id, f.applied_no, -(extract(epoch FROM f.received_at) * 1000000)::bigint
+          FROM flows f
+         WHERE CASE list WHEN 'opened' THEN f.opened WHEN 'closed' THEN f.closed WHEN 'reopened' THEN f.reopened
+                         WHEN 'deleted' THEN f.deleted WHEN 'came' THEN f.came AND f.went IS NOT TRUE
+                         WHEN 'went' THEN f.went AND f.came IS NOT TRUE END
+           AND f.received_at < until
+           AND (customer IS NULL OR (f.project_id, f.ticket_id) IN (
+                SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE t.entity_id = customer))
          UNION ALL
         SELECT r.project_id, r.ticket_id, 0, -(extract(epoch FROM r.at) * 1000000)::bigint
           FROM (SELECT t.project_id, t.ticket_id, c.at, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at))::float8 AS seconds
-                  FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) AS at
-                          FROM vcc.ticket_events e
-                         WHERE list = 'resolved' AND e.was_open IS DISTINCT FROM e.is_open AND NOT e.is_open
-                           AND e.received_at >= since AND (project IS NULL OR e.project_id = project)
-                         GROUP BY e.project_id, e.ticket_id) c
+                  FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) AS at, (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts
+                          FROM flows f
+                         WHERE list = 'resolved' AND f.shut
+                         GROUP BY f.project_id, f.ticket_id) c
                   JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
-                 WHERE (agent IS NULL OR coalesce(t.agent_name, '') = agent)
-                   AND (type IS NULL OR coalesce(t.type, '') = type)
+                 WHERE c.counts
                    AND (customer IS NULL OR t.entity_id = customer)) r
          WHERE (least_s IS NULL OR r.seconds >= least_s) AND (below_s IS NULL OR r.seconds < below_s)
     )
     SELECT (SELECT count(*) FROM listed), array_agg(p.key), array_agg(p.project_id), array_agg(p.ticket_id), array_agg(p.number)
       INTO total, keys, projects, tickets, numbers
-      FROM (SELECT l.* FROM listed l
+      FROM (SELECT l.*
+              FROM (SELECT l.project_id, l.ticket_id, l.number, greatest(l.key, w.key) AS key
+                      FROM listed l LEFT JOIN wait w ON w.project_id = l.project_id AND w.ticket_id = l.ticket_id) l
              WHERE behind IS NULL OR (l.key, l.project_id, l.ticket_id, l.number) > (behind[1], behind[2], behind[3], behind[4])
              ORDER BY l.key, l.project_id, l.ticket_id, l.number LIMIT page + 1) p;
 

@@ -1,20 +1,19 @@
 -- Lives of tickets, from being inserted to being deleted, of which closed is the end, or the state now. They are made
 -- of comings and goings alone, which an index has; tickets, and the events that deleted some, are read only for the lives
--- that are asked for.
+-- that are asked for, and how tickets were when they were closed (vcc.ticket_spans) only where somebody asks for that.
 CREATE OR REPLACE VIEW vcc.resolution_times AS
-SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at, o.closed_at - CASE WHEN o.opened_at > o.closed_at THEN o.closed_at ELSE o.opened_at END AS resolution, o.reopened,
+SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at,
+       o.closed_at - CASE WHEN o.opened_at > o.closed_at THEN o.closed_at ELSE o.opened_at END AS resolution, o.reopened,
        CASE o.sub_status WHEN 'successful' THEN true WHEN 'unsuccessful' THEN false END AS successful,
        o.closed_at <= o.soft_deadline AS deadline_met, o.agent_user_name, o.agent_name, o.applied_no
   FROM (SELECT r.*, coalesce(r.first_open_time, r.inserted_at) AS opened_at
-          FROM (SELECT l.project_id, l.ticket_id, l.closed_at, l.reopened, l.applied_no,
-                       coalesce(t.type, l.gone -> 'type' ->> 0) AS type,
+          FROM (SELECT l.project_id, l.ticket_id, l.closed_at, l.reopened, l.applied_no, c.type COLLATE "default" AS type,
+                       c.agent_user_name COLLATE "default" AS agent_user_name, c.agent_name COLLATE "default" AS agent_name,
                        coalesce(t.sub_status, l.gone -> 'sub_status' ->> 0) AS sub_status,
                        coalesce(t.soft_deadline, (l.gone -> 'soft_deadline' ->> 0)::timestamptz) AS soft_deadline,
-                       coalesce(t.agent_user_name, l.gone -> 'agent_user_name' ->> 0) AS agent_user_name,
-                       coalesce(t.agent_name, l.gone -> 'agent_name' ->> 0) AS agent_name,
                        coalesce(t.first_open_time, (l.gone -> 'first_open_time' ->> 0)::timestamptz) AS first_open_time,
                        coalesce(l.inserted_at, t.first_event_at) AS inserted_at
-                  FROM (SELECT f.project_id, f.ticket_id,
+                  FROM (SELECT f.project_id, f.ticket_id, f.life_no,
                                min(f.at) FILTER (WHERE f.was_open IS NULL) AS inserted_at,
                                max(f.at) FILTER (WHERE NOT f.is_open) AS closed_at,
                                max(f.applied_no) FILTER (WHERE NOT f.is_open) AS applied_no,
@@ -36,7 +35,14 @@ SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at, o.closed_at 
                         -- Never closed: NULL. Deleted while open: opened or reopened later than closed.
                         HAVING max(f.applied_no) FILTER (WHERE NOT f.is_open)
                                > coalesce(max(f.applied_no) FILTER (WHERE f.is_open), 0)) l
-                  LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id AND l.deleted_no IS NULL) r) o;
+                  LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id AND l.deleted_no IS NULL
+                  LEFT JOIN (SELECT s.project_id, s.ticket_id, s.life, (array_agg(s.type ORDER BY s.span_no DESC))[1] AS type,
+                                    (array_agg(s.agent_user_name ORDER BY s.span_no DESC))[1] AS agent_user_name,
+                                    (array_agg(s.agent_name ORDER BY s.span_no DESC))[1] AS agent_name
+                               FROM vcc.ticket_spans s
+                              WHERE NOT s.open AND s.before_open IS DISTINCT FROM false
+                              GROUP BY s.project_id, s.ticket_id, s.life) c
+                    ON c.project_id = l.project_id AND c.ticket_id = l.ticket_id AND c.life = l.life_no) r) o;
 
 COMMENT ON VIEW   vcc.resolution_times IS
     'How long tickets took: one row for each that is closed, or was when it was deleted; added again after that, it '
@@ -44,7 +50,7 @@ COMMENT ON VIEW   vcc.resolution_times IS
 COMMENT ON COLUMN vcc.resolution_times.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.resolution_times.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.resolution_times.type IS
-    'Ticket type. Type, sub-status, deadline and agent are those of now, or when the ticket was deleted';
+    'Ticket type when it was closed. Sub-status and deadline are those of now, or when the ticket was deleted';
 COMMENT ON COLUMN vcc.resolution_times.opened_at IS
     'first_open_time of the ticket, or where that is not known when its first event was '
     'received; NULL: the journal no longer has that of a deleted ticket';
@@ -54,6 +60,6 @@ COMMENT ON COLUMN vcc.resolution_times.reopened IS 'How many times it was closed
 COMMENT ON COLUMN vcc.resolution_times.successful IS
     'Whether its sub-status is successful (true) or unsuccessful (false); NULL: another';
 COMMENT ON COLUMN vcc.resolution_times.deadline_met IS 'Whether it was closed by its soft_deadline; NULL: it has none';
-COMMENT ON COLUMN vcc.resolution_times.agent_user_name IS 'Login of the agent in charge';
-COMMENT ON COLUMN vcc.resolution_times.agent_name IS 'Full name of the agent in charge';
+COMMENT ON COLUMN vcc.resolution_times.agent_user_name IS 'Login of the agent in charge when it was closed';
+COMMENT ON COLUMN vcc.resolution_times.agent_name IS 'Full name of that agent';
 COMMENT ON COLUMN vcc.resolution_times.applied_no IS 'Of the event that closed it: tells the rows apart';

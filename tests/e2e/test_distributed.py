@@ -254,6 +254,7 @@ def test_reports_are_the_same(nodes, monkeypatch, zone):
         history = History(connection, 1, events=250)
         connection.autocommit = False
         test_reports.check_all(history, zone)
+        test_reports.check_moments(history, "Anna", None)
         for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload".split():
             several, all_of_them = (test_rule.query(connection, f"SELECT count(*) FROM vcc.{view} {where}")
                                     for where in ("WHERE project_id IN (1, 2)", ""))  # fmt: skip

@@ -55,6 +55,7 @@ VALUES = {
 }
 
 
+FLOWS = "opened", "closed", "reopened", "deleted"
 METRICS = ("project_id, ticket_id, state, opened_at, closed_at, first_resolution, full_resolution, desk_time, "
            "customer_time, other_time, open_time, first_turn, closes, reopens, stations, agents, time_to_assign, "
            "unassigned_time, one_touch, age, idle, in_state, complete")  # fmt: skip
@@ -238,7 +239,7 @@ class History:
 
     def resolution_times(self):
         for key, steps in self.steps.items():
-            clock, inserted, closed, reopened, last = None, None, None, 0, None
+            clock, inserted, closed, reopened, last, then = None, None, None, 0, None, None
             for step in [*steps, None]:
                 if step and step.kept and step.flows:
                     clock = max(step.at, clock or step.at)
@@ -246,15 +247,15 @@ class History:
                     row = step.before if step else last
                     if row and row["status"] == "closed" and closed and (step is None or step.kept):
                         opened = row["first_open_time"] or inserted or (None if step else row["first_event_at"])
-                        yield (*key, row["type"], opened, closed, opened and max(closed - opened, timedelta()),
+                        yield (*key, then["type"], opened, closed, opened and max(closed - opened, timedelta()),
                                reopened,
                                {"successful": True, "unsuccessful": False}.get(row["sub_status"]),
                                row["soft_deadline"] and closed <= row["soft_deadline"],
-                               row["agent_user_name"], row["agent_name"])  # fmt: skip
+                               then["agent_user_name"], then["agent_name"])  # fmt: skip
                     inserted, closed, reopened = None, None, 0
                 elif step.kept and step.flows:
                     inserted = inserted or (clock if step.was is None else None)
-                    closed = clock if step.becomes is False else closed
+                    closed, then = (clock, step.after) if step.becomes is False else (closed, then)
                     reopened += step.flows == (False, True)
                 last = step and step.after
 
@@ -333,6 +334,28 @@ class History:
             median = statistics.median(agent["times"]) if agent["times"] else None
             yield (project, login, name, agent["open"], agent["overdue"], agent["closed"], median and round(median, 3),
                    len(agent["times"]))  # fmt: skip
+
+    def moments(self, today, agent, type):
+        """Of each day what came, went, and changed the backlog, and the last close of each ticket that is closed, of an
+        agent and a type as they were at the moment."""
+        def fits(row):
+            return agent in (None, row["agent_name"] or "") and type in (None, row["type"] or "")
+
+        days, closes = defaultdict(Counter), {}
+        for key, steps in self.steps.items():
+            gone = False
+            for step in steps:
+                day = days[min(step.at.date(), today)]
+                day["more"] += bool(step.becomes and fits(step.after)) - bool(step.was and fits(step.before))
+                if step.flows and fits(step.after or step.before):
+                    day["opened"] += step.was is None and not gone
+                    day["closed"] += step.becomes is False and (step.was or not gone)
+                    day["reopened"] += step.flows == (False, True)
+                    day["deleted"] += step.becomes is None
+                gone |= step.becomes is None and step.was is not None
+                closes[key] = step.after if step.flows and step.becomes is False else closes.get(key)
+        now = self.tickets()
+        return days, [row for key, row in closes.items() if key in now and not is_open(now[key]) and fits(row)]
 
     def deliveries(self):
         for key, step in self.kept():
@@ -482,6 +505,24 @@ def check_all(history, zone="UTC"):
     history.connection.commit()
 
 
+def check_moments(history, agent, type):
+    """What the page says of an agent or a type, and its lists."""
+    [(report, today)] = query(history.connection, "SELECT vcc.report(90, NULL, %s, %s), current_date", agent, type)
+    days, closes = history.moments(today, agent, type)
+    backlog = 0
+    for row in report["flow"]:
+        day = days[datetime.fromisoformat(row["day"]).date()]
+        backlog += day["more"]
+        expected = {"day": row["day"], "backlog": backlog, **{name: day[name] for name in FLOWS}}
+        assert row == expected, f"SEED={history.seed}"
+    assert report["today"]["net"] == days[today]["more"]
+    busy = {row["agent"]: row["closed"] for row in report["agents"] if row["closed"]}
+    assert busy == Counter(row["agent_name"] for row in closes)
+    ask = "SELECT vcc.report_list(%s, 90, NULL, %s, %s) -> 'total'"
+    totals = {name: query(history.connection, ask, name, agent, type)[0][0] for name in (*FLOWS, "resolved")}
+    assert totals == {name: sum(day[name] for day in days.values()) for name in FLOWS} | {"resolved": len(closes)}
+
+
 @pytest.fixture(scope="module")
 def database():
     with Cluster() as cluster:
@@ -508,6 +549,13 @@ def test_random_history(connection, seed):
     seen = Counter(step.flows for steps in history.steps.values() for step in steps)
     for flow in (None, True), (None, False), (True, False), (False, True), (True, None), (False, None):
         assert seen[flow], f"SEED={seed}: proves little, for none went {flow}"
+
+
+@pytest.mark.parametrize("agent, type", [(None, None), ("Anna", None), ("", None), (None, "complaint"), ("Bert", "")])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_figures_are_of_the_moment(connection, seed, agent, type):
+    """It counts for who had the ticket then, deleted ones too."""
+    check_moments(History(connection, seed, events=200), agent, type)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

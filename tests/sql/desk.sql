@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(42);
+SELECT plan(45);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -137,6 +137,19 @@ SELECT pg_temp.add(15, jsonb_build_object('status', 'new', 'firstOpenTime', now(
 SELECT is((SELECT row(m.age, m.in_state, m.age_business, o.age, m.idle = now() - pg_temp.at('09:00'))::text
              FROM vcc.ticket_metrics m JOIN vcc.open_tickets o USING (project_id, ticket_id) WHERE ticket_id = 15),
           '(00:00:00,00:00:00,00:00:00,00:00:00,t)', 'opened in the future: it is not old');
+
+-- 16, of project 3: opened with Anna, handed to Bert, who closes it, handed to Carla, and deleted. Each counts for who had it then.
+SELECT pg_temp.add(16, '{"status": "new", "agentName": "Anna", "type": "x"}', project => 3, at => pg_temp.at('09:00'));
+SELECT pg_temp.update(16, '{"agentName": "Bert", "type": "y"}', project => 3, at => pg_temp.at('10:00'));
+SELECT pg_temp.update(16, '{"status": "closed"}', project => 3, at => pg_temp.at('11:00'));
+SELECT pg_temp.update(16, '{"agentName": "Carla"}', project => 3, at => pg_temp.at('12:00'));
+SELECT is((SELECT row(agent_name, type)::text FROM vcc.resolution_times WHERE project_id = 3), '(Bert,y)', 'he resolved it who closed it');
+SELECT pg_temp.delete(16, project => 3, at => pg_temp.at('13:00'));
+SELECT is((SELECT row(agent_name, type)::text FROM vcc.resolution_times WHERE project_id = 3), '(Bert,y)', 'also when it is deleted');
+SELECT is((SELECT string_agg(concat_ws(' ', agent, list), ', ' ORDER BY agent, list)
+             FROM unnest('{Anna,Bert,Carla}'::text[]) agent, unnest('{opened,closed,reopened,deleted}'::text[]) list,
+                  vcc.report_list(list, current_date - '2024-02-14', 3, agent => agent) found WHERE found ->> 'total' <> '0'),
+          'Anna opened, Bert closed, Carla deleted', 'in flows too, and a deleted ticket is among them');
 
 -- Business time: an office from 09:30 to 10:15 on Thursdays, which 15 February is.
 INSERT INTO vcc.calendars VALUES (1, 'office', 'UTC', true);
