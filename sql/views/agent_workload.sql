@@ -22,7 +22,7 @@ SELECT w.project_id, w.agent_user_name, w.agent_name, count(*) FILTER (WHERE w.o
 
 COMMENT ON VIEW   vcc.agent_workload IS
     'What agents have to do and have done: one row for each project, agent and login, and one for tickets of nobody. '
-    'Ask for one project';
+    'Ask for one project; all at once: vcc.agent_workload_kept';
 COMMENT ON COLUMN vcc.agent_workload.project_id IS 'The project';
 COMMENT ON COLUMN vcc.agent_workload.agent_user_name IS 'Login of the agent in charge; of a closed ticket, when it was closed';
 COMMENT ON COLUMN vcc.agent_workload.agent_name IS 'Full name of that agent; NULL: nobody';
@@ -35,3 +35,18 @@ COMMENT ON COLUMN vcc.agent_workload.median_resolution_business IS 'The same in 
 COMMENT ON COLUMN vcc.agent_workload.p90_resolution IS 'Within which nine of ten of them were closed';
 COMMENT ON COLUMN vcc.agent_workload.p90_resolution_business IS 'The same in business time';
 COMMENT ON COLUMN vcc.agent_workload.resolved_last_30_days IS 'How many tickets these are of';
+
+-- The same of what is kept, for all projects.
+DO $do$
+DECLARE
+    part  record;
+BEGIN
+    PERFORM set_config('quote_all_identifiers', 'off', true);  -- which would quote what is looked for
+    EXECUTE '
+CREATE OR REPLACE VIEW vcc.agent_workload_kept AS ' || replace(pg_get_viewdef('vcc.agent_workload'::regclass), 'vcc.ticket_metrics m', 'vcc.ticket_metrics_kept m');
+    COMMENT ON VIEW vcc.agent_workload_kept IS 'vcc.agent_workload for all projects: what is open now, and what was closed at the last vcc.refresh_reports';
+    FOR part IN SELECT a.attnum, a.attname FROM pg_attribute a WHERE a.attrelid = 'vcc.agent_workload'::regclass LOOP
+        EXECUTE format('COMMENT ON COLUMN vcc.agent_workload_kept.%I IS %L', part.attname, col_description('vcc.agent_workload'::regclass, part.attnum));
+    END LOOP;
+END
+$do$;

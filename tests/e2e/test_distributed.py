@@ -307,7 +307,7 @@ def test_the_page_and_the_reader(nodes):
             assert [row["ticket_id"] for row in found["deliveries"]] == ["3", "3", "2", "1"]
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_deliveries('rejected', project => %s)", project)
             assert found["deliveries"] == []
-        for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload deliveries".split():
+        for view in "open_tickets overdue_tickets ticket_history status_periods ticket_spans ticket_metrics deadline_cycles deadline_moves assignment_periods daily_flow resolution_times agent_workload agent_workload_kept deliveries".split():
             test_rule.query(reader, f"SELECT * FROM vcc.{view}")
         test_rule.query(reader, "SELECT vcc.refresh_reports()")
         reader.commit()

@@ -638,7 +638,7 @@ def test_the_kept_reports_follow(connection):
     for n in range(4):
         connection.commit()
         looked_at += query(connection, "SELECT vcc.refresh_reports()")[0]
-        for name in "ticket_metrics", "deadline_cycles":
+        for name in "ticket_metrics", "deadline_cycles", "agent_workload":
             for one, other in (name, f"{name}_kept"), (f"{name}_kept", name):
                 assert query(connection, f"SELECT * FROM vcc.{one} EXCEPT ALL SELECT * FROM vcc.{other}") == [], f"SEED={history.seed}"
         connection.commit()
