@@ -7,7 +7,7 @@ A block of commands is ```sh in Markdown; in the manual page and at the heads of
 begins with "$ ". A comment right before a block may say
 
     <!-- not run: WHY -->           it cannot be run, and why
-    <!-- run with: WORD -->         it is for one of several scenes: nginx or apache, package or source
+    <!-- run with: WORD -->         it is for one of several scenes: nginx or apache, package or source; or for upgrade
 
 A ```text block behind one of commands is what they print; … stands for anything."""
 
@@ -84,7 +84,7 @@ def pattern(text):
 def script(scene):
     """Where there is no package the README leads to its replacement first."""
     for block in sorted(blocks(), key=lambda block: "source" not in block.scenes or "configuration" not in block.place):
-        if block.language != "sh" or block.not_run or not block.scenes <= scene:
+        if block.language != "sh" or block.not_run or not block.scenes <= scene or "upgrade" in scene - block.scenes:
             continue
         print(f": >\"$printed\"")
         for command in commands(block.text):

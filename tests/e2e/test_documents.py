@@ -59,7 +59,7 @@ def test_every_block_is_run_or_says_why_not(name):
     """A block of another kind shows something: a picture, a file, an answer."""
     for block in documents.markdown(BY_NAME[name]):
         assert block.language in ("sh", "sql", "json", "text") or name == "sql/README.md", block.place
-        assert block.scenes <= {"nginx", "apache", "package", "source"}, block.place
+        assert block.scenes <= {"nginx", "apache", "package", "source", "upgrade"}, block.place
         if block.language == "sh":
             assert list(documents.commands(block.text)), block.place
 
