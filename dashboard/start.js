@@ -80,7 +80,8 @@ function follow(event) {
   const toTicket = state.choice.ticket !== before.ticket || state.choice.ticket_project !== before.ticket_project;
   const toList = JSON.stringify(state.choice.list) !== JSON.stringify(before.list);
   const part = toTicket ? 'ticket' : toList ? 'list' : 'deliveries';
-  refresh([{ ticket: askTicket, list: askList, deliveries: askDeliveries }[part], askReport, askList, askTicket, askDeliveries]);
+  const first = { ticket: askTicket, list: askList, deliveries: askDeliveries }[part];
+  refresh([first, ...[askReport, askList, askTicket, askDeliveries].filter(turn => turn !== first)]);
   const heading = byId(part + '-heading');
   byId('list').hidden = !state.choice.list;
   byId('deliveries-part').hidden = !state.choice.deliveries;

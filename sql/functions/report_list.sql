@@ -2,9 +2,9 @@
 --
 -- What is open: open, overdue, due (within a day), today (due before the local day ends), unassigned, oldest, idle, waiting (for
 -- the desk, since `at`), and backlog (open at the end of a day, however it is now), each beginning with what has waited longest.
--- What happened in the period, or on one day of it, newest first: opened, closed, reopened, deleted, came (became open) and went
--- (no longer is), where a ticket stands as often as it happened to it, those that were deleted since among them; and resolved: became
--- closed in it and still is. A row of deleted says what the ticket was then.
+-- What happened in the period, or on one day of it, newest first: opened, closed, reopened, deleted, came (became open, or was
+-- handed to the agent) and went (no longer is), where a ticket stands as often as it happened to it, those that were deleted since
+-- among them; and resolved: became closed in it and still is. A row of deleted says what the ticket was then.
 --
 -- agent, type, status, sub_status: '' asks for tickets without. within: of resolved, 'from-below' in seconds. after: what the
 -- page before gave; of the first page 'total' says how many rows there are on all.

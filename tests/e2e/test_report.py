@@ -19,11 +19,15 @@ DAYS = 45
 WAITS = "SELECT 1 FROM pg_stat_activity WHERE usename = 'reports' AND wait_event_type = 'Lock'"
 
 
-@pytest.fixture
-def reader(database):
+def reader_of(database):
     """The connection string of a role that may only read."""
     database.query("DO $$ BEGIN CREATE ROLE reports LOGIN IN ROLE vcc_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     return database.cluster.conninfo(database.name, "reports")
+
+
+@pytest.fixture
+def reader(database):
+    return reader_of(database)
 
 
 @pytest.fixture
@@ -443,8 +447,8 @@ def test_the_period_before(site, database, query):
 
 FIGURES_OF_OPEN = "overdue", "due", "today", "unassigned", "waiting"
 FLOWS = "opened", "closed", "reopened", "deleted"
-DUE = """UPDATE vcc.tickets
-    SET soft_deadline = current_date + 1 + (ticket_id % 10 = 0)::integer - interval '1 microsecond' WHERE ticket_id % 5 = 0"""  # in the last moment of today, or of tomorrow
+DUE = """UPDATE vcc.tickets SET soft_deadline = current_date + 1 + (ticket_id % 10 = 0)::integer - interval '1 microsecond'
+    WHERE ticket_id % 5 = 0"""  # in the last moment of today, or of tomorrow
 
 
 # -- lists behind figures -------------------------------------------------------------------------------------------
@@ -530,8 +534,7 @@ def test_days_and_buckets_lead_to_lists(site, database):
         assert len(rows) == total == bucket["tickets"]
     row = whole_list(site, "deleted&project=1")[0][0]
     held = database.query("""SELECT changes -> 'title' ->> 0, changes -> 'status' ->> 0 FROM vcc.ticket_events
-        WHERE result = 'deleted' AND (project_id, ticket_id) = (%s, %s) ORDER BY received_at DESC LIMIT 1""",
-                          *keys([row])[0])  # fmt: skip
+        WHERE result = 'deleted' AND (project_id, ticket_id) = (%s, %s) ORDER BY received_at DESC LIMIT 1""", *keys([row])[0])
     assert [(row["ticket"]["title"], row["ticket"]["status"])] == held
     gone = [row for row in whole_list(site, "opened&period=90d")[0] if row["ticket"] is None]
     assert gone and database.value("SELECT count(*) FROM vcc.tickets WHERE (project_id, ticket_id) = (%s, %s)", *keys(gone)[0]) == 0

@@ -407,8 +407,8 @@ def metrics(life, now):
     closed, began = last_state == "closed", state(life.spans[0][2])
     return (last_state, opened, closings[-1] if closed else None, max(closings[0] - opened, zero) if closings else None,
             max(closings[-1] - opened, zero) if closed else None, time_of["desk"], time_of["customer"],
-            time_of["other"], sum(time_of.values(), zero),
-            first_turn - opened if began == "desk" and first_turn else None, len(closings), reopens, stations, len(set(runs)), first_agent and first_agent - opened, unassigned,
+            time_of["other"], sum(time_of.values(), zero), first_turn - opened if began == "desk" and first_turn else None,
+            len(closings), reopens, stations, len(set(runs)), first_agent and first_agent - opened, unassigned,
             closed and len(closings) == 1 and "customer" not in {state(span[2]) for span in life.spans}
             and len(set(runs)) <= 1, None if closed else max(now - opened, zero),
             None if closed else now - row["last_event_at"],
