@@ -69,7 +69,8 @@ BEGIN
                       FROM (SELECT unnest(project_id) AS project_id, unnest(ticket_id) AS ticket_id) e);
 
     -- Where there is no row to lock: a delete waits until nobody is making one in that part of all tickets, and nobody
-    -- begins to meanwhile. So one of the two sees what the other did. An add of a deleted ticket has its deletion alone.
+    -- begins to meanwhile. So one of the two sees what the other did. Who comes to a deleted ticket has its deletion alone:
+    -- an update would be ignored beside an add that is under way.
     IF array_position(locked, NULL) IS NOT NULL THEN
         IF 'delete' = ANY (action) THEN
             PERFORM pg_advisory_xact_lock(824391005, b.part)
@@ -78,7 +79,7 @@ BEGIN
                       WHERE e.locked IS NULL AND e.action = 'delete' ORDER BY part) b;
         END IF;
         barred := ARRAY(SELECT CASE WHEN e.locked IS NULL THEN NOT pg_try_advisory_xact_lock_shared(
-                824391005, (hashint8extended(e.ticket_id, e.project_id) & 63)::integer) OR e.action = 'add' AND
+                824391005, (hashint8extended(e.ticket_id, e.project_id) & 63)::integer) OR e.action <> 'delete' AND
                 (SELECT true FROM vcc.deleted_tickets d WHERE d.project_id = e.project_id AND d.ticket_id = e.ticket_id) AND
                 (SELECT true FROM vcc.deleted_tickets d
                   WHERE d.project_id = e.project_id AND d.ticket_id = e.ticket_id FOR UPDATE SKIP LOCKED) IS NULL END
