@@ -316,8 +316,8 @@ static int enter(struct spool *spool, struct spool_side *side, enum spool_use us
     return SQLITE_OK;
 }
 
-/* Looks again, with a connection of its own: a read that fails is no damage, neither the first time nor now. */
-static bool is_damaged(const struct spool *spool)
+/* Looks again, with a connection of its own: a read that failed is no damage. */
+static bool looks_damaged(const struct spool *spool)
 {
     sqlite3_stmt *row = NULL;
     sqlite3 *db = NULL;
@@ -334,6 +334,12 @@ static bool is_damaged(const struct spool *spool)
     sqlite3_finalize(row);
     sqlite3_close(db);
     return damaged;
+}
+
+/* Twice, for of a read that fails now integrity_check says the same as of damage. */
+static bool is_damaged(const struct spool *spool)
+{
+    return looks_damaged(spool) && looks_damaged(spool);
 }
 
 /* Keeps the damaged file as it is, for people. Others see that it is gone when they next come. */
