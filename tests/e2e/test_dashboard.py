@@ -64,12 +64,13 @@ class Page:
     def open(self, query="", width=1280, height=1000):
         self.resize(width, height)
         self.driver.get(self.address + query)
-        wait_until(lambda: self.text("verdict-words", By.ID) != "Waiting for the first answer", 15, "the first answer")
+        wait_until(lambda: self.text("verdict-words", By.ID) not in ("", "Waiting for the first answer"), 15, "the first answer")
         return self
 
     def leave(self):
         """It asks no more, and what it said meanwhile is forgotten. An empty page would cost a process of the browser."""
         self.media(prefers_color_scheme="light")
+        wait_until(lambda: self.script("return typeof nextRefresh") == "number", 15, "the page's scripts")
         self.script("busy = true; clearTimeout(nextRefresh); window.stop()")
         self.driver.get_log("browser")
 
