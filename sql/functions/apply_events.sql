@@ -87,9 +87,7 @@ BEGIN
     END IF;
     IF after IS NOT NULL THEN
         barred := ARRAY(SELECT e.barred OR e.after IS NOT NULL AND (SELECT count(*) = 0 FROM vcc.ticket_events j
-                                WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id  -- see vcc.late_events
-                                  AND (j.project_id, j.ticket_id, j.event_id) >= (e.project_id, e.ticket_id, e.after)
-                                  AND (j.project_id, j.ticket_id, j.event_id) <= (e.project_id, e.ticket_id, e.after))
+                                WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id = e.after)
                           FROM unnest(project_id, ticket_id, after, barred) e (project_id, ticket_id, after, barred));
     END IF;
     IF true = ANY (waited) THEN

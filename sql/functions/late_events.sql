@@ -5,8 +5,6 @@
 --   behind   whether it is older than the journal, which then does not tell of all that is later
 --   over     whether it is not to have an effect: an event received later deleted the ticket; or, of a delete, added it
 --            again, or may have
--- Rows are compared whole, for the primary key: of event_id alone a plan made on an empty table takes the index by time, and
--- then reads all of it for each event.
 CREATE OR REPLACE FUNCTION vcc.late_events(
     event_id     uuid[],
     received_at  timestamptz[],
@@ -30,9 +28,7 @@ BEGIN
       INTO earlier, later, behind, over
       FROM (SELECT CASE WHEN e.waited THEN coalesce(
                        (SELECT j.result FROM vcc.ticket_events j
-                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id
-                           AND (j.project_id, j.ticket_id, j.event_id) >= (e.project_id, e.ticket_id, e.event_id)
-                           AND (j.project_id, j.ticket_id, j.event_id) <= (e.project_id, e.ticket_id, e.event_id)),
+                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id = e.event_id),
                        (SELECT 'refused' FROM vcc.rejected_events r
                          WHERE r.project_id = e.project_id AND r.digest = coalesce(e.digest, sha256(convert_to(e.payload, 'UTF8')))
                            AND r.last_event_id >= e.event_id AND e.retried IS NOT TRUE
@@ -43,18 +39,18 @@ BEGIN
                          FROM vcc.ticket_events j,
                               jsonb_object_keys(CASE jsonb_typeof(j.payload -> 'ticket')
                                                 WHEN 'object' THEN j.payload -> 'ticket' END) k (name)
-                        WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND (j.project_id, j.ticket_id, j.event_id) > (e.project_id, e.ticket_id, e.event_id))
+                        WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id)
                    END AS later,
                    e.behind,
                    CASE WHEN e.action = 'delete' THEN e.behind OR
                        (SELECT count(*) > 0 FROM vcc.ticket_events j
-                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND (j.project_id, j.ticket_id, j.event_id) > (e.project_id, e.ticket_id, e.event_id)
+                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id
                            AND j.action = 'add' AND j.result IN ('inserted', 'updated'))
                        AND (SELECT count(*) > 1 FROM vcc.ticket_adds a  -- not its first
                              WHERE a.project_id = e.project_id AND a.ticket_id = e.ticket_id)
                    ELSE
                        (SELECT count(*) > 0 FROM vcc.ticket_events j
-                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND (j.project_id, j.ticket_id, j.event_id) > (e.project_id, e.ticket_id, e.event_id)
+                         WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id > e.event_id
                            AND j.action = 'delete')
                    END AND e.waited AS over
               FROM (SELECT u.*, u.waited AND coalesce(u.received_at < (SELECT h.before FROM vcc.journal_horizon h), false) AS behind
