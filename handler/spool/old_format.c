@@ -6,6 +6,7 @@
  *
  * Integers are little-endian. */
 #include "base/log.h"
+#include "spool/spool_directory.h"
 #include "spool/spool_file.h"
 
 #include <dirent.h>

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "spool/spool_directory.h"
 #include "spool/spool_file.h"
 
 #include <errno.h>

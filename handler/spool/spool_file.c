@@ -2,24 +2,20 @@
 #include "spool/spool_file.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "spool/spool_directory.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
-#define WAIT_MS    2000    /* for another process */
-#define DISK_ROOM  8388608 /* bytes: a disk with less is full; the -wal takes 4 MiB */
-#define MORE_PAGES 4096    /* for those who take out: deleting needs space, too */
-#define VERSION_1  1       /* of the tables: PRAGMA user_version */
+#define WAIT_MS    2000 /* for another process */
+#define MORE_PAGES 4096 /* for those who take out: deleting needs space, too */
+#define VERSION_1  1    /* of the tables: PRAGMA user_version */
 
 /* A ticket waits as long as it has events; when one left it is the turn of its next, behind that of other tickets. Two
  * processes may come upon a file without tables: one that was killed left it so. */
@@ -57,76 +53,6 @@ static const char *const statements[] = {
 
 const char spool_is_full[] = "it is full: TICKETD_SPOOL_MAX_MB is reached";
 static const char is_busy[] = "another process holds it and does not go on";
-
-const char *spool_reason(void)
-{
-    const char *known = strerrordesc_np(errno);
-    return known ? known : "an unknown error";
-}
-
-const char *spool_name(const struct spool *spool, char *path, const char *name)
-{
-    snprintf(path, PATH_MAX, "%s/%s", spool->path, name);
-    return path;
-}
-
-/* ---- the directory and its locks */
-
-static bool sync_directory(const char *path)
-{
-    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool good = directory >= 0 && fsync(directory) == 0;
-    int saved = errno;
-
-    if (directory >= 0)
-        close(directory);
-    errno = saved;
-    return good;
-}
-
-const char *spool_make_directory(const struct spool *spool)
-{
-    struct stat stat;
-    char parent[PATH_MAX];
-
-    snprintf(parent, sizeof(parent), "%s", spool->path);
-    bool made = mkdir(spool->path, 0700) == 0;
-    if ((!made && errno != EEXIST) || (made && !sync_directory(dirname(parent)))) {
-        const char *why = spool_reason();
-        if (made)
-            rmdir(spool->path);
-        return why;
-    }
-    int directory = open(spool->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const char *why = directory < 0 || fstat(directory, &stat) != 0 ? spool_reason() : NULL;
-    /* Its files are for one user; those that another one made, root too, would be closed to the first. */
-    if (!why && stat.st_uid != geteuid())
-        why = "it belongs to another user: ticketd must run as the user who owns it";
-    if (directory >= 0)
-        close(directory);
-    return why;
-}
-
-int spool_lock(const struct spool *spool, const char *name, int operation, int wait_ms)
-{
-    char path[PATH_MAX];
-    int fd = open(spool_name(spool, path, name), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-    if (fd >= 0 && !clock_lock_within(fd, operation, wait_ms)) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
-}
-
-const char *spool_disk_problem(const struct spool *spool)
-{
-    struct statvfs volume;
-    bool room = statvfs(spool->path, &volume) != 0 || volume.f_bavail * volume.f_frsize >= DISK_ROOM;
-    return room ? NULL : "there is no room on the disk";
-}
 
 /* ---- statements and their result codes */
 
@@ -247,28 +173,6 @@ static int open_side(struct spool *spool, struct spool_side *side, const char **
     return *why ? SQLITE_CANTOPEN : code & 0xff;
 }
 
-bool spool_unlink(const struct spool *spool)
-{
-    static const char *const names[] = {"spool.db", "spool.db-wal", "spool.db-shm"};
-    char path[PATH_MAX];
-    bool good = true;
-
-    /* By the first the other processes know whether theirs is still the one. While that stays it needs its -wal: what
-     * left the spool may be told there alone. */
-    for (size_t i = 0; good && i < sizeof(names) / sizeof(names[0]); i++)
-        good = unlink(spool_name(spool, path, names[i])) == 0 || errno == ENOENT;
-    return good;
-}
-
-/* For this user alone, whatever the umask, and durable. The -wal and -shm get its permissions. */
-static bool make_file(const struct spool *spool)
-{
-    if (!spool_unlink(spool)) /* SQLite would take an old -wal for the new file's */
-        return false;
-    int fd = open(spool->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    return fd >= 0 && close(fd) == 0 && sync_directory(spool->path);
-}
-
 static int refuse(const char **why)
 {
     *why = errno == EWOULDBLOCK ? is_busy : spool_reason();
@@ -300,8 +204,8 @@ static int enter(struct spool *spool, struct spool_side *side, enum spool_use us
         if (!there && use != SPOOL_MAKE)
             return SQLITE_EMPTY;
         if ((!there || now.st_size == 0) &&
-            (!clock_lock_within(side->lock, LOCK_EX, WAIT_MS) || (stat(spool->file, &now) != 0 && !make_file(spool)) ||
-             stat(spool->file, &now) != 0))
+            (!clock_lock_within(side->lock, LOCK_EX, WAIT_MS) ||
+             (stat(spool->file, &now) != 0 && !spool_make_file(spool)) || stat(spool->file, &now) != 0))
             return refuse(why);
         side->device = now.st_dev;
         side->inode = now.st_ino;
@@ -345,30 +249,19 @@ static bool is_damaged(const struct spool *spool)
 /* Keeps the damaged file as it is, for people. Others see that it is gone when they next come. */
 static void move_aside(struct spool *spool, struct spool_side *side)
 {
-    char name[64], bad[PATH_MAX], from[PATH_MAX + 8], to[PATH_MAX + 8], recover[PATH_MAX + 32];
-    static const char *const suffixes[] = {"-wal", "-shm", ""};
+    char bad[PATH_MAX], recover[PATH_MAX + 32] = "";
     struct stat now;
-    struct tm utc;
     int lock = spool_lock(spool, "spool.lock", LOCK_EX, WAIT_MS);
-    bool good = lock >= 0;
 
     /* Another process may have done it. */
-    if (good && stat(spool->file, &now) == 0 && now.st_ino == side->inode && is_damaged(spool)) {
-        do {
-            time_t seconds = time(NULL);
-            strftime(name, sizeof(name), "spool-%Y%m%dT%H%M%SZ.bad", gmtime_r(&seconds, &utc));
-        } while (access(spool_name(spool, bad, name), F_OK) == 0 && (clock_sleep_ms(100), true));
-        for (size_t i = 0; good && i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-            snprintf(from, sizeof(from), "%s%s", spool->file, suffixes[i]);
-            snprintf(to, sizeof(to), "%s%s", bad, suffixes[i]);
-            good = rename(from, to) == 0 || (errno == ENOENT && *suffixes[i]);
-        }
-        good = good && sync_directory(spool->path);
-        snprintf(recover, sizeof(recover), "ticketd spool add '%s'", bad);
+    if (lock >= 0 && stat(spool->file, &now) == 0 && now.st_ino == side->inode && is_damaged(spool)) {
+        bool good = spool_keep_aside(spool, bad);
+        if (good)
+            snprintf(recover, sizeof(recover), "ticketd spool add '%s'", bad);
         log_line(LOG_ERROR,
                  good ? "the spool is damaged: it is kept aside and a new one begun; its events come back by hand"
                       : "the spool is damaged and cannot be kept aside",
-                 LOG_TEXT("file", bad), LOG_TEXT("recover", good ? recover : ""));
+                 LOG_TEXT("file", bad), LOG_TEXT("recover", recover));
     }
     if (lock >= 0)
         close(lock);

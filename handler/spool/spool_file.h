@@ -90,25 +90,6 @@ int64_t spool_number(sqlite3_stmt *statement);
 /* NULL, or that the file belongs to another database. For a transaction. */
 const char *spool_foreign(struct spool *spool, struct spool_side *side);
 
-/* In `path`, PATH_MAX bytes: a file of the directory. Returns it. */
-const char *spool_name(const struct spool *spool, char *path, const char *name);
-
-/* Takes a flock(2) on a file of the directory, waiting so long. Below 0: errno, EWOULDBLOCK where others have it. */
-int spool_lock(const struct spool *spool, const char *name, int operation, int wait_ms) MUST_USE;
-
-/* Makes the directory if it is missing. NULL, or what is wrong with it, a static string. */
-const char *spool_make_directory(const struct spool *spool);
-
-/* Removes the file, or what a process that was killed here has left of one. For who has spool.lock to himself. False:
- * errno; then it is as it was, or a new one cannot be made. */
-bool spool_unlink(const struct spool *spool) MUST_USE;
-
-/* NULL: the disk has room for more than what taking out needs. Else what to say, a static string. */
-const char *spool_disk_problem(const struct spool *spool);
-
-/* What errno means, a static string. */
-const char *spool_reason(void);
-
 void spool_close_side(struct spool_side *side);
 
 /* Makes an event of a row of EVENT_COLUMNS. False: no memory, or it is none. */

@@ -1,6 +1,7 @@
 /* Beside the path: what waits in the spool, for people and for the metrics, and what they do about it. */
 #include "base/log.h"
 #include "base/metrics.h"
+#include "spool/spool_directory.h"
 #include "spool/spool_file.h"
 
 #include <dirent.h>

@@ -1,6 +1,7 @@
 /* From the spool back to the path: what the drain takes, and what becomes of it. */
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "spool/spool_directory.h"
 #include "spool/spool_file.h"
 
 #include <limits.h>
