@@ -8,7 +8,8 @@ const LISTS = {
   open: 'Open tickets, oldest first', oldest: 'Open tickets, oldest first', overdue: 'Overdue, longest first',
   today: 'Due today', due: 'Due within a day', unassigned: 'Open and with nobody, oldest first', idle: 'Open, idle longest first',
   waiting: 'Waiting for the desk, longest first', backlog: 'Open at the end of the day', opened: 'Opened', closed: 'Closed',
-  reopened: 'Reopened', deleted: 'Deleted', came: 'Came: opened, reopened or added again', went: 'Went: closed, or deleted while open',
+  reopened: 'Reopened', deleted: 'Deleted', came: 'Came: opened, reopened, added again, or handed over',
+  went: 'Went: closed, deleted while open, or handed over',
   resolved: 'Closed, and closed still'
 };
 const NARROWED = {

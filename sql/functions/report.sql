@@ -155,8 +155,7 @@ BEGIN
           FROM (SELECT least(first, today - 1) + n AS day FROM generate_series(0, greatest(days - 1, 1)) n) d
           LEFT JOIN (SELECT f.day, count(*) FILTER (WHERE f.opened) AS opened, count(*) FILTER (WHERE f.closed) AS closed,
                             count(*) FILTER (WHERE f.reopened) AS reopened, count(*) FILTER (WHERE f.deleted) AS deleted,
-                            count(*) FILTER (WHERE f.came AND f.went IS NOT TRUE) AS came,
-                            count(*) FILTER (WHERE f.went AND f.came IS NOT TRUE) AS went
+                            count(*) FILTER (WHERE f.came) AS came, count(*) FILTER (WHERE f.went) AS went
                        FROM flows f
                       GROUP BY 1) c ON c.day = d.day
     ), closed AS (

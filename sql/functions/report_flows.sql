@@ -6,8 +6,7 @@
 -- Where only names are asked for, an index answers: the last close of a ticket has them, as they are now, unless something came later.
 --
 -- counts: it is of this agent and type at the moment. opened, closed, reopened, deleted: as in vcc.daily_flow, and counts. came, went: it
--- is open and of them since then, or until then. shut: it became closed; NULL: it
--- was only handed over.
+-- is open and of them from then on, or was until then. shut: it became closed; NULL: it was only handed over.
 CREATE OR REPLACE FUNCTION vcc.report_flows(
     since    timestamptz,
     project  bigint,
@@ -88,19 +87,22 @@ BEGIN
                       GROUP BY 1, 2) g
             ON g.project_id = a.project_id AND g.ticket_id = a.ticket_id AND g.applied_no < a.applied_no
     ), fitting AS (
-        SELECT x.*, CASE WHEN x.is_open IS NULL THEN x.old_fits ELSE x.new_fits END AS counts
-          FROM (
         SELECT m.*, (agent IS NULL OR coalesce(m.old_agent, '') = agent) AND (type IS NULL OR coalesce(m.old_type, '') = type) AS old_fits,
                (agent IS NULL OR coalesce(m.new_agent, '') = agent) AND (type IS NULL OR coalesce(m.new_type, '') = type) AS new_fits
-          FROM moment m) x
+          FROM moment m
+    ), counted AS (
+        SELECT f.*, CASE WHEN f.is_open IS NULL THEN f.old_fits ELSE f.new_fits END AS counts,
+               f.was_open IS TRUE AND f.old_fits AS was_theirs, f.is_open IS TRUE AND f.new_fits AS is_theirs
+          FROM fitting f
     )
     SELECT f.project_id, f.ticket_id, f.applied_no, f.received_at, f.counts AND f.was_open IS NULL AND NOT f.again,
            f.counts AND NOT f.is_open AND CASE WHEN f.was_open IS NULL THEN NOT f.again ELSE f.was_open END,
-           f.counts AND NOT f.was_open AND f.is_open, f.counts AND f.is_open IS NULL, f.is_open AND f.new_fits, f.was_open AND f.old_fits,
+           f.counts AND NOT f.was_open AND f.is_open, f.counts AND f.is_open IS NULL,
+           f.is_theirs AND NOT f.was_theirs, f.was_theirs AND NOT f.is_theirs,
            CASE WHEN f.was_open IS DISTINCT FROM f.is_open THEN f.is_open IS FALSE END, f.counts,
            nullif(CASE WHEN k.agent IS NULL THEN f.new_agent ELSE substr(k.agent, 2) END, ''),
            nullif(CASE WHEN k.login IS NULL THEN f.new_login ELSE substr(k.login, 2) END, '')
-      FROM fitting f
+      FROM counted f
       LEFT JOIN unnest(projects, tickets, numbers, agents, logins) k (project_id, ticket_id, applied_no, agent, login)
         ON k.project_id = f.project_id AND k.ticket_id = f.ticket_id AND k.applied_no = f.applied_no;
 END

@@ -101,8 +101,7 @@ BEGIN
         SELECT f.project_id, f.ticket_id, f.applied_no, -(extract(epoch FROM f.received_at) * 1000000)::bigint
           FROM flows f
          WHERE CASE list WHEN 'opened' THEN f.opened WHEN 'closed' THEN f.closed WHEN 'reopened' THEN f.reopened
-                         WHEN 'deleted' THEN f.deleted WHEN 'came' THEN f.came AND f.went IS NOT TRUE
-                         WHEN 'went' THEN f.went AND f.came IS NOT TRUE END
+                         WHEN 'deleted' THEN f.deleted WHEN 'came' THEN f.came WHEN 'went' THEN f.went END
            AND f.received_at < until
            AND (customer IS NULL OR (f.project_id, f.ticket_id) IN (
                 SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE t.entity_id = customer))
