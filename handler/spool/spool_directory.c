@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DISK_ROOM 8388608 /* bytes: a disk with less is full; the -wal takes 4 MiB */
+#define DISK_ROOM (2 * SPOOL_WAL) /* bytes: a disk with less is full */
 
 const char *spool_reason(void)
 {

@@ -17,8 +17,9 @@
 #define MORE_PAGES 4096 /* for those who take out: deleting needs space, too */
 #define VERSION_1  1    /* of the tables: PRAGMA user_version */
 
-/* A ticket waits as long as it has events; when one left it is the turn of its next, behind that of other tickets. Two
- * processes may come upon a file without tables: one that was killed left it so. */
+/* A ticket waits as long as it has events; when one left it is the turn of its next, behind that of other tickets.
+ * Until it is put off, next_try is the number of an event, which is less than any time: whose turn it is, whatever the
+ * clock says. Two processes may come upon a file without tables: one that was killed left it so. */
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS events (no INTEGER PRIMARY KEY, project INTEGER NOT NULL, ticket INTEGER NOT NULL,"
@@ -26,17 +27,18 @@ static const char schema[] =
     " refusal INTEGER NOT NULL, reason TEXT, iv TEXT, coding TEXT, body BLOB NOT NULL);"
     "CREATE INDEX IF NOT EXISTS events_of_ticket ON events (project, ticket, lone);"
     "CREATE TABLE IF NOT EXISTS waiting (project INTEGER, ticket INTEGER, lone INTEGER, since INTEGER NOT NULL,"
-    " next_try INTEGER NOT NULL DEFAULT 0, events INTEGER NOT NULL DEFAULT 1, tries INTEGER NOT NULL DEFAULT 0,"
+    " next_try INTEGER NOT NULL, events INTEGER NOT NULL DEFAULT 1, tries INTEGER NOT NULL DEFAULT 0,"
     " why TEXT, PRIMARY KEY (project, ticket, lone)) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS waiting_due ON waiting (next_try);"
     "CREATE INDEX IF NOT EXISTS waiting_held ON waiting (since) WHERE tries > 0;"
     "CREATE TRIGGER IF NOT EXISTS event_came AFTER INSERT ON events BEGIN"
-    " INSERT INTO waiting (project, ticket, lone, since) VALUES (new.project, new.ticket, new.lone, new.received_at)"
+    " INSERT INTO waiting (project, ticket, lone, since, next_try)"
+    "  VALUES (new.project, new.ticket, new.lone, new.received_at, new.no)"
     "  ON CONFLICT DO UPDATE SET events = events + 1;"
     "END;"
     "CREATE TRIGGER IF NOT EXISTS event_left AFTER DELETE ON events BEGIN"
     " UPDATE waiting SET events = events - 1, tries = 0, why = NULL,"
-    "  next_try = CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+    "  next_try = (SELECT coalesce(max(no), 0) + 1 FROM events)"
     "  WHERE project = old.project AND ticket = old.ticket AND lone = old.lone;"
     " DELETE FROM waiting WHERE project = old.project AND ticket = old.ticket AND lone = old.lone AND events = 0;"
     "END;"
@@ -141,15 +143,16 @@ static int wait_for_others(void *ignored, int times)
 /* Makes the tables where there are none. */
 static int open_side(struct spool *spool, struct spool_side *side, const char **why)
 {
-    char settings[400];
+    char settings[500];
     sqlite3_stmt *row = NULL;
     int64_t version = 0;
 
     snprintf(settings, sizeof(settings),
              "PRAGMA page_size = %d; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-             "PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 4194304; PRAGMA secure_delete = FAST;"
-             "PRAGMA max_page_count = %lld",
-             SPOOL_PAGE, (long long)(spool->max_pages + (side->drains ? MORE_PAGES : 0)));
+             "PRAGMA temp_store = MEMORY; PRAGMA secure_delete = FAST; PRAGMA wal_autocheckpoint = %d;"
+             "PRAGMA journal_size_limit = %d; PRAGMA max_page_count = %lld",
+             SPOOL_PAGE, SPOOL_WAL / SPOOL_PAGE, SPOOL_WAL,
+             (long long)(spool->max_pages + (side->drains ? MORE_PAGES : 0)));
     int code = sqlite3_open_v2(spool->file, &side->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code == SQLITE_OK) {
         sqlite3_busy_handler(side->db, wait_for_others, NULL);

@@ -10,8 +10,9 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#define SPOOL_PAGE    4096  /* bytes */
-#define SPOOL_LOOK_US 10000 /* how long it counts what was seen of a file that others may change */
+#define SPOOL_PAGE    4096    /* bytes */
+#define SPOOL_WAL     8388608 /* bytes that the -wal may have before it is brought into the file */
+#define SPOOL_LOOK_US 10000   /* how long it counts what was seen of a file that others may change */
 
 enum spool_statement {
 #define STATEMENT(name, sql) SQL_##name,

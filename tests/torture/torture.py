@@ -638,7 +638,7 @@ class Torture:
         """A spool that has reached its limit, and one on a file system that is full, and read-only."""
         self.new_database("disk")
         self.fill("spool at its limit", filler=None, TICKETD_SPOOL_MAX_MB=1)
-        mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "torture", str(self.spool)]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=28m", "torture", str(self.spool)]
         if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
             print("skipped: disk full on a tmpfs: needs root")
             return
@@ -653,7 +653,7 @@ class Torture:
         self.doing = name
         daemon = self.daemon(TICKETD_DB_TIMEOUT_MS=300, **settings)
         if filler:
-            filler.write_bytes(bytes(11 << 20))  # a disk with less than 8 MB counts as full
+            filler.write_bytes(bytes(11 << 20))  # a disk with less than 16 MB counts as full
         with Load([daemon.socket], self.rng, 16) as load:
             with self.away("stopped fast"):
                 load.wait_for(503, "503 with no space left", 20)

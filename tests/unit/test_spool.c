@@ -97,6 +97,25 @@ static void test_what_is_taken(void **state)
         event_free(&events[--count]);
 }
 
+/* Tickets take turns: those that are new in the spool do not outrun one that has more to come. */
+static void test_turns(void **state)
+{
+    (void)state;
+    struct event event, *events[1] = {&event};
+
+    append_numbers(spool, 0, 5, 1);
+    for (int number = 0; number < 5; number++) {
+        append_numbers(spool, 100 + number, 101 + number, 1000); /* another ticket */
+        for (int of = 0; of < (number ? 2 : 1); of++) {
+            assert_int_equal(spool_take(spool, 0, LANES(1), &event, 1, SIZE_MAX), 1);
+            assert_int_equal(atoi(event.body), number == 0 ? 0 : of == 0 ? 99 + number : number);
+            event.outcome = OUTCOME_UPDATED;
+            assert_true(spool_forget(spool, events, 1));
+            event_free(&event);
+        }
+    }
+}
+
 static void test_refused_bodies(void **state)
 {
     (void)state;
@@ -247,7 +266,8 @@ static void test_identity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(order), TEST(what_is_taken), TEST(refused_bodies), TEST(put_off), TEST(what_is_forgotten), TEST(identity),
+        TEST(order),   TEST(what_is_taken),     TEST(turns),    TEST(refused_bodies),
+        TEST(put_off), TEST(what_is_forgotten), TEST(identity),
     };
     cmocka_set_test_filter(getenv("TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);

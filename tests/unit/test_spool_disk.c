@@ -83,7 +83,7 @@ static void test_a_full_disk(void **state)
     char command[200];
 
     assert_int_equal(mkdir(directory, 0700), 0);
-    snprintf(command, sizeof(command), "mount -t tmpfs -o size=24m,mode=700 tmpfs '%s' 2>/dev/null", directory);
+    snprintf(command, sizeof(command), "mount -t tmpfs -o size=40m,mode=700 tmpfs '%s' 2>/dev/null", directory);
     if (geteuid() != 0 || system(command) != 0)
         skip();
     spool_close(spool);
@@ -95,7 +95,7 @@ static void test_a_full_disk(void **state)
     assert_in_range(count, 100, 400);
     assert_true(has_said("no room on the disk"));
     assert_non_null(spool_problem(spool));
-    snprintf(command, sizeof(command), "head -c 30m /dev/zero > '%s/others' 2>/dev/null", directory);
+    snprintf(command, sizeof(command), "head -c 40m /dev/zero > '%s/others' 2>/dev/null", directory);
     (void)!system(command); /* others leave nothing of it */
     while (drain(spool, 10, true) > 0)
         count -= 10;
