@@ -122,10 +122,10 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
         rejected += is_done(job) && event->refusal != OUTCOME_NONE;
         applied += is_done(job) && event->refusal == OUTCOME_NONE;
     }
-    if (rejected == 0) {
-        work->part += work->part / 4 + 1;
-        store->part += work->chosen_count >= store->part ? store->part / 4 + 1 : 0;
-    }
+    work->among -= least(work->among, work->chosen_count);
+    work->part = least(work->part, (work->among + 1) / 2);
+    if (rejected == 0 && work->chosen_count >= store->part)
+        store->part += store->part / 4 + 1;
     if (applied > 0) {
         store->commits++;
         work->stuck = 0;
@@ -137,7 +137,8 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
     metrics_add(METRIC_REJECTED, rejected);
 }
 
-/* The pipeline was undone, or is in doubt. Of several the first are tried next: so the one at fault is found. */
+/* The pipeline was undone, or is in doubt. Of several the first half is tried next, then half of what is left of them:
+ * so the one at fault is found. */
 static void take_failure(struct store *store, struct work *work, const struct attempt *attempt, int64_t microseconds)
 {
     enum sqlstate_class class = faults_classify(attempt);
@@ -152,13 +153,14 @@ static void take_failure(struct store *store, struct work *work, const struct at
     }
     if (class == SQLSTATE_FAULT)
         store->part = least(store->part, SMALL);
+    work->among = count > 1 && class != SQLSTATE_OUTAGE ? count : 0;
+    if (class == SQLSTATE_FAULT)
+        work->part = (count + 1) / 2;
+    else
+        work->part = count > SMALL ? SMALL : 1; /* each failure takes long, a few more commits do not */
     if (count == 1)
         faults_note(store, work, attempt, class);
-    else if (class == SQLSTATE_FAULT)
-        work->part = count > SMALL ? SMALL : (count + 1) / 2;
-    else if (class != SQLSTATE_OUTAGE)
-        work->part = count > SMALL ? SMALL : 1; /* each failure takes long, a few more commits do not */
-    else if (attempt->crashed)
+    else if (class == SQLSTATE_OUTAGE && attempt->crashed)
         store->alone = 2 * count; /* which one it was shows when each is alone; others come between them, so more */
     if (count > 1 && !was_held && (class == SQLSTATE_TIMEOUT || class == SQLSTATE_HELD))
         store->batch = work->part; /* the deadline may come before the one is found */
@@ -223,7 +225,7 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
     }
     if (work->stuck > 1 && !may_pass(store, work, now))
         return false;
-    choose(store, work, least(work->part, store_batch(store)));
+    choose(store, work, least(work->among > 0 ? work->part : store->part, store_batch(store)));
     if (work->chosen_count == 0 && (work->suspect == 0 || work->probed))
         choose_slow(store, work);
     if (work->suspect > 0 && !work->probed && (work->chosen_count == 0 || work->suspect > 1)) {
@@ -260,7 +262,6 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
         .waiting = calloc(count, sizeof(*work.waiting)),
         .chosen = calloc(count, sizeof(*work.chosen)),
         .count = count,
-        .part = store->part,
         .patience = clock_monotonic_ms() + store->conf->db_timeout_ms / 5,
     };
 
