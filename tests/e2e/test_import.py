@@ -166,6 +166,19 @@ def test_what_the_database_refuses_has_its_line(importer, database):
     assert re.findall(r"^line (\d+): .*constraint short$", err, re.M) == ["4", "201", "701"]
 
 
+def test_the_one_at_fault_is_found_by_halves(importer, database):
+    """Of the first sixteen, of which a connection's first pipeline is, at most five fail with it: 16, 8, 4, 2, 1."""
+    def undone():
+        return database.query("SELECT xact_rollback FROM pg_stat_database, pg_stat_clear_snapshot() WHERE datname = current_database()")[0][0]
+
+    database.query("ALTER TABLE vcc.tickets ADD CONSTRAINT short CHECK (length(title) < 5)")
+    importer.write(*[body(n, "too long" if n == 3 else "ok") for n in range(600)])
+    before = undone()
+    assert importer.run()[1]["set aside"] == 1
+    wait_until(lambda: undone() > before)
+    assert undone() - before <= 5
+
+
 def test_a_constraint_of_any_name(importer, database):
     """PostgreSQL says it in an array of many results."""
     name = """a "b", {c}|\\ 'd' é"""
