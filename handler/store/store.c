@@ -19,7 +19,7 @@ static size_t least(size_t a, size_t b)
 
 size_t store_batch(const struct store *store)
 {
-    return store->alone > 0 ? 1 : store->batch;
+    return store->alone > 0 ? least(SMALL, store->batch) : store->batch;
 }
 
 /* How large the next batch may be, by what this one took of the quarter of TICKETD_DB_TIMEOUT_MS that it has. Undone:
@@ -225,7 +225,8 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
     }
     if (work->stuck > 1 && !may_pass(store, work, now))
         return false;
-    choose(store, work, least(work->among > 0 ? work->part : store->part, store_batch(store)));
+    size_t part = work->among > 0 ? work->part : store->part;
+    choose(store, work, store->alone > 0 ? 1 : least(part, store->batch));
     if (work->chosen_count == 0 && (work->suspect == 0 || work->probed))
         choose_slow(store, work);
     if (work->suspect > 0 && !work->probed && (work->chosen_count == 0 || work->suspect > 1)) {
