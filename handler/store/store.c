@@ -19,7 +19,7 @@ static size_t least(size_t a, size_t b)
 
 size_t store_batch(const struct store *store)
 {
-    return store->alone > 0 ? least(SMALL, store->batch) : store->batch;
+    return store->alone > 0 ? least(SMALL, (size_t)store->conf->batch) : store->batch;
 }
 
 /* How large the next batch may be, by what this one took of the quarter of TICKETD_DB_TIMEOUT_MS that it has. Undone:
