@@ -223,8 +223,11 @@ static int enter(struct spool *spool, struct spool_side *side, enum spool_use us
     return SQLITE_OK;
 }
 
+/* What integrity_check says where it did not get a page: "unable to get the page", "failed to get page". */
+#define NOT_READ " to get "
+
 /* Looks again, with a connection of its own: a read that failed is no damage. */
-static bool looks_damaged(const struct spool *spool)
+static bool is_damaged(const struct spool *spool)
 {
     sqlite3_stmt *row = NULL;
     sqlite3 *db = NULL;
@@ -236,17 +239,11 @@ static bool looks_damaged(const struct spool *spool)
         code = sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &row, NULL);
     if (code == SQLITE_OK)
         code = sqlite3_step(row);
-    bool damaged = code == SQLITE_ROW ? strcmp((const char *)sqlite3_column_text(row, 0), "ok") != 0
-                                      : spool_is_damage(code & 0xff);
+    const char *said = code == SQLITE_ROW ? (const char *)sqlite3_column_text(row, 0) : NULL;
+    bool damaged = said ? strcmp(said, "ok") != 0 && !strstr(said, NOT_READ) : spool_is_damage(code & 0xff);
     sqlite3_finalize(row);
     sqlite3_close(db);
     return damaged;
-}
-
-/* Twice, for of a read that fails now integrity_check says the same as of damage. */
-static bool is_damaged(const struct spool *spool)
-{
-    return looks_damaged(spool) && looks_damaged(spool);
 }
 
 /* Keeps the damaged file as it is, for people. Others see that it is gone when they next come. */

@@ -119,13 +119,13 @@ static void test_files_that_cannot_be_removed(void **state)
     }
 }
 
-static int good_reads = -1, good_reads_between; /* pread(2) goes well so often and fails once, and so a second time */
+static int good_reads = -1, good_reads_between,
+           more_fail; /* pread(2) goes well so often and fails once; then again … */
 
 ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset)
 {
     if (good_reads >= 0 && good_reads-- == 0) {
-        good_reads = good_reads_between;
-        good_reads_between = -1;
+        good_reads = more_fail-- > 0 ? good_reads_between : -1;
         errno = EIO;
         return -1;
     }
@@ -135,11 +135,14 @@ ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset)
 static void test_failing_reads_are_no_damage(void **state)
 {
     (void)state;
+    static const int between[] = {0, 1, 2, 3, 4, 5, 6, 7, 15, 30, 45};
+    enum { COUNT = sizeof(between) / sizeof(between[0]) };
     append_numbers(spool, 0, 500, 50);
-    for (int n = 0; n < 60 * 8; n++) {
+    for (int n = 0; n < 60 * COUNT; n++) {
         struct spool *other = spool_open(&conf);
-        good_reads_between = n % 8;
-        good_reads = n / 8;
+        good_reads_between = between[n % COUNT];
+        more_fail = 4;
+        good_reads = n / COUNT;
         append_short(other, 1000 + n);
         (void)!drain(other, 5, false);
         good_reads = -1;
@@ -147,7 +150,7 @@ static void test_failing_reads_are_no_damage(void **state)
     }
     assert_int_equal(files_aside(), 0);
     assert_false(has_said("damaged"));
-    assert_in_range(events_in(spool), 500, 500 + 60 * 8);
+    assert_in_range(events_in(spool), 500, 500 + 60 * COUNT);
 }
 
 /* What is left of a damaged file comes back by the command that the log names. */
