@@ -123,9 +123,12 @@ static void take_verdicts(struct store *store, struct work *work, int64_t micros
         applied += is_done(job) && event->refusal == OUTCOME_NONE;
     }
     work->among -= least(work->among, work->chosen_count);
-    work->part = least(work->part, (work->among + 1) / 2);
-    if (rejected == 0 && work->chosen_count >= store->part)
-        store->part += store->part / 4 + 1;
+    if (rejected == 0) {
+        work->part = least(2 * work->part, (size_t)store->conf->batch);
+        store->part += work->chosen_count >= store->part ? store->part / 4 + 1 : 0;
+    }
+    if (work->among > 0)
+        work->part = least(work->part, (work->among + 1) / 2);
     if (applied > 0) {
         store->commits++;
         work->stuck = 0;
@@ -156,7 +159,7 @@ static void take_failure(struct store *store, struct work *work, const struct at
     work->among = count > 1 && class != SQLSTATE_OUTAGE ? count : 0;
     if (class == SQLSTATE_FAULT)
         work->part = (count + 1) / 2;
-    else
+    else if (class != SQLSTATE_OUTAGE)
         work->part = count > SMALL ? SMALL : 1; /* each failure takes long, a few more commits do not */
     if (count == 1)
         faults_note(store, work, attempt, class);
@@ -225,8 +228,7 @@ static bool step(struct store *store, struct work *work, int64_t deadline)
     }
     if (work->stuck > 1 && !may_pass(store, work, now))
         return false;
-    size_t part = work->among > 0 ? work->part : store->part;
-    choose(store, work, store->alone > 0 ? 1 : least(part, store->batch));
+    choose(store, work, store->alone > 0 ? 1 : least(work->part, store->batch));
     if (work->chosen_count == 0 && (work->suspect == 0 || work->probed))
         choose_slow(store, work);
     if (work->suspect > 0 && !work->probed && (work->chosen_count == 0 || work->suspect > 1)) {
@@ -263,6 +265,7 @@ void store_apply(struct store *store, struct event **events, size_t count, int64
         .waiting = calloc(count, sizeof(*work.waiting)),
         .chosen = calloc(count, sizeof(*work.chosen)),
         .count = count,
+        .part = store->part,
         .patience = clock_monotonic_ms() + store->conf->db_timeout_ms / 5,
     };
 

@@ -15,8 +15,8 @@ struct work {
     size_t count;         /* of waiting */
     struct job **chosen;  /* those of the next pipeline */
     size_t chosen_count;
+    size_t part;      /* how many it may have */
     size_t among;     /* the one that made several fail is among the first so many that wait; 0: there is none */
-    size_t part;      /* … and is sought with so many at a time */
     bool long_try;    /* it has one event and may take all of TICKETD_DB_TIMEOUT_MS */
     bool closing;     /* the deadline has passed: what is at fault is still set aside */
     unsigned stuck;   /* events that could not be written alone, since the last commit */
