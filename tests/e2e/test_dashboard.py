@@ -267,7 +267,8 @@ def test_each_number_leads_to_its_tickets(look, folder):
         wait_until(lambda: page.script("return state.list?.at && state.list.asked === listQuery()"), 15, "the list")
         rows, records = page.table("listed"), take_csv(page, folder)
         assert [row[0] for row in rows] == [record["ticket_no"] or record["ticket_id"] for record in records]
-        assert len(rows) == number > 0 or name in NO_COUNTS and rows, kind
+        some = number > 0 or name in ("today.came", "today.went")  # soon after midnight nothing has yet
+        assert len(rows) == number and some or name in NO_COUNTS and rows, kind
         page.script("choose({ list: null })")
     assert not page.complaints()
 

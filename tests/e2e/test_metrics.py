@@ -341,6 +341,7 @@ def test_from_the_start_to_the_stop(cluster, start, folder, database):
         wait_until(lambda: value(scrape(handler), "spool_bytes") > 900000, what="the measure of the spool")
     database.reconnect()
     becomes(handler, "database", 20)
+    wait_until(lambda: value(scrape(handler), "spool_events") == 0, 20, "the drain")  # else the next event joins the others
 
     # Stopping: what is in flight is finished, and nobody should send more.
     database.query("BEGIN; LOCK TABLE vcc.tickets")
