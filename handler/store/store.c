@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL     16                        /* events of a pipeline after one was refused in a larger one */
+#define SMALL     16 /* events of a pipeline after a larger one failed, and of a batch after a crash */
 #define SET_ASIDE "it was set aside before" /* of vcc.apply_events */
 
 static size_t least(size_t a, size_t b)
@@ -156,15 +156,16 @@ static void take_failure(struct store *store, struct work *work, const struct at
     }
     if (class == SQLSTATE_FAULT)
         store->part = least(store->part, SMALL);
-    work->among = count > 1 && class != SQLSTATE_OUTAGE ? count : 0;
-    if (class == SQLSTATE_FAULT)
-        work->part = (count + 1) / 2;
-    else if (class != SQLSTATE_OUTAGE)
-        work->part = count > SMALL ? SMALL : 1; /* each failure takes long, a few more commits do not */
-    if (count == 1)
+    work->among = 0;
+    if (count == 1) {
         faults_note(store, work, attempt, class);
-    else if (class == SQLSTATE_OUTAGE && attempt->crashed)
+    } else if (class != SQLSTATE_OUTAGE) {
+        size_t few = count > SMALL ? SMALL : 1; /* a failure that takes long is worse than a few more commits */
+        work->among = count;
+        work->part = class == SQLSTATE_FAULT ? (count + 1) / 2 : few;
+    } else if (attempt->crashed) {
         store->alone = 2 * count; /* which one it was shows when each is alone; others come between them, so more */
+    }
     if (count > 1 && !was_held && (class == SQLSTATE_TIMEOUT || class == SQLSTATE_HELD))
         store->batch = work->part; /* the deadline may come before the one is found */
     work->long_try = false;
