@@ -22,6 +22,22 @@ int64_t clock_monotonic_ms(void)
     return clock_monotonic_us() / 1000;
 }
 
+void clock_condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+struct timespec clock_monotonic_in(int milliseconds)
+{
+    int64_t until = clock_monotonic_us() + milliseconds * (int64_t)1000;
+    return (struct timespec){.tv_sec = until / 1000000, .tv_nsec = until % 1000000 * 1000};
+}
+
 void clock_sleep_ms(int milliseconds)
 {
     nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000L}, NULL);

@@ -2,12 +2,17 @@
 #ifndef TICKETD_CLOCK_H
 #define TICKETD_CLOCK_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 /* Milliseconds and microseconds of the monotonic clock: for deadlines and durations. */
 int64_t clock_monotonic_ms(void);
 int64_t clock_monotonic_us(void);
+
+/* Makes a condition whose pthread_cond_timedwait(3) takes the monotonic time of clock_monotonic_in(milliseconds). */
+void clock_condition_init(pthread_cond_t *condition);
+struct timespec clock_monotonic_in(int milliseconds);
 
 /* Sleeps so many milliseconds, below 1000, or until a signal is handled. */
 void clock_sleep_ms(int milliseconds);

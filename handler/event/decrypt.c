@@ -328,17 +328,21 @@ static const char *unpack_under_the_cap(const struct decrypt *decrypt, struct ev
     return unpack_body(event, (size_t)decrypt->conf->max_body_kb * 1024);
 }
 
+bool decrypt_unpack(const struct decrypt *decrypt, struct event *event)
+{
+    const char *problem = unpack_under_the_cap(decrypt, event);
+
+    if (problem && problem != UNPACK_NO_MEMORY)
+        event_refuse(event, OUTCOME_BAD_REQUEST, "", problem);
+    return problem != UNPACK_NO_MEMORY;
+}
+
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event)
 {
     struct event plain;
-    const char *problem = unpack_under_the_cap(decrypt, event);
 
-    if (problem == UNPACK_NO_MEMORY)
-        return false;
-    if (problem) {
-        event_refuse(event, OUTCOME_BAD_REQUEST, "", problem);
+    if (event->refusal != OUTCOME_NONE)
         return true;
-    }
     if (!decrypt->cipher)
         return event_decode(event);
     switch (open_body(decrypt, query, event, &plain)) {

@@ -29,10 +29,13 @@ size_t decrypt_key_count(const struct decrypt *decrypt);
  * (QUERY_STRING), where it is given once, and the content coding. False: out of memory. */
 bool decrypt_keep(struct event *event, const char *query, const char *coding) MUST_USE;
 
-/* Decodes event->body as event_decode does, decompressed where event->coding says so. Where bodies are encrypted, with
- * the first key that makes JSON of it, and the iv in `query`; the event then has the plain text in place of the body. A
- * body that no key opens stays as it came.
- * False: out of memory. */
+/* Decompresses event->body where event->coding says that it is compressed; one that is not, or holds more than
+ * TICKETD_MAX_BODY_KB, is refused. False: out of memory. */
+bool decrypt_unpack(const struct decrypt *decrypt, struct event *event) MUST_USE;
+
+/* Decodes event->body as event_decode does, unless it is refused already. Where bodies are encrypted, with the first
+ * key that makes JSON of it, and the iv in `query`; the event then has the plain text in place of the body. A body that
+ * no key opens stays as it came. False: out of memory. */
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event) MUST_USE;
 
 /* For a body that was refused with `reason`, whose iv event->iv is: where it is compressed, or bodies are encrypted and

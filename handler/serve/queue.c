@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define JUMP_US 60000000 /* of the clock, against the monotonic one */
@@ -42,9 +41,6 @@ struct queue *queue_new(int lanes, int slots, int timeout_ms, size_t max_bytes)
     if (!queue)
         return NULL;
 
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&queue->lock, NULL);
     TAILQ_INIT(&queue->verdicts);
     queue->timeout_ms = timeout_ms;
@@ -55,10 +51,9 @@ struct queue *queue_new(int lanes, int slots, int timeout_ms, size_t max_bytes)
     queue->lanes = calloc((size_t)lanes, sizeof(*queue->lanes));
     for (int i = 0; queue->lanes && i < lanes; i++) {
         TAILQ_INIT(&queue->lanes[i].waiting);
-        pthread_cond_init(&queue->lanes[i].more, &monotonic);
+        clock_condition_init(&queue->lanes[i].more);
         queue->lane_count++;
     }
-    pthread_condattr_destroy(&monotonic);
     if (queue->verdicts_fd < 0 || !queue->arrived || !queue->lanes) {
         queue_free(queue);
         return NULL;
@@ -198,16 +193,8 @@ static size_t take_ready(struct queue *queue, struct lane *lane, struct waiter *
 size_t queue_take(struct queue *queue, int lane_number, struct waiter **batch, size_t most, int wait_ms)
 {
     struct lane *lane = &queue->lanes[lane_number];
-    struct timespec until;
+    struct timespec until = clock_monotonic_in(wait_ms);
     size_t count;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
 
     pthread_mutex_lock(&queue->lock);
     while ((count = take_ready(queue, lane, batch, most)) == 0)

@@ -2,8 +2,8 @@
  *
  *   readable connection → read → decode → submit … commit … verdict → answer → watched again
  *
- * Workers do the reading, decoding and answering, writers the committing or spooling, one thread brings spooled events
- * back; the main thread waits for signals. */
+ * Workers do the reading, decoding and answering (what is short one of them alone), writers the committing or spooling
+ * and the bringing back of spooled events; the main thread waits for signals. */
 #include "serve/serve.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -26,7 +26,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define QUEUE_BODIES 64 /* bodies of the largest size that may wait for their commit */
+#define SHORT        16384 /* bytes of a body or an answer: more may take long */
+#define QUEUE_BODIES 64    /* bodies of the largest size that may wait for their commit */
 
 struct server {
     const struct conf *conf;
@@ -70,6 +71,13 @@ static enum next answer_endpoint(struct server *server, enum endpoint endpoint, 
     }
 }
 
+/* What may take long is not done by the thread that others wait for. */
+static void give_way(struct server *server, int slot)
+{
+    if (server->connections)
+        connections_give_way(server->connections, slot);
+}
+
 /* Decodes the body and submits its event, whose verdict will come; a body that is no event too, to be set aside.
  * OUTCOME_NONE: submitted. */
 static enum outcome submit(struct server *server, int slot, struct request *request, struct waiter *waiter, bool whole)
@@ -79,13 +87,16 @@ static enum outcome submit(struct server *server, int slot, struct request *requ
     char *body = request_take_body(request, &length);
     const struct request_head *head = request_head(request);
 
+    if (length > SHORT || *head->content_encoding) /* what is small may unpack to much */
+        give_way(server, slot);
     event_init(event, body, length);
-    queue_arrive(server->queue, slot, waiter);
     bool good = decrypt_keep(event, head->query, head->content_encoding);
-    if (good && whole)
-        good = decrypt_decode(server->decrypt, head->query, event);
-    else
+    if (!whole)
         event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
+    else
+        good = good && decrypt_unpack(server->decrypt, event);
+    queue_arrive(server->queue, slot, waiter); /* as large as it is unpacked */
+    good = good && decrypt_decode(server->decrypt, head->query, event);
     if (good)
         return queue_submit(server->queue, slot, waiter);
     queue_withdraw(server->queue, slot);
@@ -179,10 +190,12 @@ static void note(const struct request *request, const struct waiter *waiter)
 }
 
 /* The second half: the answer goes out, the event is freed, the connection is watched for its next request. */
-static void answer_and_watch(struct server *server, struct connection *connection, const struct text *answer)
+static void answer_and_watch(struct server *server, int slot, struct connection *connection, const struct text *answer)
 {
     struct waiter *waiter = &server->waiters[connection->number];
 
+    if (answer->length > SHORT)
+        give_way(server, slot);
     note(connection->request, waiter);
     bool keep = !atomic_load(&server->shared.stopping) && !connections_wait_outside(server->connections);
     bool kept = request_answer(connection->request, answer, keep);
@@ -227,7 +240,7 @@ static void converse(struct server *server, int slot, struct connection *connect
     waiter->owner = connection;
     switch (receive(server, slot, connection->request, waiter, &answer)) {
     case ANSWER:
-        answer_and_watch(server, connection, &answer);
+        answer_and_watch(server, slot, connection, &answer);
         break;
     case WAIT:
         break;
@@ -237,7 +250,7 @@ static void converse(struct server *server, int slot, struct connection *connect
     text_free(&answer);
 }
 
-static void answer_verdicts(struct server *server)
+static void answer_verdicts(struct server *server, int slot)
 {
     struct waiter *waiter;
 
@@ -248,7 +261,7 @@ static void answer_verdicts(struct server *server)
         waiter->answer = (struct text){0};
         if (!answer.length)
             answer_event(&answer, &waiter->event);
-        answer_and_watch(server, connection, &answer);
+        answer_and_watch(server, slot, connection, &answer);
         text_free(&answer);
     }
 }
@@ -261,12 +274,12 @@ static void *work(void *argument)
 
     for (;;) {
         atomic_store(&thread->passed_at, clock_monotonic_ms());
-        switch (connections_wait(server->connections, &connection)) {
+        switch (connections_wait(server->connections, thread->number, &connection)) {
         case WAKE_LISTENER:
             connections_accept(server->connections);
             break;
         case WAKE_VERDICTS:
-            answer_verdicts(server);
+            answer_verdicts(server, thread->number);
             break;
         case WAKE_CLOCK:
             connections_close_stuck(server->connections);
@@ -277,6 +290,7 @@ static void *work(void *argument)
             converse(server, thread->number, connection);
             break;
         case WAKE_STOP:
+            give_way(server, thread->number);
             return NULL;
         }
     }

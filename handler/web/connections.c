@@ -1,5 +1,6 @@
 /* Thousands of connections, a few threads, one epoll set. A connection is reported when bytes arrive (EPOLLET); while
- * it is busy, a thread's own, that is only noted. */
+ * it is busy, a thread's own, that is only noted. One thread, the leader, does what is short: several would wake each
+ * other for a request that takes less than to wake up. Before what takes long it gives way to another. */
 #include "web/connections.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -17,7 +18,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define WAIT_MS        1000   /* a thread without work comes back this often, to show that it lives */
+#define WAIT_MS        1000 /* a thread without work comes back this often, to show that it lives */
+#define REPORTS        64   /* of epoll(7), taken at once */
+#define NOBODY         -1
 #define ACCEPT_AT_ONCE 16     /* then closed connections are removed, before idle ones are evicted for new ones */
 #define STUCK_MS       5000   /* how long the next piece of a request may take */
 #define WHOLE_MS       120000 /* and all of them */
@@ -31,6 +34,13 @@ struct connections {
     int most, first_free;
     uint64_t turn;  /* counts connections that became idle */
     bool listening; /* the listener is watched */
+
+    int leader; /* a thread, or NOBODY */
+    pthread_cond_t no_leader;
+    bool waiting; /* the leader is in epoll_wait, and has all below but for `taken` */
+    struct epoll_event reports[REPORTS];
+    int count, next;
+    uint64_t taken; /* reports, ever */
 };
 
 /* An epoll report holds the index and the generation, or one of the other wakes in the index. */
@@ -48,6 +58,8 @@ struct connections *connections_new(int most, int listener_fd, int verdicts_fd)
     if (!c)
         return NULL;
     pthread_mutex_init(&c->lock, NULL);
+    clock_condition_init(&c->no_leader);
+    c->leader = NOBODY;
     c->most = most;
     c->listener_fd = listener_fd;
     c->listening = true;
@@ -79,34 +91,75 @@ void connections_free(struct connections *c)
     close(c->epoll_fd);
     close(c->stop_fd);
     close(c->clock_fd);
+    pthread_cond_destroy(&c->no_leader);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
 
-enum wake connections_wait(struct connections *c, struct connection **connection)
+/* Waits until the thread leads, for WAIT_MS at most. A leader that took no report in all that time is with something
+ * that was thought to be short: it leads no more. Under the lock. */
+static bool lead(struct connections *c, int thread)
+{
+    struct timespec until = clock_monotonic_in(WAIT_MS);
+    uint64_t taken = c->taken;
+    int status = 0;
+
+    while (c->leader != thread && c->leader != NOBODY && status == 0)
+        status = pthread_cond_timedwait(&c->no_leader, &c->lock, &until);
+    if (c->leader == NOBODY || (status != 0 && !c->waiting && c->taken == taken))
+        c->leader = thread;
+    return c->leader == thread;
+}
+
+/* Under the lock, but for the wait. */
+static enum wake take_report(struct connections *c, struct connection **connection)
 {
     for (;;) {
-        struct epoll_event event;
-        /* One at a time: nobody waits behind a request that this thread is busy with. */
-        if (epoll_wait(c->epoll_fd, &event, 1, WAIT_MS) != 1)
-            return WAKE_NOTHING;
-        uint32_t index = (uint32_t)event.data.u64;
+        if (c->next == c->count) {
+            c->waiting = true;
+            pthread_mutex_unlock(&c->lock);
+            int count = epoll_wait(c->epoll_fd, c->reports, REPORTS, WAIT_MS);
+            pthread_mutex_lock(&c->lock);
+            c->waiting = false;
+            c->next = 0;
+            c->count = count > 0 ? count : 0;
+            if (c->count == 0)
+                return WAKE_NOTHING;
+        }
+        uint64_t tag = c->reports[c->next++].data.u64;
+        uint32_t index = (uint32_t)tag;
+        c->taken++;
         if (index < WAKE_CONNECTION)
             return (enum wake)index;
         *connection = &c->all[index - WAKE_CONNECTION];
 
         /* Its place may have been taken since the report was made. */
-        pthread_mutex_lock(&c->lock);
-        bool current = (*connection)->generation == event.data.u64 >> 32;
-        bool mine = current && (*connection)->state == IDLE;
-        if (mine)
+        bool current = (*connection)->generation == tag >> 32;
+        if (current && (*connection)->state == IDLE) {
             (*connection)->state = BUSY;
-        else if (current)
-            (*connection)->more = true;
-        pthread_mutex_unlock(&c->lock);
-        if (mine)
             return WAKE_CONNECTION;
+        }
+        if (current)
+            (*connection)->more = true;
     }
+}
+
+enum wake connections_wait(struct connections *c, int thread, struct connection **connection)
+{
+    pthread_mutex_lock(&c->lock);
+    enum wake wake = lead(c, thread) ? take_report(c, connection) : WAKE_NOTHING;
+    pthread_mutex_unlock(&c->lock);
+    return wake;
+}
+
+void connections_give_way(struct connections *c, int thread)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->leader == thread) {
+        c->leader = NOBODY;
+        pthread_cond_signal(&c->no_leader);
+    }
+    pthread_mutex_unlock(&c->lock);
 }
 
 /* Whether an idle connection has a request that nobody has begun to read. */

@@ -33,8 +33,13 @@ struct connections *connections_new(int most, int listener_fd, int verdicts_fd) 
 void connections_free(struct connections *connections);
 
 /* Waits until there is something to do, for about a second at most (then WAKE_NOTHING: the caller is alive). With
- * WAKE_CONNECTION the connection is busy and the caller's. */
-enum wake connections_wait(struct connections *connections, struct connection **connection);
+ * WAKE_CONNECTION the connection is busy and the caller's. What it returns is one thread's to do, who leads: the others
+ * wait until it gives way, or does not come back for a second. `thread` is a number from 0 that tells it from others.
+ */
+enum wake connections_wait(struct connections *connections, int thread, struct connection **connection);
+
+/* Called before what may take long: another thread leads, if this one does. */
+void connections_give_way(struct connections *connections, int thread);
 
 /* Accepts what is waiting at the listener, to the most that there is room for: a new connection takes the place of the
  * one that is idle longest. One on which a request waits to be read, or the rest of a request that is wanted, never

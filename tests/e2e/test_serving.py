@@ -4,8 +4,10 @@ import collections
 import concurrent.futures
 import contextlib
 import fcntl
+import gzip
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -341,6 +343,28 @@ def test_many_more_clients_than_places(start, folder, keep, lost):
         nginx.stop()
     counts = collections.Counter(answers)
     assert counts[200] >= 600 - lost and set(counts) <= {200, 503}, counts
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_a_body_that_takes_long_to_decode_delays_no_other(start, coding):
+    """8 MB of numbers, which turn out to be no JSON in the end; packed they are small."""
+    handler = start(TICKETD_MAX_BODY_KB=8192)
+    large = b'{"action": "update", "ticket": {"projectId": 1, "ticketId": 1, "n": [' + b"1," * 4_000_000 + b"]}}"
+    waits = []
+    with fastcgi.Connection(handler.socket) as slow, fastcgi.Connection(handler.socket) as quick:
+        began = time.monotonic()
+        if coding:
+            slow.send(fastcgi.request(gzip.compress(large), HTTP_CONTENT_ENCODING=coding))
+        else:
+            slow.send(fastcgi.request(large))
+        while not select.select([slow.socket], [], [], 0)[0]:
+            sent = time.monotonic()
+            quick.send(fastcgi.request(BODY))
+            assert quick.answer().startswith("Status: 200")
+            waits.append(time.monotonic() - sent)
+        assert slow.answer().startswith("Status: 400")
+        took = time.monotonic() - began
+    assert max(waits) < took / 2, (max(waits), took)
 
 
 def test_a_burst_of_large_bodies_says_why_it_is_refused(start, database):

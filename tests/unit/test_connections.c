@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "descriptors.h"
 #include "failing_malloc.h"
@@ -70,7 +71,7 @@ static enum wake next_wake(struct fixture *f, struct connection **connection)
     enum wake wake = WAKE_CLOCK;
     for (int ticks = 0; wake == WAKE_CLOCK && ticks < 2; ticks++) {
         do
-            wake = connections_wait(f->connections, connection);
+            wake = connections_wait(f->connections, 0, connection);
         while (wake == WAKE_NOTHING);
         if (wake == WAKE_CLOCK)
             connections_close_stuck(f->connections);
@@ -173,6 +174,38 @@ static void test_descriptors_run_out(void **state)
     end(&f);
     close(first);
     close(second);
+}
+
+/* The leader's work is done by another thread as soon as it gives way, or once it did not come back for a second. */
+static void test_who_leads(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct connection *connection;
+    int64_t least = INT64_MAX;
+
+    begin(&f, 21);
+    for (int i = 0; i < 20; i++) {
+        int peer = join(&f), thread = i % 2;
+        if (i == 0)
+            connection = take_one(&f); /* as thread 0 */
+        connections_accept(f.connections);
+        connections_give_way(f.connections, 2); /* it does not lead */
+        connections_give_way(f.connections, thread);
+        int64_t began = clock_monotonic_ms();
+        assert_int_not_equal(connections_wait(f.connections, !thread, &connection), WAKE_NOTHING);
+        int64_t took = clock_monotonic_ms() - began;
+        least = took < least ? took : least;
+        close(peer);
+    }
+    assert_true(least < 500);
+
+    int peer = join(&f);
+    int64_t began = clock_monotonic_ms();
+    assert_int_not_equal(connections_wait(f.connections, 1, &connection), WAKE_NOTHING);
+    assert_true(clock_monotonic_ms() - began >= 900);
+    end(&f);
+    close(peer);
 }
 
 /* Who waits at the listener when it closes is served; who comes later is not. */
@@ -308,7 +341,7 @@ int main(void)
         cmocka_unit_test(test_all_at_work),         cmocka_unit_test(test_descriptors_run_out),
         cmocka_unit_test(test_stop_listening),      cmocka_unit_test(test_what_cannot_be_watched),
         cmocka_unit_test(test_without_memory),      cmocka_unit_test(test_a_part_without_memory),
-        cmocka_unit_test(test_too_few_descriptors),
+        cmocka_unit_test(test_too_few_descriptors), cmocka_unit_test(test_who_leads),
     };
     return cmocka_run_group_tests_name("connections", tests, NULL, NULL);
 }
