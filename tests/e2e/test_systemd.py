@@ -187,19 +187,20 @@ def frozen(process, thread):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: ticketd lets no other process stop its threads")
 def test_no_sign_of_life_while_a_worker_stands_still(start, manager):
-    """One of two is enough. A writer may stand still: it may be waiting for a slow database."""
+    """One of two is enough, whether it leads or not. A writer may stand still: it may be waiting for a slow database."""
     handler = start(NOTIFY_SOCKET=manager.name, WATCHDOG_USEC=WATCHDOG_S * 1000000, TICKETD_WORKERS=2)
     assert manager.next() == "READY=1"
     with frozen(handler.process, 1):
         manager.watch(1.5 * WATCHDOG_S)
         assert manager.watch(WATCHDOG_S)
-    with frozen(handler.process, 3):
-        manager.watch(1.5 * WATCHDOG_S)
-        with fastcgi.Connection(handler.socket) as c:
-            c.send(fastcgi.request(BODY))
-            assert "inserted" in c.answer()
-        assert manager.watch(1.5 * WATCHDOG_S) == []
-    assert manager.watch(2 * WATCHDOG_S)
+    for worker in 2, 3:
+        with frozen(handler.process, worker):
+            manager.watch(1.5 * WATCHDOG_S)
+            assert manager.watch(1.5 * WATCHDOG_S) == []
+        assert manager.watch(2 * WATCHDOG_S)
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(fastcgi.request(BODY))
+        assert "inserted" in c.answer()
 
 
 def test_signs_of_life_while_the_database_is_slow(start, database, manager):
