@@ -344,6 +344,7 @@ def test_handler_away(site):
     s = site("proxy", replace={"timeout=30": "timeout=1"})
     assert s.send(event()).status == 200
     os.kill(s.handler.process.pid, signal.SIGSTOP)
+    os.waitpid(s.handler.process.pid, os.WUNTRACED)  # until the last of its threads has stopped
     try:
         assert is_away(s.send(event()))  # stuck
     finally:

@@ -927,6 +927,7 @@ class Torture:
         requests = self.fill_spool(150, tickets=10)
         disk.checkpoint(self.spool / "spool.db")
         before = disk.damage(self.spool / "spool.db", self.rng)
+        self.excuse_late(requests)
         self.run_and_drain(requests)
         for file in self.spool.glob("*.bad"):
             settings = environment(TICKETD_DATABASE=self.database.handler, TICKETD_SPOOL_DIR=self.spool)
@@ -935,12 +936,11 @@ class Torture:
         for request in requests:  # what was on that page is lost, and nothing else
             if request.event and uuid.UUID(request.event).bytes in before:
                 request.status = 0
-        self.excuse_late(requests)
         self.drain_and_verify(requests, damaged=True)
 
     @staticmethod
     def excuse_late(requests):
-        """Events that come back by hand are overtaken."""
+        """Events that come back by hand are overtaken, by spooled ones too."""
         for request in requests:
             request.path = "by hand" if request.result == "spooled" else request.path
             request.ended += 1000
