@@ -100,7 +100,7 @@ static bool is_TEXT(const char *value)
     for (size_t at = 0; at < length; at += step)
         if (!(step = text_utf8((const unsigned char *)value + at, length - at)))
             return false;
-    return length < REPORT_VALUE;
+    return true;
 }
 
 static const struct {
@@ -128,7 +128,8 @@ static const char *read_question(const char *query, struct report_question *ques
         enum query_found found = query_find(query, parameters[i].name, value, &length);
         if (found == QUERY_NONE || (length == 0 && parameters[i].empty == EMPTY_ABSENT && found == QUERY_ONE))
             continue;
-        if (found == QUERY_REPEATED || strlen(value) != length || !parameters[i].check(value)) {
+        if (found == QUERY_REPEATED || strlen(value) != length || length >= REPORT_VALUE ||
+            !parameters[i].check(value)) {
             problem = parameters[i].expected;
             continue;
         }

@@ -224,8 +224,9 @@ def test_deliveries(site, database):
 
 @pytest.mark.parametrize("query, word", [
     ("?period=2d", "period"), ("?period=30d&period=7d", "period"), ("?project=x", "project"), ("?project=99999999999999999999", "project"),
+    *((f"?{name}={'0' * 2000}1", name) for name in ("project", "deliveries", "rows")),
     ("?ticket=%ff", "ticket"), ("?ticket=%00", "ticket"), ("?ticket=" + "1" * 256, "ticket"),
-])
+], ids=lambda text: text[:20])
 def test_bad_questions(site, query, word):
     answer = get(site, query)
     assert answer.status == 400 and answer.headers["Content-Type"] == "application/problem+json"
