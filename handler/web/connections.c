@@ -7,7 +7,6 @@
 #include "base/metrics.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -35,7 +34,7 @@ struct connections {
     uint64_t turn;  /* counts connections that became idle */
     bool listening; /* the listener is watched */
 
-    int leader; /* a thread, or NOBODY */
+    int leader, last_leader; /* a thread, or NOBODY */
     pthread_cond_t no_leader;
     bool waiting; /* the leader is in epoll_wait, and has all below but for `taken` */
     struct epoll_event reports[REPORTS];
@@ -59,7 +58,7 @@ struct connections *connections_new(int most, int listener_fd, int verdicts_fd)
         return NULL;
     pthread_mutex_init(&c->lock, NULL);
     clock_condition_init(&c->no_leader);
-    c->leader = NOBODY;
+    c->leader = c->last_leader = NOBODY;
     c->most = most;
     c->listener_fd = listener_fd;
     c->listening = true;
@@ -147,7 +146,12 @@ static enum wake take_report(struct connections *c, struct connection **connecti
 enum wake connections_wait(struct connections *c, int thread, struct connection **connection)
 {
     pthread_mutex_lock(&c->lock);
-    enum wake wake = lead(c, thread) ? take_report(c, connection) : WAKE_NOTHING;
+    enum wake wake = WAKE_NOTHING;
+    if (lead(c, thread)) {
+        bool changed = c->last_leader != thread && c->last_leader != NOBODY;
+        c->last_leader = thread;
+        wake = changed ? WAKE_VERDICTS : take_report(c, connection); /* which the last one may have left */
+    }
     pthread_mutex_unlock(&c->lock);
     return wake;
 }
@@ -345,7 +349,7 @@ void connections_close_stuck(struct connections *c)
 void connections_stop_listening(struct connections *c)
 {
     pthread_mutex_lock(&c->lock);
-    accept_waiting(c, INT_MAX);
+    accept_waiting(c, c->most);
     c->listening = false;
     epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->listener_fd, NULL);
     c->listener_fd = -1;
@@ -376,7 +380,7 @@ int connections_in_flight(struct connections *c)
     pthread_mutex_lock(&c->lock);
     for (int i = 0; i < c->most; i++) {
         int state = c->all[i].state;
-        count += state == BUSY || (state == IDLE && has_unread(&c->all[i]));
+        count += state == BUSY || (state == IDLE && !may_go(&c->all[i]));
     }
     pthread_mutex_unlock(&c->lock);
     return count;

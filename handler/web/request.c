@@ -17,6 +17,7 @@
 
 #define ROLE_RESPONDER     1        /* FastCGI specification 1.0, section 8 */
 #define WRITE_TIMEOUT_MS   200      /* for a peer that does not read its answer */
+#define ANSWER_MS          5000     /* for a peer that reads its answer slowly */
 #define REQUEST_TIMEOUT_MS 10000    /* for the body of a CGI request */
 #define SHORT              16384    /* bytes of a request that is looked at in the socket */
 #define UNREAD_MAX         65536    /* bytes of answers that a peer may leave unread */
@@ -355,9 +356,10 @@ bool request_begin(struct request *request)
         request->fcgi.detached = 1;
         if (request->in_parts && !read_from_file(request))
             return false;
-        if (FCGX_Accept_r(&request->fcgi) != 0)
-            return false;
-        if (FCGX_GetError(request->fcgi.in) || request->fcgi.role != ROLE_RESPONDER)
+        bool good = FCGX_Accept_r(&request->fcgi) == 0 && !FCGX_GetError(request->fcgi.in) &&
+                    request->fcgi.role == ROLE_RESPONDER;
+        end_reading(request); /* what is left is the body, which is in memory where the head was */
+        if (!good)
             return false;
     }
     read_head(request);
@@ -372,6 +374,22 @@ char *request_take_body(struct request *request, size_t *length)
     request->body = NULL;
     request->length = 0;
     return body;
+}
+
+/* A peer that takes a piece now and then, each within WRITE_TIMEOUT_MS, must not keep the thread. */
+static void put_answer(struct request *request, const struct text *answer)
+{
+    int64_t deadline = clock_monotonic_ms() + ANSWER_MS;
+
+    for (size_t done = 0, piece; done < answer->length; done += piece) {
+        piece = answer->length - done < CHUNK ? answer->length - done : CHUNK;
+        FCGX_PutStr(answer->bytes + done, (int)piece, request->fcgi.out);
+        if (FCGX_GetError(request->fcgi.out) || clock_monotonic_ms() > deadline) {
+            shutdown(request->socket, SHUT_RDWR);
+            request->fcgi.keepConnection = 0;
+            return;
+        }
+    }
 }
 
 bool request_answer(struct request *request, const struct text *answer, bool keep)
@@ -390,7 +408,7 @@ bool request_answer(struct request *request, const struct text *answer, bool kee
         request->fcgi.keepConnection = 0;
     request->fcgi.detached = 1;
     if (answer->length && !answer->failed)
-        FCGX_PutStr(answer->bytes, (int)answer->length, request->fcgi.out);
+        put_answer(request, answer);
     else
         request->fcgi.keepConnection = 0;
     FCGX_Finish_r(&request->fcgi);

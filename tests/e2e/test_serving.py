@@ -367,6 +367,34 @@ def test_a_body_that_takes_long_to_decode_delays_no_other(start, coding):
     assert max(waits) < took / 2, (max(waits), took)
 
 
+def test_a_reader_that_is_slow_does_not_keep_a_worker(start, database):
+    """It takes a piece of its megabytes now and then. Two of them leave no worker, for five seconds."""
+    database.query("""INSERT INTO vcc.tickets (project_id, ticket_id, title, first_event_at, last_event_at)
+        SELECT 1, n, repeat('x', 2000), now(), now() FROM generate_series(1, 5000) n""")
+    handler = start(TICKETD_REPORT="on", TICKETD_REPORT_DATABASE=database.owner)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(fastcgi.Connection(handler.socket)) for _ in range(2)]
+        quick = stack.enter_context(fastcgi.Connection(handler.socket, 30))
+        quick.send(fastcgi.request(BODY))
+        assert "updated" in quick.answer()  # the row is there
+        for c in slow:
+            c.send(fastcgi.request(b"", method="GET", uri="/vcc/tickets/report.json", QUERY_STRING="list=open&rows=5000"))
+        for c in slow:
+            wait_until(lambda c=c: select.select([c.socket], [], [], 0)[0], what="the report")
+        began, taken, answered = time.monotonic(), 0, None
+        quick.send(fastcgi.request(BODY))
+        while slow and time.monotonic() - began < 20:
+            time.sleep(0.1)
+            for c in list(slow):
+                piece = c.socket.recv(8192)
+                taken += len(piece)
+                if not piece:
+                    slow.remove(c)
+            if not answered and select.select([quick.socket], [], [], 0)[0]:
+                answered = quick.answer()
+        assert not slow and taken < 10_000_000 and "unchanged" in answered
+
+
 def test_a_burst_of_large_bodies_says_why_it_is_refused(start, database):
     """64 bodies of the largest size may wait; what is more is 503, in both words and log."""
     handler = start(TICKETD_MAX_BODY_KB=64)
@@ -528,6 +556,20 @@ def test_sigterm_busy(handler, database):
         database.query("COMMIT")
         assert "inserted" in c.answer()
         assert c.is_closed()
+    assert handler.process.wait(10) == 0
+    handler.start()
+
+
+def test_sigterm_while_a_request_comes(handler):
+    """One that is wanted: its rest is waited for."""
+    request = fastcgi.request(body(1, "x" * 300000))
+    with fastcgi.Connection(handler.socket) as c:
+        c.send(request[:200000])
+        time.sleep(0.3)
+        handler.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        c.send(request[200000:])
+        assert "inserted" in c.answer()
     assert handler.process.wait(10) == 0
     handler.start()
 
