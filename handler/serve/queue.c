@@ -88,6 +88,13 @@ static int64_t time_of_id(struct queue *queue, int64_t now, int64_t monotonic)
     return queue->last_id;
 }
 
+/* Under the lock. */
+static void hold_back_nobody(struct queue *queue, int slot, struct waiter *waiter)
+{
+    queue->arrived[slot] = 0;
+    waiter->event.waited = true; /* others may overtake it */
+}
+
 void queue_arrive(struct queue *queue, int slot, struct waiter *waiter)
 {
     pthread_mutex_lock(&queue->lock);
@@ -95,10 +102,9 @@ void queue_arrive(struct queue *queue, int slot, struct waiter *waiter)
     waiter->event.received_at = clock_realtime_us();
     int64_t id_time = time_of_id(queue, waiter->event.received_at, waiter->arrived);
     waiter->turn = queue->turns;
-    if (waiter->event.length <= QUEUE_LARGE)
-        queue->arrived[slot] = waiter->turn;
-    else
-        waiter->event.waited = true; /* others may overtake it */
+    queue->arrived[slot] = waiter->turn;
+    if (waiter->event.length > QUEUE_LARGE)
+        hold_back_nobody(queue, slot, waiter);
     pthread_mutex_unlock(&queue->lock);
 
     waiter->deadline = waiter->arrived / 1000 + queue->timeout_ms;
@@ -110,6 +116,16 @@ static void wake_writers(struct queue *queue)
     for (int i = 0; i < queue->lane_count; i++)
         if (!TAILQ_EMPTY(&queue->lanes[i].waiting))
             pthread_cond_signal(&queue->lanes[i].more);
+}
+
+void queue_unpacked(struct queue *queue, int slot, struct waiter *waiter)
+{
+    pthread_mutex_lock(&queue->lock);
+    if (waiter->event.length > QUEUE_LARGE) {
+        hold_back_nobody(queue, slot, waiter);
+        wake_writers(queue);
+    }
+    pthread_mutex_unlock(&queue->lock);
 }
 
 static struct lane *lane_of(struct queue *queue, const struct event *event)

@@ -43,6 +43,9 @@ void queue_free(struct queue *queue);
  * ahead of it. A larger jump of the clock is logged, and they follow it. */
 void queue_arrive(struct queue *queue, int slot, struct waiter *waiter);
 
+/* The body of an arrived event was unpacked: it may be a large one now. */
+void queue_unpacked(struct queue *queue, int slot, struct waiter *waiter);
+
 /* From now on all tickets of a project go to one lane. */
 void queue_divide_by_project(struct queue *queue);
 

@@ -87,15 +87,16 @@ static enum outcome submit(struct server *server, int slot, struct request *requ
     char *body = request_take_body(request, &length);
     const struct request_head *head = request_head(request);
 
+    event_init(event, body, length);
+    queue_arrive(server->queue, slot, waiter);
     if (length > SHORT || *head->content_encoding) /* what is small may unpack to much */
         give_way(server, slot);
-    event_init(event, body, length);
     bool good = decrypt_keep(event, head->query, head->content_encoding);
     if (!whole)
         event_refuse(event, OUTCOME_BAD_REQUEST, "", request_problem(request));
     else
         good = good && decrypt_unpack(server->decrypt, event);
-    queue_arrive(server->queue, slot, waiter); /* as large as it is unpacked */
+    queue_unpacked(server->queue, slot, waiter);
     good = good && decrypt_decode(server->decrypt, head->query, event);
     if (good)
         return queue_submit(server->queue, slot, waiter);

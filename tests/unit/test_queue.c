@@ -112,6 +112,19 @@ static void test_later_events_wait_for_earlier_ones(void **state)
     assert_int_equal(queue_submit(queue, 1, &second), OUTCOME_NONE);
     assert_int_equal(queue_take(queue, 0, batch, 4, 10), 1);
     assert_ptr_equal(batch[0], &second);
+
+    /* Nor one that is large once it is unpacked. */
+    first = second = (struct waiter){0};
+    set_ticket(&second, 7);
+    queue_arrive(queue, 0, &first);
+    queue_arrive(queue, 1, &second);
+    queue_unpacked(queue, 0, &first);
+    assert_int_equal(queue_submit(queue, 1, &second), OUTCOME_NONE);
+    assert_int_equal(queue_take(queue, 0, batch, 4, 10), 0);
+    first.event.length = QUEUE_LARGE + 1;
+    queue_unpacked(queue, 0, &first);
+    assert_int_equal(queue_take(queue, 0, batch, 4, 10), 1);
+    assert_true(first.event.waited && !second.event.waited);
     queue_free(queue);
 }
 
