@@ -37,6 +37,7 @@ extern const char sql_drop_rejected[];
 extern const char sql_begin_import[];
 extern const char sql_end_import[];
 extern const char sql_prepare_journal[];
+extern const char sql_database_time[];
 extern const char sql_last_received[];
 extern const char sql_prepare_month[];
 extern const char sql_check_database[];

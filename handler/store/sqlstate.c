@@ -30,3 +30,13 @@ enum sqlstate_class sqlstate_classify(const char *state)
         row++;
     return table[row].class;
 }
+
+bool sqlstate_may_heal(const char *state)
+{
+    static const char *const classes[] = {"42", "28", "3D", "3F", "0A", "25"};
+    size_t i = 0;
+
+    while (i < sizeof(classes) / sizeof(classes[0]) && strncmp(state, classes[i], 2) != 0)
+        i++;
+    return i < sizeof(classes) / sizeof(classes[0]);
+}

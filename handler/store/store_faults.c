@@ -64,18 +64,6 @@ void faults_refuse(struct job *job)
     text_free(&pointer);
 }
 
-/* Rights, objects that are missing and the like: the same may have been wrong for all, and have been put right between
- * the failure and its proof. Such an event is tried once more. */
-static bool may_heal(const char *state)
-{
-    static const char *const classes[] = {"42", "28", "3D", "3F", "0A", "25"};
-    size_t i = 0;
-
-    while (i < sizeof(classes) / sizeof(classes[0]) && strncmp(state, classes[i], 2) != 0)
-        i++;
-    return i < sizeof(classes) / sizeof(classes[0]);
-}
-
 void faults_prove(struct store *store, struct work *work, const struct job *taken)
 {
     for (size_t i = 0; i < work->count && work->suspect > 0; i++) {
@@ -84,7 +72,7 @@ void faults_prove(struct store *store, struct work *work, const struct job *take
             continue;
         job->suspect = false;
         work->suspect--;
-        if (may_heal(job->state) && !job->confirmed) {
+        if (sqlstate_may_heal(job->state) && !job->confirmed) { /* it is tried once more */
             job->confirmed = true;
             continue;
         }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define FIRST_BATCH 16      /* events: plans are made and pages read first, which may take long */
+#define CLOCK_US    1000000 /* by which two clocks may differ */
 #ifndef JOURNAL_MS          /* a test does not wait for a day */
 #define JOURNAL_MS 86400000 /* how often the journal's partitions are looked at */
 #endif
@@ -67,6 +68,22 @@ static bool warn_without_fsync(struct store *store, int64_t deadline)
         return false;
     if (strcmp(fsync, "off") == 0 && !store->complained)
         log_line(LOG_WARNING, "fsync is off in PostgreSQL: events that are stored are lost if its machine fails");
+    return true;
+}
+
+/* An event that waited is put in its place by the time when it was received: by the clock of its host. */
+static bool look_at_clock(struct store *store, int64_t deadline)
+{
+    char text[24] = "";
+    int64_t before = clock_realtime_us();
+
+    if (!connection_succeeds(store, PQsendQuery(store->connection, sql_database_time), deadline, text, sizeof(text)))
+        return false;
+    int64_t after = clock_realtime_us(), database = atoll(text);
+    int64_t ahead = database > after ? database - after : database < before ? database - before : 0;
+    if ((ahead > CLOCK_US || ahead < -CLOCK_US) && !store->complained)
+        log_line(LOG_WARNING, "the clock of the database differs from this host's: let NTP set both",
+                 LOG_NUMBER("milliseconds_ahead", ahead / 1000));
     return true;
 }
 
@@ -126,7 +143,7 @@ bool session_prepare_journal(struct store *store, int64_t deadline)
     PQclear(error);
     if (broken)
         connection_failed_by(store, NULL);
-    return !broken && set_timeouts(store, false, deadline);
+    return !broken && set_timeouts(store, false, deadline) && look_at_clock(store, deadline);
 }
 
 bool session_open(struct store *store, int64_t deadline)
@@ -196,6 +213,18 @@ bool session_probe(struct store *store, int64_t project, char state[6])
     return good;
 }
 
+/* Where events were refused for want of a right and the like, connecting alone shows nothing. */
+static bool takes_events_again(struct store *store)
+{
+    char state[6];
+
+    if (!store->complained || store->distributed || !sqlstate_may_heal(store->complaint) ||
+        session_probe(store, 0, state))
+        return true;
+    connection_failed(store, "it takes no event at all", state);
+    return false;
+}
+
 bool store_is_away(const struct store *store)
 {
     return !store->connection && clock_monotonic_ms() < store->next_try;
@@ -214,7 +243,7 @@ bool store_stays_away(struct store *store)
         return false;
     if (store_is_away(store))
         return true;
-    bool away = !session_open(store, began + store->conf->db_timeout_ms);
+    bool away = !session_open(store, began + store->conf->db_timeout_ms) || !takes_events_again(store);
     int64_t end = clock_monotonic_ms();
     if (away && store->next_try < end + (end - began))
         store->next_try = end + (end - began);
@@ -244,7 +273,9 @@ bool store_idle(struct store *store)
     else if (store->connection) /* an empty query: does it answer at all? */
         (void)!connection_succeeds(store, PQsendQuery(store->connection, ""), now + store->conf->db_timeout_ms, NULL,
                                    0);
-    if (!store->connection && now >= store->next_try && session_open(store, now + store->conf->db_timeout_ms))
+    if (!store->connection && now >= store->next_try)
+        (void)!session_open(store, now + store->conf->db_timeout_ms);
+    if (store->connection && takes_events_again(store))
         connection_healthy(store);
     return store->connection != NULL;
 }

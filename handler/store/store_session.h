@@ -38,8 +38,8 @@ bool session_is_pooled(const struct conf *conf);
  * journal's partitions made and prepares the statements. False: not before `deadline`, or refused. */
 bool session_open(struct store *store, int64_t deadline) MUST_USE;
 
-/* Has the journal's partitions made for the months ahead, and notes when that is due again: a connection may live for
- * years. False: the connection broke, and is closed. */
+/* Has the journal's partitions made for the months ahead, compares the clocks, and notes when that is due again: a
+ * connection may live for years. False: the connection broke, and is closed. */
 bool session_prepare_journal(struct store *store, int64_t deadline) MUST_USE;
 
 #endif

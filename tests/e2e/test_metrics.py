@@ -297,6 +297,33 @@ def test_a_frozen_database_is_noticed_without_an_event(cluster, start, folder, w
     becomes(handler, "database")
 
 
+@pytest.mark.parametrize("with_spool", [False, True])
+def test_a_right_that_is_missing_is_remembered(start, database, folder, with_spool):
+    """To connect again is no sign that events are taken."""
+    spool = {"TICKETD_SPOOL_DIR": str(folder / "spool")} if with_spool else {}
+    handler = start(TICKETD_DB_TIMEOUT_MS="500", **spool)
+    becomes(handler, "database")
+    database.query("REVOKE EXECUTE ON FUNCTION vcc.apply_events FROM vcc_writer")
+    assert ask(handler.socket, body(1))[0] == (200 if with_spool else 503)
+    for _ in range(40):
+        assert ready(handler) == ("spool" if with_spool else None) and value(scrape(handler), "database_up") == 0
+        time.sleep(0.1)
+    database.query("GRANT EXECUTE ON FUNCTION vcc.apply_events TO vcc_writer")
+    becomes(handler, "database", 20)
+    assert value(scrape(handler), "database_up") == 1
+
+
+@pytest.mark.parametrize("seconds", [0, 5, -5])
+def test_a_clock_that_differs_is_logged(start, database, seconds):
+    database.query(f"""CREATE SCHEMA fake; GRANT USAGE ON SCHEMA fake TO PUBLIC;
+        CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+            AS $$ SELECT pg_catalog.clock_timestamp() + make_interval(secs => {seconds}) $$""")
+    handler = start(TICKETD_DATABASE=f"{database.handler} options='-c search_path=fake,pg_catalog'")
+    becomes(handler, "database")
+    found = re.findall(r"the clock of the database differs.*milliseconds_ahead=(-?\d+)", handler.log.read_text())
+    assert [round(int(ms), -3) for ms in found] == ([seconds * 1000] if seconds else [])
+
+
 def test_a_reload_that_failed_is_seen(start, folder):
     """Until one succeeds. The old token holds."""
     token, manager = folder / "token", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
