@@ -22,6 +22,7 @@ function judge() {
         : problem ? { mood: 'warn', words: say('Events are stored, but no report can be made') }
         : handler.spool.held_tickets
           ? { mood: 'warn', words: say('Some tickets cannot be written: ticketd spool list'), counts: ` (${decimal.format(handler.spool.held_tickets)})` }
+        : events ? { mood: 'warn', words: say('Events wait in the spool'), counts }
           : judgeArrivals(handler, state.report);
     case 'spool':
       return { mood: 'warn', words: say(problem ? 'The database is away: events wait in the spool' : 'Events wait in the spool'), counts };
