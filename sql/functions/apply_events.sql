@@ -101,17 +101,17 @@ BEGIN
                CASE action[k.n] WHEN 'delete' THEN ARRAY['extra'
                    , '{column}'
                ] ELSE cleared[k.n]::text[] END AS cleared, extra_names[k.n]::text[] AS extra_names, locked[k.n] AS present,
-               earlier[k.n] AS earlier, later[k.n]::text[] AS later, over[k.n] AS over, behind[k.n] AS behind
+               earlier[k.n] AS earlier, later[k.n]::text[] AS later, over[k.n] AS over, behind[k.n] AS behind, waited[k.n] AS waited
                , apply_events.{column}[k.n] AS {column}
           FROM unnest(ticket_id) WITH ORDINALITY k (id, n) OFFSET 0
     ), s AS (    -- beside what there is of their tickets
-        SELECT e.*, d.ctid AS deletion, d.erased,
+        SELECT e.*, d.ctid AS deletion, d.erased, e.waited AND d.deleted_at > e.received_at AS deleted_later,
                barred[e.n] OR e.present IS NULL AND
                    (SELECT true FROM vcc.tickets t WHERE t.project_id = e.project_id AND t.ticket_id = e.ticket_id) AS held,
                (SELECT bool_or(a.digest = e.digest) FROM vcc.ticket_adds a  -- NULL: it had no add yet
                  WHERE e.action = 'add' AND a.project_id = e.project_id AND a.ticket_id = e.ticket_id) AS add_seen
           FROM e LEFT JOIN LATERAL (
-               SELECT d.ctid, d.erased FROM vcc.deleted_tickets d
+               SELECT d.ctid, d.erased, d.deleted_at FROM vcc.deleted_tickets d
                 WHERE e.present IS NULL AND d.project_id = e.project_id AND d.ticket_id = e.ticket_id OFFSET 0) d ON true OFFSET 0
     ), v AS (    -- verdicts
         SELECT s.*, s.action = 'add' AND s.add_seen IS NULL OR s.behind AS fills,
@@ -120,7 +120,7 @@ BEGIN
                     WHEN s.earlier IS NOT NULL THEN 'repeated'
                     WHEN s.erased THEN 'ignored'
                     WHEN s.action = 'delete' AND s.present IS NULL THEN 'unchanged'
-                    WHEN s.over THEN 'ignored'
+                    WHEN s.over OR s.deleted_later THEN 'ignored'
                     WHEN s.action = 'delete' THEN 'deleted'
                     WHEN s.present AND s.add_seen THEN 'unchanged'
                     WHEN s.present THEN 'updated'

@@ -372,6 +372,31 @@ def test_erased_while_events_come(one, two):
         assert query(one, "SELECT payload, changes FROM vcc.ticket_events WHERE ticket_id = 1") == [({}, None)]
 
 
+def test_a_late_add_beside_a_deletion(one, two, connect):
+    """It has looked at the journal when the deletion, received later, commits: it does not bring the ticket back."""
+    three = connect()
+    query(one, "ALTER FUNCTION vcc.late_events RENAME TO late_events_too")
+    query(one, """DO $$ BEGIN EXECUTE replace(replace(pg_get_functiondef('vcc.late_events_too'::regproc), 'late_events_too', 'late_events'),
+        ') w;', ') w; PERFORM pg_advisory_xact_lock(4711);'); END $$""")
+    try:
+        first, late, deletion = event("add", "a"), event("add", "b", waited=True), event("delete")
+        assert results(one, first) == ["inserted"]
+        query(one, "SELECT pg_advisory_lock(4711)")
+        assert results(two, deletion) == ["deleted"]  # and does not commit yet
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(results, three, late)
+            wait_until(lambda: query(one, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'") == [(1,)])
+            two.commit()
+            query(one, "SELECT pg_advisory_unlock(4711)")
+            assert found.result() == ["ignored"]
+        three.commit()
+        assert query(one, "SELECT count(*) FROM vcc.tickets") == [(0,)]
+    finally:
+        two.rollback()
+        three.rollback()
+        query(one, "SELECT pg_advisory_unlock_all(); DROP FUNCTION vcc.late_events; ALTER FUNCTION vcc.late_events_too RENAME TO late_events")
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_isolation(cluster, level):
     connection = cluster.connect("tickets", autocommit=False)

@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(41);
+SELECT plan(46);
 
 CREATE FUNCTION pg_temp.take(action text, ticket bigint, n integer, a jsonb, waited boolean) RETURNS text LANGUAGE sql AS $$
     SELECT c.result FROM (SELECT pg_temp.body(action, ticket, a, 1) AS b) x, pg_temp.call(
@@ -65,6 +65,7 @@ SELECT is(pg_temp.late('update', 5, 10, '{"title": "a"}'), 'inserted', 'the same
 -- Behind the horizon nobody knows what was carried.
 SET LOCAL timezone = 'UTC';
 SELECT is(pg_temp.fresh('add', 6, 100, '{"title": "a", "x": 1}'), 'inserted', 'a ticket');
+SELECT is(pg_temp.fresh('add', 8, 100, '{"title": "a"}') || ' ' || pg_temp.fresh('delete', 8, 110), 'inserted deleted', 'one that was deleted');
 SELECT lives_ok($$ SELECT vcc.drop_events_before((pg_temp.minute(0) + interval '1 day')::date) $$, 'the journal is cut');
 SELECT lives_ok($$ SELECT vcc.drop_events_before('2000-01-01') $$, 'not less by an older day');
 SELECT is(pg_temp.late('update', 6, 101, '{"title": "b", "cc": "b", "x": 2, "y": 2}'), 'updated', 'an update from before');
@@ -72,6 +73,10 @@ SELECT is(pg_temp.ticket(6), '{"title": "a", "cc": "b", "extra": {"x": 1, "y": 2
 SELECT is(pg_temp.late('update', 6, 102, '{"title": null}'), 'unchanged', 'clears nothing');
 SELECT is(pg_temp.late('delete', 6, 103), 'ignored', 'a delete deletes nothing');
 SELECT is(pg_temp.late('update', 7, 104, '{"title": "b"}'), 'inserted', 'a missing ticket is made');
+SELECT is(pg_temp.late('add', 8, 105, '{"title": "b"}'), 'ignored', 'a deleted one is not, by an add from before its deletion');
+SELECT is((SELECT count(*) FROM vcc.deleted_tickets WHERE ticket_id = 8), 1::bigint, 'which is remembered');
+SELECT is(pg_temp.late('delete', 8, 110), 'unchanged', 'nor by the deletion again');
+SELECT is(pg_temp.late('add', 8, 120, '{"title": "c"}'), 'inserted', 'an add from after it makes it again');
 SELECT is(pg_temp.late('update', 6, 10000, '{"title": "c"}'), 'updated', 'from after it');
 SELECT is(pg_temp.ticket(6) ->> 'title', 'c', 'all counts');
 
