@@ -14,15 +14,19 @@ DECLARE
 BEGIN
     -- First, for it may take a while.
     DELETE FROM vcc.rejected_events r
-     WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body) = ARRAY[project_id, ticket_id];
+     WHERE r.project_id IN (project_id, 0)
+       AND (r.project_id = project_id AND r.ticket_id = ticket_id OR vcc.speaks_of(r.body) = ARRAY[project_id, ticket_id]);
     GET DIAGNOSTICS bodies = ROW_COUNT;
     RETURN QUERY SELECT e.what, e.rows FROM vcc.erase_rows(project_id, ticket_id, bodies > 0) e;
+    DELETE FROM vcc.rejected_events r WHERE r.project_id = project_id AND r.ticket_id = ticket_id;  -- what came meanwhile
+    GET DIAGNOSTICS rows = ROW_COUNT;
+    bodies := bodies + rows;
     what := 'bodies that were set aside';
     rows := bodies;
     RETURN NEXT;
     what := 'left: bodies of this project, or of none, that cannot be read';
     rows := (SELECT count(*) FROM vcc.rejected_events r
-              WHERE r.project_id IN (project_id, 0) AND vcc.speaks_of(r.body) IS NULL);
+              WHERE r.project_id IN (project_id, 0) AND r.ticket_id IS NULL AND vcc.speaks_of(r.body) IS NULL);
     RETURN NEXT;
 END
 $$;

@@ -17,6 +17,9 @@ DECLARE
     first  uuid;
     next   uuid;
     made   integer := 0;
+    -- A user may have added columns; one that is computed is not copied.
+    names  CONSTANT text := (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                              WHERE a.attrelid = 'vcc.ticket_events'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '');
 BEGIN
     FOR n IN 0..CASE WHEN received_at IS NULL THEN 12 ELSE 0 END LOOP
         name := to_char(month, '"ticket_events_"YYYY_MM');
@@ -30,21 +33,21 @@ BEGIN
                 -- A new table is attached, for to create it as a partition would lock out everyone.
                 -- Nothing but rows to come is there to vacuum: that is what index-only scans need.
                 EXECUTE format(
-                    'CREATE TABLE vcc.%I (LIKE vcc.ticket_events INCLUDING DEFAULTS)
+                    'CREATE TABLE vcc.%I (LIKE vcc.ticket_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)
                        WITH (autovacuum_vacuum_insert_scale_factor = 0.02)', name);
                 EXECUTE format('COMMENT ON TABLE vcc.%I IS %L', name,
                     'Journal rows of ' || to_char(month, 'FMMonth YYYY'));
                 LOCK TABLE vcc.ticket_events_default;
                 EXECUTE format(
-                    'INSERT INTO vcc.%I SELECT * FROM vcc.ticket_events_default
-                      WHERE event_id >= $1 AND event_id < $2', name) USING first, next;
+                    'INSERT INTO vcc.%I (%s) SELECT %s FROM vcc.ticket_events_default
+                      WHERE event_id >= $1 AND event_id < $2', name, names, names) USING first, next;
                 DELETE FROM vcc.ticket_events_default WHERE event_id >= first AND event_id < next;
                 EXECUTE format('ALTER TABLE vcc.ticket_events ATTACH PARTITION vcc.%I FOR VALUES FROM (%L) TO (%L)',
                     name, first, next);
                 -- A subscriber was told that the rows went, and not that they came, for it was no partition then.
                 IF EXISTS (SELECT FROM pg_publication_tables WHERE schemaname = 'vcc' AND tablename = 'ticket_events') THEN
                     EXECUTE format(
-                        'WITH moved AS (DELETE FROM vcc.%I RETURNING *) INSERT INTO vcc.%I SELECT * FROM moved', name, name);
+                        'WITH moved AS (DELETE FROM vcc.%I RETURNING %s) INSERT INTO vcc.%I (%s) SELECT * FROM moved', name, names, name, names);
                 END IF;
                 -- Asked for the journal they are not looked at; pg_dump names each.
                 IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'vcc_reader') THEN

@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(38);
+SELECT plan(44);
 
 -- The identifiers of partitions.
 SELECT is(vcc.first_event_id('1970-01-01 00:00:00.001Z'), '00000000-0001-0000-0000-000000000000',
@@ -58,6 +58,16 @@ SELECT is(vcc.prepare_journal('2024-01-31 22:00-03'), 1, 'whose month gets one w
 SELECT is(pg_temp.place(pg_temp.id('2024-02-15 12:00Z')), 'ticket_events_2024_02', 'and what was there moves');
 SELECT pg_temp.update(1, '{}', 'fedcba98-7654-4210-8000-000000000000');
 SELECT is(pg_temp.place('fedcba98-7654-4210-8000-000000000000'), 'ticket_events_default', 'another kind of identifier');
+
+-- With columns and constraints of the user's, too.
+ALTER TABLE vcc.ticket_events ADD COLUMN title text GENERATED ALWAYS AS (payload -> 'ticket' ->> 'title') STORED,
+    ADD COLUMN mine text DEFAULT 'mine', ADD CONSTRAINT mine CHECK (action <> 'x');
+SELECT lives_ok((SELECT format('DROP TABLE vcc.%I', max(m)) FROM pg_temp.months() m), 'a month goes');
+SELECT pg_temp.update(1, '{"title": "later"}', pg_temp.id(now() + interval '12 months'));
+SELECT is(vcc.prepare_journal(), 1, 'it is made again, with a computed column and a check');
+SELECT is((SELECT title || mine FROM vcc.ticket_events WHERE event_id = pg_temp.id(now() + interval '12 months')), 'latermine', 'which it has');
+ALTER TABLE vcc.ticket_events DROP COLUMN title, DROP COLUMN mine, DROP CONSTRAINT mine;
+DELETE FROM vcc.ticket_events WHERE event_id = pg_temp.id(now() + interval '12 months');
 
 -- What came without a partition moves into it.
 SELECT lives_ok((SELECT format('DROP TABLE vcc.%I', max(m)) FROM pg_temp.months() m), 'a month goes');
@@ -137,6 +147,14 @@ SELECT is((SELECT count(*) FROM vcc.rejected_events), 10::bigint, 'what is refus
 SELECT results_eq('SELECT rows FROM vcc.erase_ticket(1, 77)', 'VALUES (0::bigint), (0), (0), (0), (5)',
     'one that nobody knows');
 SELECT is(pg_temp.add(77, '{"title": "new"}'), 'inserted', 'may still come');
+
+-- A body that SQL cannot read goes with the ticket that the handler read.
+SELECT vcc.reject_event(gen_random_uuid(), now(), 1, '\x1f8b', 'why', NULL, NULL, 'gzip', 78);
+SELECT vcc.reject_event(gen_random_uuid(), now(), 1, '\x1f8c', 'why', NULL, NULL, 'gzip', 79);
+SELECT results_eq('SELECT rows FROM vcc.erase_ticket(1, 78) OFFSET 3', 'VALUES (1::bigint), (5)', 'it alone');
+SELECT vcc.reject_event(gen_random_uuid(), now(), 1, '\x1f8d', 'why', NULL, NULL, 'gzip', 78);
+SELECT is((SELECT count(*) FROM vcc.rejected_events WHERE ticket_id = 78), 0::bigint, 'and does not come again');
+SELECT is((SELECT count(*) FROM vcc.rejected_events WHERE ticket_id = 79), 1::bigint, 'as another does');
 
 SELECT * FROM finish();
 ROLLBACK;
