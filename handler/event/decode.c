@@ -49,9 +49,10 @@ struct ticket {
     size_t unknown;                  /* attributes that have no field */
 };
 
+/* event_refuse cuts it: of a name of megabytes no more is looked at for each of its faults. */
 static void append_token(struct text *pointer, const char *name)
 {
-    for (; *name; name++) {
+    for (; *name && pointer->length <= EVENT_ECHO; name++) {
         if (*name == '~' || *name == '/') {
             text_append(pointer, *name == '~' ? "~0" : "~1");
         } else if (*name == NUL_MARK) {

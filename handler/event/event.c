@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ECHO_MAX 256 /* bytes of a pointer or detail: a body decides how long its names are */
-
 const struct field_info event_fields[FIELD_COUNT] = {
 #define FIELD(name, column, type, meaning) {#name, #column, TYPE_##type, meaning},
 #define ALIAS(name, column)
@@ -72,15 +70,15 @@ unsigned event_lane(int64_t project, int64_t ticket, struct lanes lanes)
     return (unsigned)(mix(mix((uint64_t)project) + (lanes.by_project ? 0 : (uint64_t)ticket)) % lanes.count);
 }
 
-/* Copies at most ECHO_MAX bytes, and never a part of a character. */
+/* Copies at most EVENT_ECHO bytes, and never a part of a character. */
 static char *copy_cut(const char *text)
 {
-    size_t length = strnlen(text, ECHO_MAX + 1);
+    size_t length = strnlen(text, EVENT_ECHO + 1);
     char *copy;
 
-    if (length <= ECHO_MAX)
+    if (length <= EVENT_ECHO)
         return strdup(text);
-    for (length = ECHO_MAX; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80; length--)
+    for (length = EVENT_ECHO; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80; length--)
         ;
     return asprintf(&copy, "%.*s…", (int)length, text) < 0 ? NULL : copy;
 }

@@ -51,7 +51,8 @@ struct fault {
 
 #define EVENT_FAULTS 100 /* that are kept of a body, and one more that says so */
 
-#define EVENT_SENT_WITH 64 /* characters of what a body was sent with */
+#define EVENT_ECHO      256 /* bytes of a pointer or detail: a body decides how long its names are */
+#define EVENT_SENT_WITH 64  /* characters of what a body was sent with */
 
 /* A body with everything known about it. The event owns all that it points to. */
 struct event {

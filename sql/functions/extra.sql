@@ -14,7 +14,7 @@ DECLARE
     merged  jsonb;
 BEGIN
     IF later IS NOT NULL THEN
-        names := ARRAY(SELECT n FROM unnest(names) n WHERE n <> ALL (later));
+        names := ARRAY(SELECT unnest(names) EXCEPT SELECT unnest(later));
     END IF;
     IF pg_column_size(ticket) > most / 100 AND (SELECT sum(octet_length((ticket -> n)::text)) FROM unnest(names) n)
                                                > greatest(most, octet_length(extra::text)) THEN

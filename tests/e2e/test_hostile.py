@@ -648,6 +648,7 @@ BOMBS = {
     "escapes": (event(b'"title":"' + b"\\u00e9" * 170000 + b'"'), 200),
     "escapes of pairs": (event(b'"x":"' + b"\\ud83d\\ude00" * 80000 + b'"'), 200),
     "escaped zeros": (event(b'"x":"' + b"\\u0000" * 170000 + b'"'), 422),
+    "zeros below a long name": (event(b'"' + b"n" * 900000 + b'":[' + b",".join([b'"\\u0000"'] * 101) + b"]"), 422),
     "a long name": (event(b'"' + b"n" * 500000 + b'":1'), 200),
     "1e999999": (event(b'"x":1e999999'), 422),
     "1e-999999": (event(b'"x":1e-999999'), (200, 422)),
