@@ -60,7 +60,8 @@ BEGIN
     SELECT json_build_object(
                'tickets', count(*), 'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds)))
       INTO went
-      FROM (SELECT extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds
+      FROM (SELECT CASE WHEN t.first_event_at <= c.at  -- else it was deleted since, and with it when it was opened
+                        THEN extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) END AS seconds
               FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) FILTER (WHERE f.shut) AS at,
                            (array_agg(f.shut ORDER BY f.applied_no DESC))[1] AS shut,
                            (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts

@@ -104,7 +104,10 @@ BEGIN
                          WHEN 'deleted' THEN f.deleted WHEN 'came' THEN f.came WHEN 'went' THEN f.went END
            AND f.received_at < until
            AND (customer IS NULL OR (f.project_id, f.ticket_id) IN (
-                SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE t.entity_id = customer))
+                SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE t.entity_id = customer
+                UNION ALL
+                SELECT e.project_id, e.ticket_id FROM vcc.ticket_events e
+                 WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL AND e.changes -> 'entity_id' ->> 0 = customer::text))
          UNION ALL
         SELECT r.project_id, r.ticket_id, 0, -(extract(epoch FROM r.at) * 1000000)::bigint
           FROM (SELECT t.project_id, t.ticket_id, c.at, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at))::float8 AS seconds
@@ -113,7 +116,7 @@ BEGIN
                          WHERE list = 'resolved' AND f.shut
                          GROUP BY f.project_id, f.ticket_id) c
                   JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
-                 WHERE c.counts
+                 WHERE c.counts AND c.at < until
                    AND (customer IS NULL OR t.entity_id = customer)) r
          WHERE (least_s IS NULL OR r.seconds >= least_s) AND (below_s IS NULL OR r.seconds < below_s)
     )

@@ -9,7 +9,7 @@ SELECT c.project_id, c.ticket_id, c.opened_at, c.closed_at, c.first_deadline, c.
                max(s.ended_at) FILTER (WHERE s.closing) AS closed_at,
                (array_agg(s.soft_deadline ORDER BY s.span_no) FILTER (WHERE s.soft_deadline IS NOT NULL))[1] AS first_deadline,
                max(s.soft_deadline) FILTER (WHERE s.ends) AS deadline,
-               coalesce(bool_or(s.ends_at > s.soft_deadline AND least(s.started_at, s.begins_at) < s.ends_at), false) AS ever_breached,
+               coalesce(bool_or(s.ends_at > s.soft_deadline AND coalesce(least(s.started_at, s.begins_at) < s.ends_at, true)), false) AS ever_breached,
                bool_or(s.ends AND s.ended_by IS NOT NULL AND NOT s.closing) AS cancelled,
                coalesce(bool_or(s.begins AND s.soft_deadline < s.begins_at), false) AS predates,
                count(*) FILTER (WHERE NOT s.ends AND s.next_deadline > s.soft_deadline) AS moved_later,

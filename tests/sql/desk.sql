@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(45);
+SELECT plan(49);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -76,7 +76,8 @@ SELECT is((SELECT row(opened, closed, reopened, deleted, deleted_open, restored,
 SELECT pg_temp.add(5, '{"status": "park", "softDeadline": "2024-02-15T10:00:00Z", "agentName": "A"}', at => pg_temp.at('09:00'));
 SELECT is(pg_temp.of(5, 'met, breached, met_first, ever_breached', 'deadline_cycles'), '- - - true', 'open: late by now');
 SELECT pg_temp.update(5, '{"softDeadline": "2024-02-15T18:00:00Z", "userId": 7, "agentName": "B"}', at => pg_temp.at('10:30'));
-SELECT pg_temp.update(5, '{"softDeadline": "2024-02-15T16:00:00Z"}', at => pg_temp.at('11:00'));
+SELECT pg_temp.update(5, '{"softDeadline": "2024-02-15T16:00:00Z", "userId": 8}', at => pg_temp.at('11:00'),
+    body => '{"action": "update", "ticket": {"projectId": 1, "ticketId": 5, "softDeadline": "2024-02-15T16:00:00Z", "userId": 8.0}}');
 SELECT pg_temp.update(5, '{"status": "closed", "softDeadline": "2024-02-15T11:00:00Z"}', at => pg_temp.at('16:00'));
 SELECT is(pg_temp.of(5, 'met, breached, met_first', 'deadline_cycles'), 'true false false',
           'closed at the deadline as it stood before is met; against the first it is not');
@@ -84,7 +85,7 @@ SELECT is(pg_temp.of(5, 'ever_breached, moved_later, moved_earlier, moved_after_
           'moving it erases no breach; each move counts');
 SELECT is(pg_temp.of(5, $$ to_char(moved_at, 'HH24:MI') AS m, to_char(old_deadline, 'HH24:MI') AS o, to_char(new_deadline, 'HH24:MI') AS n,
                            after_breach, user_id, agent_name $$, 'deadline_moves', 'moved_at'),
-          '10:30 10:00 18:00 true 7 B, 11:00 18:00 16:00 false - B', 'old, new, when, by whom');
+          '10:30 10:00 18:00 true 7 B, 11:00 18:00 16:00 false 8 B', 'old, new, when, by whom');
 SELECT pg_temp.update(5, '{"status": "park"}', at => pg_temp.at('17:00'));
 SELECT is(pg_temp.of(5, 'predates, met, breached, closed_at IS NULL AS open', 'deadline_cycles', 'cycle_no'),
           'false true false false, true - - true', 'reopened: a new cycle, whose deadline is already past');
@@ -139,7 +140,7 @@ SELECT is((SELECT row(m.age, m.in_state, m.age_business, o.age, m.idle = now() -
           '(00:00:00,00:00:00,00:00:00,00:00:00,t)', 'opened in the future: it is not old');
 
 -- 16, of project 3: opened with Anna, handed to Bert, who closes it, handed to Carla, and deleted. Each counts for who had it then.
-SELECT pg_temp.add(16, '{"status": "new", "agentName": "Anna", "type": "x"}', project => 3, at => pg_temp.at('09:00'));
+SELECT pg_temp.add(16, '{"status": "new", "agentName": "Anna", "type": "x", "entityId": 77}', project => 3, at => pg_temp.at('09:00'));
 SELECT pg_temp.update(16, '{"agentName": "Bert", "type": "y"}', project => 3, at => pg_temp.at('10:00'));
 SELECT pg_temp.update(16, '{"status": "closed"}', project => 3, at => pg_temp.at('11:00'));
 SELECT pg_temp.update(16, '{"agentName": "Carla"}', project => 3, at => pg_temp.at('12:00'));
@@ -150,6 +151,13 @@ SELECT is((SELECT string_agg(concat_ws(' ', agent, list), ', ' ORDER BY agent, l
              FROM unnest('{Anna,Bert,Carla}'::text[]) agent, unnest('{opened,closed,reopened,deleted}'::text[]) list,
                   vcc.report_list(list, current_date - '2024-02-14', 3, agent => agent) found WHERE found ->> 'total' <> '0'),
           'Anna opened, Bert closed, Carla deleted', 'in flows too, and a deleted ticket is among them');
+SELECT is((SELECT string_agg(concat_ws(' ', customer, list), ', ' ORDER BY customer, list)
+             FROM unnest('{77,78}'::bigint[]) customer, unnest('{opened,closed,deleted}'::text[]) list,
+                  vcc.report_list(list, current_date - '2024-02-14', 3, customer => customer) found WHERE found ->> 'total' <> '0'),
+          '77 closed, 77 deleted, 77 opened', 'by the customer that it had, too');
+SELECT is((SELECT string_agg(concat_ws(' ', day, found ->> 'total'), ', ' ORDER BY day)
+             FROM unnest('{2024-02-14,2024-02-15}'::date[]) day, vcc.report_list('resolved', project => 1, day => day) found),
+          '2024-02-14 0, 2024-02-15 10', 'resolved on a day, and not since');
 
 -- Business time: an office from 09:30 to 10:15 on Thursdays, which 15 February is.
 INSERT INTO vcc.calendars VALUES (1, 'office', 'UTC', true);
@@ -164,6 +172,14 @@ SELECT pg_temp.add(11, '{"status": "closed", "agentName": "C"}', at => now() - i
 SELECT pg_temp.update(12, '{"status": "closed", "agentName": "C"}', at => now() - interval '1 hour');
 SELECT is((SELECT row(closed_last_7_days, resolved_last_30_days, median_resolution, p90_resolution)::text FROM vcc.agent_workload
             WHERE project_id = 1 AND agent_name = 'C'), '(2,1,00:00:00,00:00:00)', 'only complete tickets are in averages');
+
+
+-- Where the journal was cut nobody knows since when a ticket was open: it was, a moment before it was closed.
+SELECT pg_temp.add(17, '{"status": "park", "softDeadline": "2024-02-15T10:00:00Z"}', at => pg_temp.at('09:00'));
+DELETE FROM vcc.ticket_events WHERE ticket_id = 17;
+SELECT is(pg_temp.of(17, 'ever_breached', 'deadline_cycles'), 'true', 'open, and late');
+SELECT pg_temp.update(17, '{"status": "closed"}', at => pg_temp.at('11:00'));
+SELECT is(pg_temp.of(17, 'breached, ever_breached', 'deadline_cycles'), 'true true', 'closed late');
 
 SELECT * FROM finish();
 ROLLBACK;
