@@ -24,8 +24,9 @@
 #define ROOM_PAGES    16  /* fewer are no room */
 #define LOOK_IDENTITY 5   /* the column of it */
 #define ADD_EVENTS    256 /* of another file, a commit */
-#define ADD_MOST      10000000 /* rows that are looked for where neither the first nor the last can be found, */
+#define ADD_MOST      10000000 /* rows that are looked for in a damaged one, until there is a first, */
 #define ADD_GAP       100000   /* … and behind one that was: a page that leads to 340 others takes fewer with it */
+#define COLUMN_NO     10       /* of SQL_NEXT, behind EVENT_COLUMNS */
 
 /* Sums up the bytes of its files, and of the -wal alone, and counts those that were kept aside. */
 static void look_at_files(const struct spool *spool, int64_t *bytes, int64_t *wal_bytes, int64_t *aside)
@@ -209,47 +210,61 @@ bool spool_adopt(struct spool *spool)
 
 /* ---- another spool's file */
 
-/* Where the reading of a file is. */
+/* Where the reading of a file is. A whole one is read in order. In a damaged one each number is looked for, so that a
+ * damaged page takes no more than its own with it: what it says of the next is not to be believed. */
 struct reading {
-    sqlite3_stmt *row;
-    int64_t no, last; /* the next row, and the last that is looked for */
-    bool ends_there;  /* else the file's last cannot be found, and what follows the last row that was is looked for */
+    sqlite3_stmt *row; /* SQL_ROW or SQL_NEXT */
+    bool damaged;
+    int64_t no, last; /* the next number, and the last that is looked for */
     size_t lost;
 };
 
-/* Each row by itself, so that a damaged page takes no more than its own with it. Returns how many it read. */
+static bool is_whole(sqlite3 *db)
+{
+    sqlite3_stmt *row = NULL;
+    bool whole = sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &row, NULL) == SQLITE_OK &&
+                 sqlite3_step(row) == SQLITE_ROW && strcmp((const char *)sqlite3_column_text(row, 0), "ok") == 0;
+
+    sqlite3_finalize(row);
+    return whole;
+}
+
+/* Returns how many it read. */
 static size_t read_some(struct reading *reading, struct event *events)
 {
     size_t count = 0;
 
-    for (; reading->no <= reading->last && count < ADD_EVENTS; reading->no++) {
+    while (reading->no <= reading->last && count < ADD_EVENTS) {
         sqlite3_bind_int64(reading->row, 1, reading->no);
         int code = sqlite3_step(reading->row);
         bool good = code == SQLITE_ROW && spool_read_event(reading->row, &events[count]);
+        int64_t no =
+            code == SQLITE_ROW && !reading->damaged ? sqlite3_column_int64(reading->row, COLUMN_NO) : reading->no;
         sqlite3_reset(reading->row);
         count += good;
         reading->lost += !good && code != SQLITE_DONE;
-        if (good && !reading->ends_there)
-            reading->last = reading->no + ADD_GAP;
+        if (reading->damaged && good)
+            reading->last = no + ADD_GAP;
+        if ((!reading->damaged && code != SQLITE_ROW) || no == INT64_MAX)
+            reading->last = -1; /* the end */
+        else
+            reading->no = no + 1;
     }
     return count;
 }
 
 bool spool_add(struct spool *spool, const char *file, uint64_t *added)
 {
-    static const enum spool_statement needed[] = {SQL_ROW, SQL_FIRST, SQL_LAST};
     struct event events[ADD_EVENTS], *pointers[ADD_EVENTS];
-    sqlite3_stmt *rows[3] = {NULL, NULL, NULL};
     sqlite3 *db = NULL;
 
     *added = 0;
     int code = sqlite3_open_v2(file, &db, SQLITE_OPEN_READWRITE, NULL);
-    for (size_t i = 0; code == SQLITE_OK && i < 3; i++)
-        code = sqlite3_prepare_v2(db, spool_statement(needed[i]), -1, &rows[i], NULL);
+    bool damaged = code == SQLITE_OK && !is_whole(db);
+    struct reading reading = {NULL, damaged, 0, damaged ? ADD_MOST : INT64_MAX, damaged};
+    if (code == SQLITE_OK)
+        code = sqlite3_prepare_v2(db, spool_statement(damaged ? SQL_ROW : SQL_NEXT), -1, &reading.row, NULL);
     const char *why = code == SQLITE_OK ? NULL : sqlite3_errstr(code);
-    int64_t first = why ? 1 : spool_number(rows[1]), last = why ? 0 : spool_number(rows[2]);
-    first = first < 0 ? 1 : first; /* that page is damaged, or the last one */
-    struct reading reading = {rows[0], first, last < 0 ? first + ADD_MOST : last, last >= 0, 0};
     while (!why && reading.no <= reading.last) {
         size_t count = read_some(&reading, events);
         for (size_t i = 0; i < count; i++)
@@ -267,8 +282,7 @@ bool spool_add(struct spool *spool, const char *file, uint64_t *added)
     if (why)
         log_line(LOG_ERROR, "not all events of the file could be added", LOG_TEXT("file", file), LOG_TEXT("why", why),
                  LOG_NUMBER("added", (int64_t)*added));
-    for (size_t i = 0; i < 3; i++)
-        sqlite3_finalize(rows[i]);
+    sqlite3_finalize(reading.row);
     sqlite3_close(db);
     return !why;
 }

@@ -41,6 +41,16 @@ static void damage(size_t how)
         for (int page = 1; page < 12; page++)
             assert_int_equal(pwrite(fd, garbage, sizeof(garbage), page * 4096), sizeof(garbage));
         close(fd);
+    } else if (how == 5) { /* the number of the first row, 1 */
+        run("python3 -c 'import sys; f = open(sys.argv[1], \"r+b\"); d = f.read()\n"
+            "def first(n):\n"
+            "    at = n + int.from_bytes(d[n + 8:n + 10], \"big\") + 1\n"
+            "    while d[at - 1] & 128: at += 1\n"
+            "    return at\n"
+            "at = [first(n) for n in range(4096, len(d), 4096) if d[n] == 13 and d[n + 4] > 5 and d[first(n)] == "
+            "1][0]\n"
+            "f.seek(at); f.write(bytes([127]))' '%s'",
+            in_directory("spool.db"));
     } else if (how >= 3) { /* one page with events; the last */
         char wanted[240];
         snprintf(wanted, sizeof(wanted), "%d '%s'", how == 3 ? 100 : 499, in_directory("spool.db"));
@@ -213,6 +223,44 @@ static void test_recovery_without_the_last_page(void **state)
     spool_close(other);
 }
 
+/* A first row that says it is another does not hide those before that one. */
+static void test_recovery_of_a_wrong_number(void **state)
+{
+    (void)state;
+    struct conf other_conf = {.spool_dir = folder, .spool_max_mb = 64};
+    struct spool *other = spool_open(&other_conf);
+    uint64_t count;
+
+    append_numbers(spool, 0, 500, 50);
+    spool_close(spool);
+    checkpoint();
+    damage(5);
+    spool = spool_open(&conf);
+    assert_false(spool_add(other, in_directory("spool.db"), &count));
+    assert_in_range(count, 490, 500);
+    spool_close(other);
+}
+
+/* A gap in the numbers of a good file, up to the largest there is, is passed over at once. */
+static void test_recovery_of_the_largest_number(void **state)
+{
+    (void)state;
+    struct conf other_conf = {.spool_dir = folder, .spool_max_mb = 64};
+    struct spool *other = spool_open(&other_conf);
+    uint64_t count;
+
+    append_numbers(spool, 0, 500, 50);
+    spool_close(spool);
+    checkpoint();
+    run("python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
+        " db.execute(\"UPDATE events SET no = 9223372036854775807 WHERE no = 500\"); db.commit()' '%s'",
+        in_directory("spool.db"));
+    spool = spool_open(&conf);
+    assert_true(spool_add(other, in_directory("spool.db"), &count));
+    assert_int_equal(count, 500);
+    spool_close(other);
+}
+
 static void test_without_memory(void **state)
 {
     (void)state;
@@ -268,8 +316,14 @@ static void test_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(damage),   TEST(files_that_cannot_be_removed),   TEST(failing_reads_are_no_damage),
-        TEST(recovery), TEST(recovery_without_the_last_page), TEST(without_memory),
+        TEST(damage),
+        TEST(files_that_cannot_be_removed),
+        TEST(failing_reads_are_no_damage),
+        TEST(recovery),
+        TEST(recovery_without_the_last_page),
+        TEST(recovery_of_a_wrong_number),
+        TEST(recovery_of_the_largest_number),
+        TEST(without_memory),
     };
     cmocka_set_test_filter(getenv("TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
