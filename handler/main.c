@@ -127,6 +127,17 @@ static void excuse(void)
     text_free(&answer);
 }
 
+/* Files that are made are for this user alone; the memory with its keys is for nobody: no core is left behind, and
+ * other processes of the user cannot look (prctl(2), PR_SET_DUMPABLE). */
+static void protect(void)
+{
+    umask(077);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+#ifndef __SANITIZE_ADDRESS__ /* its search for leaks looks */
+    prctl(PR_SET_DUMPABLE, 0);
+#endif
+}
+
 /* The service's user has its files, and is who the database lets in. Where there is no such user root stays root. */
 static bool become_service(void)
 {
@@ -134,6 +145,7 @@ static bool become_service(void)
     bool good = !user || (initgroups(SERVICE, user->pw_gid) == 0 && setgid(user->pw_gid) == 0 &&
                           setuid(user->pw_uid) == 0 && setenv("HOME", user->pw_dir, 1) == 0); /* ~/.pgpass */
 
+    protect(); /* another user has lost it again: prctl(2) */
     if (!good)
         log_line(LOG_ERROR, "cannot become the service's user", LOG_TEXT("user", SERVICE),
                  LOG_TEXT("error", strerror(errno)));
@@ -147,17 +159,6 @@ static bool take_place(enum place place)
 
     return found != SETTINGS_BAD &&
            (found == SETTINGS_NONE || place != AS_SERVICE || geteuid() != 0 || become_service());
-}
-
-/* Files that are made are for this user alone; the memory with its keys is for nobody: no core is left behind, and
- * other processes of the user cannot look (prctl(2), PR_SET_DUMPABLE). */
-static void protect(void)
-{
-    umask(077);
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-#ifndef __SANITIZE_ADDRESS__ /* its search for leaks looks */
-    prctl(PR_SET_DUMPABLE, 0);
-#endif
 }
 
 int main(int argc, char **argv)

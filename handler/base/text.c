@@ -56,23 +56,13 @@ void text_append_format(struct text *text, const char *format, ...)
         text_append_bytes(text, buffer, (size_t)length);
 }
 
-void text_append_json(struct text *text, const char *string)
+static unsigned code_point(const unsigned char *c, size_t length)
 {
-    text_append_bytes(text, "\"", 1);
-    for (const char *plain = string;; string++) {
-        unsigned char c = (unsigned char)*string;
-        if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
-            continue;
-        text_append_bytes(text, plain, (size_t)(string - plain));
-        plain = string + 1;
-        if (c == '\0')
-            break;
-        if (c == '"' || c == '\\')
-            text_append_format(text, "\\%c", c);
-        else
-            text_append_format(text, "\\u%04x", c);
-    }
-    text_append_bytes(text, "\"", 1);
+    unsigned code = length == 1 ? c[0] : c[0] & (0x7fU >> length);
+
+    for (size_t i = 1; i < length; i++)
+        code = code << 6 | (c[i] & 0x3f);
+    return code;
 }
 
 /* Whether a character of UTF-8 does something to a terminal, or to the order of the others, instead of being seen. */
@@ -82,14 +72,42 @@ static bool is_hidden(const unsigned char *c, size_t length)
         unsigned from, to;
     } hidden[] = {{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},     {0x61c, 0x61c},   {0x200b, 0x200f},
                   {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe0fff}};
-    unsigned code = length == 1 ? c[0] : c[0] & (0x7fU >> length);
+    unsigned code = code_point(c, length);
 
-    for (size_t i = 1; i < length; i++)
-        code = code << 6 | (c[i] & 0x3f);
     for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
         if (code >= hidden[i].from && code <= hidden[i].to)
             return true;
     return false;
+}
+
+static void append_escape(struct text *text, unsigned code)
+{
+    if (code == '"' || code == '\\')
+        text_append_format(text, "\\%c", code);
+    else if (code > 0xffff)
+        text_append_format(text, "\\u%04x\\u%04x", 0xd7c0 + (code >> 10), 0xdc00 + (code & 0x3ff));
+    else
+        text_append_format(text, "\\u%04x", code);
+}
+
+void text_append_json(struct text *text, const char *string)
+{
+    size_t left = strlen(string), size;
+    const char *plain = string; /* what is not appended yet */
+
+    text_append_bytes(text, "\"", 1);
+    for (; left > 0; string += size, left -= size) {
+        const unsigned char *c = (const unsigned char *)string;
+        size = text_utf8(c, left);
+        if (size > 0 && !is_hidden(c, size) && *c != '"' && *c != '\\')
+            continue;
+        text_append_bytes(text, plain, (size_t)(string - plain));
+        append_escape(text, size > 0 ? code_point(c, size) : 0xfffd);
+        size = size > 0 ? size : 1;
+        plain = string + size;
+    }
+    text_append_bytes(text, plain, (size_t)(string - plain));
+    text_append_bytes(text, "\"", 1);
 }
 
 void text_append_visible(struct text *text, const char *bytes, size_t length)

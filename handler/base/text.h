@@ -18,7 +18,8 @@ void text_append(struct text *text, const char *string);
 void text_append_bytes(struct text *text, const char *bytes, size_t length);
 void text_append_format(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Appends `string` as a JSON string with its quotes (RFC 8259 section 7). Bytes from 0x80 are passed on as they are. */
+/* Appends `string` as a JSON string with its quotes (RFC 8259 section 7). Escaped is what is not seen on a terminal, or
+ * does something to it; what is no UTF-8 becomes U+FFFD. */
 void text_append_json(struct text *text, const char *string);
 
 /* Appends bytes that anybody may have sent so that people can read them on a terminal and nothing happens there: what

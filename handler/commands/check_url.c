@@ -19,7 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SHOWN 120 /* bytes of an answer that is not ours */
+#define SHOWN      120   /* bytes of an answer that is not ours */
+#define ANSWER_MAX 65536 /* bytes of it that are read */
 
 /* -- the request --------------------------------------------------------------------------------------------------- */
 
@@ -107,9 +108,9 @@ static const char *run_curl(const struct text *options, struct text *said)
     posix_spawn_file_actions_destroy(&actions);
     close(input);
     close(output[1]);
-    while (!error && (got = read(output[0], buffer, sizeof(buffer))) > 0)
+    while (!error && said->length < ANSWER_MAX && (got = read(output[0], buffer, sizeof(buffer))) > 0)
         text_append_bytes(said, buffer, (size_t)got);
-    close(output[0]);
+    close(output[0]); /* of a longer answer curl can write no more, and ends */
     if (!error)
         waitpid(child, NULL, 0);
     return error == ENOENT ? "curl is missing: apt-get install curl" : error ? strerror(error) : NULL;
@@ -207,7 +208,7 @@ void check_url(const struct conf *conf, const char *url,
     if (last)
         *last = '\0';
     if (problem || status == 0)
-        text_append(&words, problem ? problem : last ? last + 5 : "curl says nothing");
+        text_append(&words, problem ? problem : last && strlen(last + 1) > 4 ? last + 5 : "curl says nothing");
     else if (status == 200 &&
              sscanf(said.bytes, "{\"result\":\"%15[a-z]\",\"event\":\"%36[0-9a-f-]\"}", result, event) == 2 &&
              clock_uuid_parse(event, id))

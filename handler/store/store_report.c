@@ -33,12 +33,12 @@ static const struct {
 static const char *tell(const struct store *store, const PGresult *error)
 {
     const char *state = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
-    const char *why = connection_error(store, error);
+    bool quotes = state && strncmp(state, "22", 2) == 0; /* what was asked for: that is no matter of the log */
     char line[FIRST_LINE];
     size_t i = 0;
 
-    log_line(LOG_WARNING, "no report", LOG_TEXT("why", connection_first_line(line, why)),
-             LOG_TEXT("sqlstate", state ? state : ""));
+    connection_first_line(line, quotes ? "a bad question" : connection_error(store, error));
+    log_line(LOG_WARNING, "no report", LOG_TEXT("why", line), LOG_TEXT("sqlstate", state ? state : ""));
     while (strncmp(problems[i].sqlstate, state ? state : "", strlen(problems[i].sqlstate)) != 0)
         i++;
     return problems[i].problem;

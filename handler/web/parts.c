@@ -57,9 +57,16 @@ size_t parts_read(struct parts *parts, char *into, size_t size)
     return size;
 }
 
+void parts_forget_head(struct parts *parts)
+{
+    if (parts->head.bytes)
+        explicit_bzero(parts->head.bytes, parts->head.length);
+    text_free(&parts->head);
+}
+
 void parts_free(struct parts *parts)
 {
     forget_body(parts);
-    text_free(&parts->head);
+    parts_forget_head(parts);
     *parts = (struct parts){0};
 }

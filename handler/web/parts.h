@@ -28,6 +28,9 @@ void parts_refuse(struct parts *parts, enum outcome why);
 /* Hands out the next bytes of the body, at most `size`. Returns how many; 0: there are no more. */
 size_t parts_read(struct parts *parts, char *into, size_t size) MUST_USE;
 
+/* Frees the head, which may hold a token: its bytes are overwritten. */
+void parts_forget_head(struct parts *parts);
+
 /* Frees all and makes it empty again. */
 void parts_free(struct parts *parts);
 

@@ -162,7 +162,7 @@ static bool read_from_file(struct request *request)
         close(file);
         return false;
     }
-    text_free(&request->parts.head);
+    parts_forget_head(&request->parts);
     request->fcgi.ipcFd = file;
     request->from_file = true;
     return true;

@@ -233,6 +233,11 @@ def test_bad_questions(site, query, word):
     assert word in answer.json["detail"]
 
 
+def test_what_was_asked_is_not_logged(site):
+    assert get(site, "?list=open&day=%C2%9B2Jsecret").status in (200, 400)
+    assert "sqlstate=22" in site.handler.log.read_text() and "secret" not in site.handler.log.read_text()
+
+
 def test_large_identifiers_are_whole(site, database):
     """JavaScript would round them."""
     large = {"projectId": str(2**63 - 1), "ticketId": str(-(2**63)), "title": "a"}

@@ -36,6 +36,10 @@ static void test_json_strings(void **state)
     text_append_json(&text, "a\"b\\c\n\x01\x7f\xc3\xa9");
     assert_string_equal(text.bytes, "\"a\\\"b\\\\c\\u000a\\u0001\\u007f\xc3\xa9\"");
     text_free(&text);
+    text_append_json(
+        &text, "\xc2\x9b\xe2\x80\xae\xf0\x9f\x98\x80\xf3\xa0\x80\x81\xc3(\xff"); /* hidden, seen, hidden; no UTF-8 */
+    assert_string_equal(text.bytes, "\"\\u009b\\u202e\xf0\x9f\x98\x80\\udb40\\udc01\\ufffd(\\ufffd\"");
+    text_free(&text);
     for (int i = 0; i < 3000; i++)
         text_append(&text, "0123456789");
     assert_int_equal(text.length, 30000);
