@@ -7,14 +7,16 @@ SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'close
        m.first_close - m.since AS first_resolution, m.first_close_clock - m.opened_clock AS first_resolution_business,
        CASE m.state WHEN 'closed' THEN m.last_close - m.since END AS full_resolution,
        CASE m.state WHEN 'closed' THEN m.last_close_clock - m.opened_clock END AS full_resolution_business,
-       m.desk_time, m.desk_time_business, m.customer_time, m.customer_time_business, m.other_time, m.other_time_business,
-       m.desk_time + m.customer_time + m.other_time AS open_time,
-       m.desk_time_business + m.customer_time_business + m.other_time_business AS open_time_business,
+       CASE WHEN m.timed THEN m.desk_time END AS desk_time, CASE WHEN m.clocked THEN m.desk_time_business END AS desk_time_business,
+       CASE WHEN m.timed THEN m.customer_time END AS customer_time, CASE WHEN m.clocked THEN m.customer_time_business END AS customer_time_business,
+       CASE WHEN m.timed THEN m.other_time END AS other_time, CASE WHEN m.clocked THEN m.other_time_business END AS other_time_business,
+       CASE WHEN m.timed THEN m.desk_time + m.customer_time + m.other_time END AS open_time,
+       CASE WHEN m.clocked THEN m.desk_time_business + m.customer_time_business + m.other_time_business END AS open_time_business,
        CASE WHEN m.desk_first THEN m.first_turn - m.since END AS first_turn,
        CASE WHEN m.desk_first THEN m.first_turn_clock - m.opened_clock END AS first_turn_business,
        m.closes, m.reopens, m.stations, m.agents,
        m.first_agent - m.since AS time_to_assign, m.first_agent_clock - m.opened_clock AS time_to_assign_business,
-       m.unassigned_time, m.unassigned_time_business,
+       CASE WHEN m.timed THEN m.unassigned_time END AS unassigned_time, CASE WHEN m.clocked THEN m.unassigned_time_business END AS unassigned_time_business,
        m.state = 'closed' AND m.closes = 1 AND m.with_customer = 0 AND m.agents <= 1 AS one_touch,
        CASE WHEN m.state <> 'closed' THEN now() - m.since END AS age,
        CASE WHEN m.state <> 'closed' THEN m.now_clock - m.opened_clock END AS age_business,
@@ -59,6 +61,9 @@ SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'close
                    + coalesce(sum(s.began_at - s.begins_at) FILTER (WHERE s.first AND NOT s.open AND s.agent_name IS NULL), interval '0') AS unassigned_time,
                coalesce(sum(s.ends_clock - s.begins_clock) FILTER (WHERE s.open AND s.agent_name IS NULL), interval '0')
                    + coalesce(sum(s.began_clock - s.begins_clock) FILTER (WHERE s.first AND NOT s.open AND s.agent_name IS NULL), interval '0') AS unassigned_time_business,
+               -- What is not known is NULL and not 0: the journal was cut, or the calendar is missing.
+               bool_and(s.begins_at IS NOT NULL) AS timed,
+               bool_and(s.begins_clock IS NOT NULL AND s.ends_clock IS NOT NULL) FILTER (WHERE s.open OR s.first) IS NOT FALSE AS clocked,
                coalesce(bool_or(s.first AND s.began_as = 'add'), false) AS complete
           FROM (SELECT b.*, CASE WHEN b.first THEN b.since ELSE b.began_at END AS begins_at,
                        CASE WHEN b.first THEN b.opened_clock ELSE b.began_clock END AS begins_clock

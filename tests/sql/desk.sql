@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(49);
+SELECT plan(52);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -165,6 +165,11 @@ INSERT INTO vcc.calendar_hours VALUES (1, 4, '09:30', '10:15');
 SELECT is(pg_temp.of(1, 'first_resolution_business, full_resolution_business, desk_time_business, customer_time_business'),
           '00:45:00 00:45:00 00:15:00 00:30:00', 'each in business time too');
 
+INSERT INTO vcc.project_calendars VALUES (1, 99);
+SELECT is(pg_temp.of(1, 'desk_time, desk_time_business, open_time_business, unassigned_time_business'), '01:00:00 - - -',
+          'a calendar that is missing: NULL, not 0');
+DELETE FROM vcc.project_calendars;
+
 -- Averages: 90 of 100 within; n = 0 is NULL.
 SELECT is((SELECT row(open, resolved_last_30_days, median_resolution, p90_resolution)::text FROM vcc.agent_workload
             WHERE project_id = 1 AND agent_name = 'B'), '(1,0,,)', 'none was closed in 30 days: NULL, not 0');
@@ -178,8 +183,10 @@ SELECT is((SELECT row(closed_last_7_days, resolved_last_30_days, median_resoluti
 SELECT pg_temp.add(17, '{"status": "park", "softDeadline": "2024-02-15T10:00:00Z"}', at => pg_temp.at('09:00'));
 DELETE FROM vcc.ticket_events WHERE ticket_id = 17;
 SELECT is(pg_temp.of(17, 'ever_breached', 'deadline_cycles'), 'true', 'open, and late');
+SELECT is(pg_temp.of(17, 'other_time, open_time, other_time_business'), '- - -', 'how long is not known');
 SELECT pg_temp.update(17, '{"status": "closed"}', at => pg_temp.at('11:00'));
 SELECT is(pg_temp.of(17, 'breached, ever_breached', 'deadline_cycles'), 'true true', 'closed late');
+SELECT is(pg_temp.of(17, 'full_resolution IS NOT NULL AS known, open_time'), 'true -', 'of that, too');
 
 SELECT * FROM finish();
 ROLLBACK;
