@@ -222,7 +222,7 @@ struct reading {
 static bool is_whole(sqlite3 *db)
 {
     sqlite3_stmt *row = NULL;
-    bool whole = sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &row, NULL) == SQLITE_OK &&
+    bool whole = sqlite3_prepare_v2(db, "PRAGMA integrity_check(events)", -1, &row, NULL) == SQLITE_OK &&
                  sqlite3_step(row) == SQLITE_ROW && strcmp((const char *)sqlite3_column_text(row, 0), "ok") == 0;
 
     sqlite3_finalize(row);
