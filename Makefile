@@ -2,7 +2,7 @@
 #
 # BUILD=DIR builds elsewhere, SANITIZE=address,undefined or thread with a sanitizer, CI=1 with warnings as errors.
 
-VERSION  = 0.1.0
+VERSION  = 1.0.0
 BUILD    ?= build
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -112,7 +112,7 @@ $(BUILD)/faults.so: tests/torture/faults.c | $(BUILD)
 	@echo '  CC $@'
 	@$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(WARN) -shared -fPIC -o $@ $< -ldl
 
-$(BUILD)/%.o: handler/%.c | $(BUILD)/libraries
+$(BUILD)/%.o: handler/%.c Makefile | $(BUILD)/libraries
 	@echo '  CC $<'
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
