@@ -392,7 +392,7 @@ def test_a_reader_that_is_slow_does_not_keep_a_worker(start, database):
                     slow.remove(c)
             if not answered and select.select([quick.socket], [], [], 0)[0]:
                 answered = quick.answer()
-        assert not slow and taken < 10_000_000 and "unchanged" in answered
+        assert not slow and taken < 10_000_000 and "unchanged" in (answered or quick.answer())
 
 
 def test_a_burst_of_large_bodies_says_why_it_is_refused(start, database):
