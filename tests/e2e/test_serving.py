@@ -330,7 +330,7 @@ def test_more_connections_than_places(start, database):
         c.socket.close()
 
 
-@pytest.mark.parametrize("keep, lost", [("off", 0), ("on", 30)])
+@pytest.mark.parametrize("keep, lost", [("off", 0), ("on", 90)])
 def test_many_more_clients_than_places(start, folder, keep, lost):
     """Sixty at eight places, through nginx: they wait, and all have their turn. A kept connection may close just as nginx
     sends on it: that is 503, now and then."""
