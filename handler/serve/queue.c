@@ -120,11 +120,11 @@ static void wake_writers(struct queue *queue)
 
 void queue_unpacked(struct queue *queue, int slot, struct waiter *waiter)
 {
+    if (waiter->event.length <= QUEUE_LARGE)
+        return;
     pthread_mutex_lock(&queue->lock);
-    if (waiter->event.length > QUEUE_LARGE) {
-        hold_back_nobody(queue, slot, waiter);
-        wake_writers(queue);
-    }
+    hold_back_nobody(queue, slot, waiter);
+    wake_writers(queue);
     pthread_mutex_unlock(&queue->lock);
 }
 

@@ -99,11 +99,13 @@ void connections_free(struct connections *c)
  * that was thought to be short: it leads no more. Under the lock. */
 static bool lead(struct connections *c, int thread)
 {
+    if (c->leader == thread)
+        return true;
     struct timespec until = clock_monotonic_in(WAIT_MS);
     uint64_t taken = c->taken;
     int status = 0;
 
-    while (c->leader != thread && c->leader != NOBODY && status == 0)
+    while (c->leader != NOBODY && status == 0)
         status = pthread_cond_timedwait(&c->no_leader, &c->lock, &until);
     if (c->leader == NOBODY || (status != 0 && !c->waiting && c->taken == taken))
         c->leader = thread;

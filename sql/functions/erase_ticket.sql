@@ -1,8 +1,8 @@
 -- Erases all that is known of one ticket: for data-protection requests. Where something was, its deletion is remembered,
--- by its two numbers alone, so that no event brings it back: what still comes
--- of it leaves its identifier in the journal, or nothing where it is refused. Returns what went. Bodies that nobody can read (not
--- JSON, or encrypted with another key) stay; so does what waits in a spool: `ticketd spool status`. Waits for others at
--- most five seconds; then nothing has gone.
+-- by its two numbers alone, so that no event brings it back: what still comes of it leaves its identifier in the journal,
+-- or nothing where it is refused. Returns what went. Bodies of which nobody knows the ticket stay: not JSON, encrypted with
+-- another key, or compressed and set aside before migration 012. So does what waits in a spool: `ticketd spool status`.
+-- Waits for others at most five seconds; then nothing has gone.
 CREATE OR REPLACE FUNCTION vcc.erase_ticket(project_id bigint, ticket_id bigint) RETURNS TABLE (what text, rows bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -24,6 +24,7 @@ from cluster import Cluster
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TICKETD = os.environ.get("TICKETD", str(ROOT / "build/ticketd"))
+SANITIZED = "asan" in TICKETD or "tsan" in TICKETD
 LOCATION = "/vcc/tickets"
 # What is started inherits this: a thousand clients at once need more than the 1,024 that many systems give.
 SOFT, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)

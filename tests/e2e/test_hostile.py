@@ -17,11 +17,10 @@ import time
 
 import fastcgi
 import pytest
-from conftest import LOCATION, TICKETD, Handler, Nginx, body, send, wait_until
+from conftest import LOCATION, SANITIZED, Handler, Nginx, body, send, wait_until
 from fastcgi import ABORT, BEGIN, END, PARAMS, STDIN, STDOUT
 
 DATA, GET_VALUES, UNKNOWN_TYPE = 8, 9, 11
-SANITIZED = "asan" in TICKETD or "tsan" in TICKETD
 TOKEN = "T0ken-of-the-desk"
 LONG = 32768  # from here on a request is gathered in memory
 

@@ -51,6 +51,10 @@ static void damage(size_t how)
             "1][0]\n"
             "f.seek(at); f.write(bytes([127]))' '%s'",
             in_directory("spool.db"));
+    } else if (how == 6) { /* none, but the last row has the largest number */
+        run("python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
+            " db.execute(\"UPDATE events SET no = 9223372036854775807 WHERE no = 500\"); db.commit()' '%s'",
+            in_directory("spool.db"));
     } else if (how >= 3) { /* one page with events; the last */
         char wanted[240];
         snprintf(wanted, sizeof(wanted), "%d '%s'", how == 3 ? 100 : 499, in_directory("spool.db"));
@@ -205,60 +209,50 @@ static void test_recovery(void **state)
 
 /* ---- memory */
 
-/* Its last row cannot be found: what lies before it is, and the search ends. */
-static void test_recovery_without_the_last_page(void **state)
+/* Adds a file of 500 events that is damaged in this way to another spool. Returns what spool_add says. */
+static bool add_damaged(size_t how, uint64_t *count)
 {
-    (void)state;
     struct conf other_conf = {.spool_dir = folder, .spool_max_mb = 64};
     struct spool *other = spool_open(&other_conf);
-    uint64_t count;
 
     append_numbers(spool, 0, 500, 50);
     spool_close(spool);
     checkpoint();
-    damage(4);
+    damage(how);
     spool = spool_open(&conf);
-    assert_false(spool_add(other, in_directory("spool.db"), &count));
-    assert_in_range(count, 400, 499);
+    bool good = spool_add(other, in_directory("spool.db"), count);
     spool_close(other);
+    return good;
+}
+
+/* Its last row cannot be found: what lies before it is, and the search ends. */
+static void test_recovery_without_the_last_page(void **state)
+{
+    (void)state;
+    uint64_t count;
+
+    assert_false(add_damaged(4, &count));
+    assert_in_range(count, 400, 499);
 }
 
 /* A first row that says it is another does not hide those before that one. */
 static void test_recovery_of_a_wrong_number(void **state)
 {
     (void)state;
-    struct conf other_conf = {.spool_dir = folder, .spool_max_mb = 64};
-    struct spool *other = spool_open(&other_conf);
     uint64_t count;
 
-    append_numbers(spool, 0, 500, 50);
-    spool_close(spool);
-    checkpoint();
-    damage(5);
-    spool = spool_open(&conf);
-    assert_false(spool_add(other, in_directory("spool.db"), &count));
+    assert_false(add_damaged(5, &count));
     assert_in_range(count, 490, 500);
-    spool_close(other);
 }
 
 /* A gap in the numbers of a good file, up to the largest there is, is passed over at once. */
 static void test_recovery_of_the_largest_number(void **state)
 {
     (void)state;
-    struct conf other_conf = {.spool_dir = folder, .spool_max_mb = 64};
-    struct spool *other = spool_open(&other_conf);
     uint64_t count;
 
-    append_numbers(spool, 0, 500, 50);
-    spool_close(spool);
-    checkpoint();
-    run("python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
-        " db.execute(\"UPDATE events SET no = 9223372036854775807 WHERE no = 500\"); db.commit()' '%s'",
-        in_directory("spool.db"));
-    spool = spool_open(&conf);
-    assert_true(spool_add(other, in_directory("spool.db"), &count));
+    assert_true(add_damaged(6, &count));
     assert_int_equal(count, 500);
-    spool_close(other);
 }
 
 static void test_without_memory(void **state)
