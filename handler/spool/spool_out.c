@@ -115,7 +115,8 @@ size_t spool_take(struct spool *spool, unsigned lane, struct lanes lanes, struct
         }
         (void)!spool_end(spool, side, code, &why);
     }
-    spool_went_well(spool, SPOOL_GIVES_NOTHING, why); /* what was read before is good */
+    if (why || taking.count == 0) /* else it is known once they can leave */
+        spool_went_well(spool, SPOOL_GIVES_NOTHING, why);
     free(due);
     return taking.count;
 }
@@ -188,8 +189,10 @@ bool spool_begin_drain(struct spool *spool)
         why = spool_foreign(spool, side);
         (void)!spool_end(spool, side, SQLITE_EMPTY, &why);
     }
-    if (!spool_went_well(spool, SPOOL_GIVES_NOTHING, why))
+    if (why) {
+        spool_went_well(spool, SPOOL_GIVES_NOTHING, why);
         return false;
+    }
     pthread_mutex_lock(&side->mutex);
     if (spool->drain_lock < 0)
         spool->drain_lock = spool_lock(spool, "drain.lock", LOCK_EX, 0);

@@ -654,7 +654,8 @@ class Torture:
         daemon = self.daemon(TICKETD_DB_TIMEOUT_MS=300, **settings)
         if filler:
             filler.write_bytes(bytes(11 << 20))  # a disk with less than 16 MB counts as full
-        with Load([daemon.socket], self.rng, 16) as load:
+        # So many tickets that some do not wait: with no space at all the others' events stay in the spool.
+        with Load([daemon.socket], self.rng, 16, tickets=1000) as load:
             with self.away("stopped fast"):
                 load.wait_for(503, "503 with no space left", 20)
                 self.tally[name] += 1

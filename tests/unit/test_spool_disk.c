@@ -195,6 +195,31 @@ static void test_failing_syncs(void **state)
     assert_int_equal(events_in(spool), 1 + good);
 }
 
+static void fail_to_forget(void)
+{
+    struct event event, *events[1] = {&event};
+
+    assert_int_equal(spool_take(spool, 0, LANES(1), &event, 1, SIZE_MAX), 1);
+    event.outcome = OUTCOME_INSERTED;
+    good_syncs = 0;
+    assert_false(spool_forget(spool, events, 1));
+    event_free(&event);
+}
+
+/* The drain reads on, and fails each time: that is one line in the log. */
+static void test_failing_for_long(void **state)
+{
+    (void)state;
+
+    for (int times = 1; times <= 2; times++) {
+        assert_int_equal(append_short(spool, 1), OUTCOME_SPOOLED);
+        for (int i = 0; i < 3; i++)
+            fail_to_forget();
+        assert_int_equal(times_said("cannot be drained"), times);
+        assert_int_equal(drain(spool, 1, true), 1);
+    }
+}
+
 /* Where SQLite cannot open a file for writing once, it opens it for reading only. */
 static const char *fails_once; /* how the path of the file ends */
 
@@ -390,6 +415,7 @@ int main(void)
         TEST(the_wal_stays_small),
         TEST(space_is_given_back),
         TEST(failing_syncs),
+        TEST(failing_for_long),
         TEST(a_file_that_cannot_be_opened_once),
         TEST(permissions),
         TEST(closed_directories),
