@@ -99,10 +99,11 @@ struct conf store_report_conf(const struct conf *conf)
 char *store_report(struct store *store, const struct report_question *question, const char **problem)
 {
     int64_t now = clock_monotonic_ms(), deadline = now + CONNECT_MS + REPORT_MS;
+    bool kept = store->connection;
     PGresult *error = NULL;
     char *report = NULL;
 
-    if (!store->connection && !connection_begin(store, now + CONNECT_MS)) {
+    if (!kept && !connection_begin(store, now + CONNECT_MS)) {
         *problem = tell(store, NULL);
         connection_close(store);
         return NULL;
@@ -110,12 +111,13 @@ char *store_report(struct store *store, const struct report_question *question, 
     PGresult *answer = ask_report(store, question, deadline, &error);
     if (answer)
         report = strdup(PQgetvalue(answer, 0, 0));
-    if (!report)
+    bool again = kept && PQstatus(store->connection) != CONNECTION_OK; /* it was lost since it was used last */
+    if (!report && !again)
         *problem = tell(store, error);
     store_read_end(store);
     PQclear(answer);
     PQclear(error);
-    return report;
+    return report || !again ? report : store_report(store, question, problem);
 }
 
 const char *store_report_problem(const struct conf *conf)

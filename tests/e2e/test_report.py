@@ -146,6 +146,13 @@ def test_what_arrives_shows(site, database):
     assert abs(moment(handler["last_event_at"]) - moment(shown["last_event"]["received_at"])) < timedelta(seconds=1)
 
 
+def test_a_connection_that_was_lost_unseen(site, database):
+    """As by a restart of the server between two questions: the second is answered like the first."""
+    for days in 1, 7:
+        assert report(site, f"?period={days}d")["problem"] is None
+        assert database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reports'") == [(True,)]
+
+
 def test_one_ticket(site, database):
     """By its number or its identifier, with what each event changed; deleted, it is found by its identifier."""
     for action, attributes in ("add", {"ticketNo": "130-5", "title": "a", "colour": "red"}), ("update", {"title": "x" * 5000}):
