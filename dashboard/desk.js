@@ -119,15 +119,16 @@ function drawFlow(flow, period) {
   });
 }
 
-function drawResolution({ tickets, median_s: median, buckets }) {
+function drawResolution({ tickets, complete, median_s: median, p90_s: most, buckets }) {
   showNumber('resolution.tickets', tickets);
   show('resolution.median_s', median === null ? '–' : duration(median), median === null ? '' : median);
-  const most = Math.max(1, ...buckets.map(bucket => bucket.tickets));
+  show('resolution.p90_s', complete ? say`90 % within ${duration(most)} (n = ${decimal.format(complete)})` : '', most === null ? '' : most);
+  const highest = Math.max(1, ...buckets.map(bucket => bucket.tickets));
   const within = ({ below_s: below }, place) =>
     below !== null ? duration(below) : place ? say`over ${duration(buckets[place - 1].below_s)}` : say('any time');
   drawTable('resolution', tickets ? buckets.map((bucket, place) => ({
     ...bucket, within: within(bucket, place),
     seconds: `${place ? buckets[place - 1].below_s : ''}-${bucket.below_s === null ? '' : bucket.below_s}`,
-    share: { bar: bucket.tickets / most, part: bucket.tickets / tickets }
+    share: { bar: bucket.tickets / highest, part: bucket.tickets / tickets }
   })) : []);
 }

@@ -73,7 +73,7 @@ WORDS.hu = {
     'Az első 1000 projekt látható: más projekt a címben, project= után adható meg.',
   'Open': 'Nyitott', 'Overdue': 'Lejárt', 'Due within a day': 'Egy napon belül lejár', 'Due today': 'Ma lejár', 'Unassigned': 'Nincs ügyintézője',
   'Waiting for the desk': 'Ügyintézőre vár', 'Oldest': 'Legrégebbi', 'Net today': 'Mai egyenleg', 'Resolved': 'Megoldott',
-  'Median time to resolve': 'Megoldási idő mediánja',
+  'Median time to resolve': 'Megoldási idő mediánja', '90 % within {0} (n = {1})': '90 % ennyin belül: {0} (n = {1})',
   '{0} % of the open': 'a nyitottak {0} %-a',
   'within a day: {0}': 'egy napon belül: {0}', 'idle {0}': 'változatlan: {0}', 'came': 'jött', 'went': 'ment',
   'reopened': 'újranyitott', 'deleted': 'törölt',

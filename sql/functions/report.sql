@@ -145,7 +145,8 @@ BEGIN
 
     -- The backlog is counted back from what is open now, and what is added again is not opened, as in vcc.daily_flow; that of an agent
     -- changes by what is handed over, too. Closed are tickets that became so in the period and still are, from their opening as in
-    -- vcc.resolution_times. A bucket ends below its bound; the last one has none.
+    -- vcc.resolution_times; averages are of those whose add the journal has as their first event (complete, as in
+    -- vcc.ticket_metrics). A bucket ends below its bound; the last one has none.
     WITH flows AS MATERIALIZED (
         SELECT f.*, least((f.received_at AT TIME ZONE zone)::date, today) AS day
           FROM vcc.report_flows(least(since, today - 1), project, agent, type, true) f
@@ -159,7 +160,10 @@ BEGIN
                        FROM flows f
                       GROUP BY 1) c ON c.day = d.day
     ), closed AS (
-        SELECT c.agent_user_name, c.agent_name, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds
+        SELECT c.agent_user_name, c.agent_name, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds,
+               EXISTS (SELECT FROM vcc.ticket_events e  -- not of the partitions before
+                        WHERE e.project_id = t.project_id AND e.ticket_id = t.ticket_id AND e.result = 'inserted' AND e.action = 'add'
+                          AND e.event_id >= vcc.first_event_id(t.first_event_at) AND e.received_at = t.first_event_at) AS complete
           FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) AS at, (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts,
                        (array_agg(f.agent_name ORDER BY f.applied_no DESC))[1] AS agent_name,
                        (array_agg(f.agent_user_name ORDER BY f.applied_no DESC))[1] AS agent_user_name
@@ -170,9 +174,10 @@ BEGIN
          WHERE c.counts
     ), busy AS (
         SELECT a.agent_name AS name, string_agg(DISTINCT a.login, ', ') AS login, sum(a.open) AS open, sum(a.overdue) AS overdue,
-               sum(a.closed) AS closed, percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds) AS median
+               sum(a.closed) AS closed,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds) FILTER (WHERE a.complete) AS median
           FROM (SELECT nullif(o.agent_name, '') AS agent_name, o.agent_user_name AS login, count(*) AS open,
-                       count(*) FILTER (WHERE o.overdue) AS overdue, 0 AS closed, NULL AS seconds
+                       count(*) FILTER (WHERE o.overdue) AS overdue, 0 AS closed, NULL AS seconds, false AS complete
                   FROM (SELECT t.agent_name, t.agent_user_name, t.soft_deadline < now() AS overdue
                           FROM vcc.tickets t
                          WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
@@ -180,7 +185,7 @@ BEGIN
                            AND (type IS NULL OR coalesce(t.type, '') = type)) o
                  GROUP BY 1, 2
                  UNION ALL
-                SELECT nullif(c.agent_name, ''), c.agent_user_name, 0, 0, 1, c.seconds FROM closed c) a
+                SELECT nullif(c.agent_name, ''), c.agent_user_name, 0, 0, 1, c.seconds, c.complete FROM closed c) a
          GROUP BY 1
     )
     SELECT (SELECT json_agg(json_build_object('day', d.day, 'opened', coalesce(d.opened, 0), 'closed', coalesce(d.closed, 0),
@@ -197,7 +202,9 @@ BEGIN
            (SELECT count(*) FROM busy),
            (SELECT json_build_object(
                        'tickets', count(*),
-                       'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY c.seconds)),
+                       'complete', count(*) FILTER (WHERE c.complete),
+                       'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY c.seconds) FILTER (WHERE c.complete)),
+                       'p90_s', round(percentile_cont(0.9) WITHIN GROUP (ORDER BY c.seconds) FILTER (WHERE c.complete)),
                        'buckets', (SELECT json_agg(json_build_object('below_s', b.below, 'tickets', (
                                               SELECT count(*) FROM closed c
                                                WHERE (b.below IS NULL OR c.seconds < b.below)

@@ -58,10 +58,13 @@ BEGIN
         SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f WHERE f.received_at < until
     )
     SELECT json_build_object(
-               'tickets', count(*), 'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds)))
+               'tickets', count(*), 'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.complete)))
       INTO went
       FROM (SELECT CASE WHEN t.first_event_at <= c.at  -- else it was deleted since, and with it when it was opened
-                        THEN extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) END AS seconds
+                        THEN extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) END AS seconds,
+                   EXISTS (SELECT FROM vcc.ticket_events e  -- as in vcc.report
+                            WHERE e.project_id = t.project_id AND e.ticket_id = t.ticket_id AND e.result = 'inserted' AND e.action = 'add'
+                              AND e.event_id >= vcc.first_event_id(t.first_event_at) AND e.received_at = t.first_event_at) AS complete
               FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) FILTER (WHERE f.shut) AS at,
                            (array_agg(f.shut ORDER BY f.applied_no DESC))[1] AS shut,
                            (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts

@@ -7,9 +7,9 @@ DECLARE
                                        forget_rejected, drop_rejected, begin_import, import_ended,
                                        end_import, last_received, prepare_journal, forget_check, rebuild_ticket,
                                        refresh_reports}';
-    of_the_reader CONSTANT text[] := '{schema_version, report, report_before, report_list, report_flows, report_ticket, report_deliveries,
-                                       report_delivery, compare_journal, calendar_of, business_clock, business_seconds,
-                                       add_business_seconds, refresh_reports}';
+    of_the_reader CONSTANT text[] := '{schema_version, first_event_id, report, report_before, report_list, report_flows,
+                                       report_ticket, report_deliveries, report_delivery, compare_journal, calendar_of,
+                                       business_clock, business_seconds, add_business_seconds, refresh_reports}';
     role     text;
     command  text;
 BEGIN

@@ -167,6 +167,9 @@ def test_the_figures_are_those_of_sql(look, desk):
         closed = len(sql("closed"))
         assert page.value("resolution.tickets") == str(closed)
         assert sum(int(row[1]) for row in page.table("resolution")) == closed
+        shown = database.value(f"SELECT vcc.report({days}, {project or 'NULL'})")["resolution"]
+        assert page.value("resolution.median_s") == str(shown["median_s"])
+        assert page.value("resolution.p90_s") == str(shown["p90_s"]) and f"n = {shown['complete']}" in page.text("resolution.p90_s")
 
     check(30, None)
     assert page.value("rejected.bodies") == "2" and page.value("rejected.attempts") == "3"

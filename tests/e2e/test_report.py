@@ -78,6 +78,15 @@ def history(database, seed=1, tickets=60, pause=None):
                        [action], [body], ["{" + cleared + "}"], *[[value] for value in attributes.values()])  # fmt: skip
 
 
+def rounded_quantile(numbers, part):
+    """As PostgreSQL's percentile_cont has it; None of nothing."""
+    if not numbers:
+        return None
+    numbers, place = sorted(numbers), (len(numbers) - 1) * part
+    low, high = numbers[int(place)], numbers[-int(-place // 1)]
+    return round(low + (high - low) * (place % 1))
+
+
 def moment(text):
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
@@ -91,10 +100,9 @@ FIGURES = {
         FROM generate_series(current_date - ({days} - 1), current_date, '1 day') d (day)
         LEFT JOIN vcc.daily_flow f ON f.day = d.day::date AND {project} GROUP BY 1 ORDER BY 1""",
     "agents": """SELECT agent_name, count(*), count(*) FILTER (WHERE overdue) FROM vcc.open_tickets WHERE {project} GROUP BY 1""",
-    "closed": """SELECT agent_user_name, extract(epoch FROM resolution)::float8 FROM vcc.resolution_times r
-        WHERE closed_at >= current_date - ({days} - 1) AND {project}
-          AND EXISTS (SELECT FROM vcc.tickets t WHERE t.project_id = r.project_id AND t.ticket_id = r.ticket_id AND t.status = 'closed'
-                         AND t.first_event_at <= r.closed_at)""",
+    "closed": """SELECT nullif(r.agent_name, ''), extract(epoch FROM resolution)::float8, m.complete FROM vcc.resolution_times r
+        JOIN vcc.ticket_metrics m USING (project_id, ticket_id) JOIN vcc.tickets t USING (project_id, ticket_id)
+        WHERE r.closed_at >= current_date - ({days} - 1) AND {project} AND t.status = 'closed' AND t.first_event_at <= r.closed_at""",
 }  # fmt: skip
 
 
@@ -123,7 +131,13 @@ def test_the_figures_are_those_of_sql(site, database, days, project):
     bounds = [row["below_s"] for row in shown["resolution"]["buckets"]]
     assert bounds == sorted(bounds[:-1]) + [None]
     for lower, row in zip([float("-inf"), *bounds], shown["resolution"]["buckets"]):
-        assert row["tickets"] == sum(lower <= seconds < (row["below_s"] or float("inf")) for _, seconds in closed)
+        assert row["tickets"] == sum(lower <= seconds < (row["below_s"] or float("inf")) for _, seconds, _ in closed)
+    measured = [seconds for _, seconds, complete in closed if complete]
+    assert shown["resolution"]["complete"] == len(measured) and (days < 30 or 0 < len(measured) < len(closed))
+    assert shown["resolution"]["median_s"] == rounded_quantile(measured, 0.5)
+    assert shown["resolution"]["p90_s"] == rounded_quantile(measured, 0.9)
+    for name, row in agents.items():
+        assert row["median_s"] == rounded_quantile([seconds for agent, seconds, complete in closed if complete and agent == name], 0.5)
     assert len(shown["minutes"]) == 60
 
 
@@ -447,15 +461,22 @@ def test_the_period_before(site, database, query):
     def look():
         seen.extend(database.query(f"""
             SELECT count(*), count(*) FILTER (WHERE soft_deadline < %s), count(*) FILTER (WHERE agent_name IS NULL),
-                   count(*) FILTER (WHERE sub_status = 'waiting4agent'), (SELECT count(*) FROM vcc.ticket_metrics
-                     WHERE closed_at >= current_date - 13 AND {where.replace('agent_name', 'closed_agent_name')})
+                   count(*) FILTER (WHERE sub_status = 'waiting4agent')
               FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND {where}""", then))
+        seen.extend(database.query(f"""SELECT project_id, ticket_id, closed_at, complete FROM vcc.ticket_metrics
+            WHERE closed_at >= current_date - 13 AND {where.replace('agent_name', 'closed_agent_name')}"""))
 
     history(database, pause=(then, look))
     before = report(site, "?before=1&period=7d" + query)["report"]["before"]
     found = tuple(before["open"][name] for name in ("tickets", "overdue", "unassigned", "waiting"))
-    assert found == seen[0][:4] and found[0] > 3
-    assert before["resolution"]["tickets"] == seen[0][4]
+    assert found == seen.pop(0) and found[0] > 3
+    assert before["resolution"]["tickets"] == len(seen)
+    there = {row[:2]: row[2:] for row in database.query(
+        "SELECT project_id, ticket_id, first_event_at, coalesce(first_open_time, first_event_at) FROM vcc.tickets")}
+    lives = [(closed, *there[tuple(key)]) for *key, closed, complete in seen if complete and tuple(key) in there]
+    measured = [(closed - min(opened, closed)).total_seconds() for closed, first, opened in lives if first <= closed]
+    assert before["resolution"]["median_s"] == rounded_quantile(measured, 0.5)
+    assert query or 0 < len(measured) < len(seen)
 
 
 FIGURES_OF_OPEN = "overdue", "due", "today", "unassigned", "waiting"
