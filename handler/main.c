@@ -5,7 +5,7 @@
 #include "commands/commands.h"
 #include "event/event.h"
 #include "event/timestamp.h"
-#include "serve/serve.h"
+#include "serve/process.h"
 #include "spool/spool.h"
 #include "store/store.h"
 #include "web/answer.h"

@@ -1,53 +1,16 @@
-/* `ticketd`: serves FastCGI, or the one request of a CGI process. The path of every event is receive() and answer():
+/* The path of every event, as the workers go it; what is short one of them does alone:
  *
- *   readable connection → read → decode → submit … commit … verdict → answer → watched again
- *
- * Workers do the reading, decoding and answering (what is short one of them alone), writers the committing or spooling
- * and the bringing back of spooled events; the main thread waits for signals. */
+ *   readable connection → read → decode → submit … commit … verdict → answer → watched again */
 #include "serve/serve.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "event/auth.h"
-#include "event/decrypt.h"
-#include "serve/dashboard.h"
-#include "serve/queue.h"
-#include "serve/shared.h"
-#include "serve/supervise.h"
-#include "serve/writers.h"
 #include "web/answer.h"
-#include "web/connections.h"
 #include "web/endpoints.h"
-#include "web/listener.h"
 
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#define SHORT        16384 /* bytes of a body or an answer: more may take long */
-#define QUEUE_BODIES 64    /* bodies of the largest size that may wait for their commit */
-
-struct server {
-    const struct conf *conf;
-    struct listener listener;
-    struct auth *auth;
-    struct decrypt *decrypt;
-    struct queue *queue;
-    struct spool *spool;
-    struct dashboard *dashboard;     /* NULL: TICKETD_REPORT=off */
-    struct connections *connections; /* NULL: this is a CGI process */
-    struct waiter *waiters;          /* one for each connection */
-    struct shared shared;
-};
-
-/* What comes next for a request. */
-enum next {
-    ANSWER, /* its answer is written */
-    WAIT,   /* it is no longer ours: its verdict, or its answer, will come */
-    CLOSE   /* there is nobody to be answered */
-};
+#define SHORT 16384 /* bytes of a body or an answer: more may take long */
 
 /* Livez, readyz, metrics and reports. */
 static enum next answer_endpoint(struct server *server, enum endpoint endpoint, const char *query,
@@ -114,13 +77,13 @@ static void refuse_for_memory(const struct conf *conf, struct event *event)
     *event = left;
     event_refuse(event, OUTCOME_UNAVAILABLE, "", "the memory for waiting bodies is full");
     log_line_seldom(LOG_WARNING, "the memory for waiting bodies is full: events are answered 503",
-                    LOG_NUMBER("bodies_of_the_largest_size", QUEUE_BODIES),
+                    LOG_NUMBER("bodies_of_the_largest_size", SERVE_BODIES),
                     LOG_NUMBER("largest_kb", conf->max_body_kb));
 }
 
 /* The first half of the path. */
-static enum next receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
-                         struct text *answer)
+enum next serve_receive(struct server *server, int slot, struct request *request, struct waiter *waiter,
+                        struct text *answer)
 {
     struct event *event = &waiter->event;
 
@@ -158,9 +121,8 @@ static enum next receive(struct server *server, int slot, struct request *reques
     return ANSWER;
 }
 
-/* Counts a request that has its verdict, and logs it: at level warning what was refused, at debug the rest. The ids
- * lead from the web server's log to the journal. */
-static void note(const struct request *request, const struct waiter *waiter)
+/* The ids lead from the web server's log to the journal. */
+void serve_note(const struct request *request, const struct waiter *waiter)
 {
     const struct event *event = &waiter->event;
     const struct request_head *head = request_head(request);
@@ -197,7 +159,7 @@ static void answer_and_watch(struct server *server, int slot, struct connection 
 
     if (answer->length > SHORT)
         give_way(server, slot);
-    note(connection->request, waiter);
+    serve_note(connection->request, waiter);
     bool keep = !atomic_load(&server->shared.stopping) && !connections_wait_outside(server->connections);
     bool kept = request_answer(connection->request, answer, keep);
     event_free(&waiter->event);
@@ -207,8 +169,8 @@ static void answer_and_watch(struct server *server, int slot, struct connection 
         connections_close(server->connections, connection);
 }
 
-/* The parameters of a request are there before its body: whether that is wanted. receive() says why not, once it is
- * read away: answered earlier, the rest of it could be taken for another request. */
+/* The parameters of a request are there before its body: whether that is wanted. serve_receive() says why not, once it
+ * is read away: answered earlier, the rest of it could be taken for another request. */
 static bool wants_body(const struct server *server, const struct request_head *head)
 {
     enum endpoint endpoint = endpoints_find(head);
@@ -239,7 +201,7 @@ static void converse(struct server *server, int slot, struct connection *connect
     atomic_store(&server->shared.asked_at, clock_monotonic_ms());
     struct waiter *waiter = &server->waiters[connection->number];
     waiter->owner = connection;
-    switch (receive(server, slot, connection->request, waiter, &answer)) {
+    switch (serve_receive(server, slot, connection->request, waiter, &answer)) {
     case ANSWER:
         answer_and_watch(server, slot, connection, &answer);
         break;
@@ -267,7 +229,7 @@ static void answer_verdicts(struct server *server, int slot)
     }
 }
 
-static void *work(void *argument)
+void *serve_work(void *argument)
 {
     struct thread *thread = argument;
     struct server *server = thread->context;
@@ -295,163 +257,4 @@ static void *work(void *argument)
             return NULL;
         }
     }
-}
-
-/* As many descriptors as the connections need, and some for the rest, as far as the system lets us. */
-static void raise_descriptors(const struct conf *conf)
-{
-    const rlim_t wanted = (rlim_t)conf->connections + 128;
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-        return;
-    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < wanted)
-        log_line(LOG_WARNING,
-                 "too few descriptors for TICKETD_CONNECTIONS: idle connections will be closed for new ones",
-                 LOG_NUMBER("limit", (int64_t)limit.rlim_cur), LOG_NUMBER("wanted", (int64_t)wanted));
-}
-
-static void start_thread(struct thread *thread, void *context, void *(*run)(void *argument), int number)
-{
-    *thread = (struct thread){.number = number, .context = context, .passed_at = clock_monotonic_ms()};
-    if (pthread_create(&thread->id, NULL, run, thread) != 0) {
-        log_line(LOG_ERROR, "cannot start a thread");
-        exit(EXIT_FAILURE);
-    }
-}
-
-static int serve_fastcgi(struct server *server, const sigset_t *signals)
-{
-    const struct conf *conf = server->conf;
-    struct writers writers = {conf, server->queue, server->spool, &server->shared};
-    struct thread threads[64 + 32 + 2]; /* the most that conf.def allows */
-    int count = 0, status = EXIT_FAILURE;
-
-    log_limit();
-    raise_descriptors(conf);
-    server->waiters = calloc((size_t)conf->connections, sizeof(*server->waiters));
-    server->connections = connections_new(conf->connections, server->listener.fd, queue_verdicts_fd(server->queue));
-    if (!server->waiters || !server->connections)
-        goto out;
-    for (int i = 0; i < conf->writers; i++)
-        start_thread(&threads[count++], &writers, writers_run, i);
-    const struct thread *workers = &threads[count];
-    for (int i = 0; i < conf->workers; i++)
-        start_thread(&threads[count++], server, work, i);
-    if (server->dashboard)
-        start_thread(&threads[count++], server->dashboard, dashboard_run, 0);
-    log_line(LOG_INFO, "serving FastCGI", LOG_TEXT("listen", conf->listen), LOG_NUMBER("workers", conf->workers),
-             LOG_NUMBER("writers", conf->writers));
-    supervise(&(struct supervised){server->auth, server->decrypt, &server->listener, server->connections, server->queue,
-                                   server->dashboard, &server->shared, workers, conf->workers},
-              signals);
-    status = EXIT_SUCCESS;
-out:
-    while (count > 0)
-        pthread_join(threads[--count].id, NULL);
-    spool_remove_empty(server->spool);
-    log_tick(true);
-    for (int i = 0; server->waiters && i < conf->connections; i++)
-        event_free(&server->waiters[i].event);
-    free(server->waiters);
-    connections_free(server->connections);
-    return status;
-}
-
-/* A batch of one, through the same functions. Fails only where nothing was answered. */
-static int serve_cgi(struct server *server)
-{
-    const struct writers writers = {server->conf, server->queue, server->spool, &server->shared};
-    struct request *request = request_open_cgi();
-    struct writer *writer = writer_open(&writers, 0);
-    struct waiter waiter = {0};
-    struct text answer = {0};
-    int status = EXIT_FAILURE;
-    const char *method = getenv("REQUEST_METHOD");
-
-    if (!request || !writer)
-        goto out;
-    if (method && strcmp(method, "GET") == 0)
-        writer_look(writer);
-    enum next next = receive(server, 0, request, &waiter, &answer);
-    if (next == CLOSE)
-        goto out;
-    while (next == WAIT && writer_write(writer, 0) == 0)
-        if (writer_held(writer) == 0)
-            goto out;
-    if (next == WAIT)
-        answer_event(&answer, &waiter.event);
-    note(request, &waiter);
-    (void)!request_answer(request, &answer, false);
-    status = EXIT_SUCCESS;
-out:
-    text_free(&answer);
-    event_free(&waiter.event);
-    request_free(request);
-    writer_close(writer);
-    return status;
-}
-
-/* Finds or opens the socket. *cgi: there is none, the web server wants one request served. */
-static bool find_socket(struct server *server, bool *cgi)
-{
-    const char *address = server->conf->listen;
-
-    if (*address)
-        return listener_open(&server->listener, address);
-    if (listener_inherit(&server->listener))
-        return true;
-    *cgi = getenv("GATEWAY_INTERFACE");
-    if (!*cgi)
-        log_line(LOG_ERROR,
-                 "no socket to listen on: set TICKETD_LISTEN, or start it by systemd, spawn-fcgi or a web server");
-    return *cgi;
-}
-
-int command_serve(const struct conf *conf, int argc, char **argv)
-{
-    sigset_t signals;
-    struct server server = {.conf = conf, .listener = {.fd = -1}};
-    int status = EXIT_FAILURE;
-    struct conf one = *conf;
-    bool cgi = false;
-
-    (void)argc;
-    (void)argv;
-    atomic_store(&server.shared.stop_at, INT64_MAX);
-    if (!supervise_init(&signals))
-        return EXIT_FAILURE;
-    metrics_set(METRIC_START, clock_realtime_us());
-
-    server.auth = auth_open(conf);
-    server.decrypt = server.auth ? decrypt_open(conf) : NULL;
-    server.spool = spool_open(conf);
-    if (!server.decrypt || !server.spool)
-        goto out;
-    spool_prepare(server.spool); /* before anybody can connect */
-    if (!find_socket(&server, &cgi))
-        goto out;
-    if (cgi) {
-        one.batch = one.writers = one.workers = 1;
-        signal(SIGUSR1, SIG_IGN);
-        signal(SIGUSR2, SIG_IGN);
-        pthread_sigmask(SIG_UNBLOCK, &signals, NULL); /* the web server may end it at any time */
-        server.conf = &one;
-    }
-    server.queue = queue_new(server.conf->writers, server.conf->workers, conf->db_timeout_ms,
-                             (size_t)conf->max_body_kb * 1024 * QUEUE_BODIES);
-    if (conf->report && server.queue)
-        server.dashboard = dashboard_open(conf, server.queue, &server.shared);
-    if (server.queue && (server.dashboard || !conf->report))
-        status = cgi ? serve_cgi(&server) : serve_fastcgi(&server, &signals);
-out:
-    dashboard_close(server.dashboard);
-    queue_free(server.queue);
-    spool_close(server.spool);
-    decrypt_close(server.decrypt);
-    auth_close(server.auth);
-    listener_close(&server.listener);
-    return status;
 }
