@@ -5,6 +5,7 @@
 #include "base/text.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -43,6 +44,7 @@ struct window {
 };
 
 static bool limited;
+static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t windows_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct window windows[MESSAGES];
 
@@ -118,6 +120,20 @@ static void redirect_line(const struct log_pair *pairs)
     }
 }
 
+/* Not of a service: one that waits for the reader of its log, for a pipe that is full, answers nobody. */
+static void write_bytes(const char *bytes, size_t length)
+{
+    struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    pthread_mutex_lock(&writing);
+    if (limited && poll(&error, 1, 0) == 0)
+        metrics_add(METRIC_LOG_DROPPED, 1);
+    else if (write(STDERR_FILENO, bytes, length) < 0) {
+        /* There is nowhere left to complain to. */
+    }
+    pthread_mutex_unlock(&writing);
+}
+
 static void write_line(enum log_level level, const struct log_pair *pairs)
 {
     int saved_errno = errno;
@@ -137,9 +153,8 @@ static void write_line(enum log_level level, const struct log_pair *pairs)
     text_append(&line, log_format == LOG_JSON ? "}\n" : "\n");
     text_append(&whole, log_priorities ? levels[level].priority : "");
     text_append_bytes(&whole, line.bytes, line.length);
-    if (!line.failed && !whole.failed && write(STDERR_FILENO, whole.bytes, whole.length) < 0) {
-        /* There is nowhere left to complain to. */
-    }
+    if (!line.failed && !whole.failed)
+        write_bytes(whole.bytes, whole.length);
     text_free(&line);
     text_free(&whole);
     errno = saved_errno;

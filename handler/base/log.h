@@ -31,8 +31,8 @@ void log_setup(enum log_level level, enum log_format format);
  * thread runs. */
 void log_redirect(struct text *text);
 
-/* From now on the same message is logged at most ten times in ten seconds, but for those at level debug; then it is
- * said how often it came (log_tick). */
+/* For a service. From now on the same message is logged at most ten times in ten seconds, but for those at level debug;
+ * then it is said how often it came (log_tick). A line for which standard error has no room is left out. */
 void log_limit(void);
 
 /* To be called about once a second, and last at the end: says what was left out, where its ten seconds are over, or at

@@ -1,5 +1,6 @@
 """What people read: log lines that lead from the web server to the journal, levels, and what is said too often."""
 
+import fcntl
 import json
 import os
 import re
@@ -77,6 +78,27 @@ def test_what_comes_too_often_is_counted(start):
         assert ask(handler.socket, b"{}")[0] == 401
     handler.stop()
     assert [line.get("more_times") for line in said(handler, message)[11:]] == [None] * 10 + ["5"], "not said at the end"
+
+
+def test_nobody_reads_the_log(start, folder):
+    """A pipe that is full stops nobody: the lines that it has no room for are counted."""
+    log = folder / "ticketd.log"
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 16384)
+    try:
+        handler = start(TICKETD_LOG_LEVEL="debug")
+        for n in range(200):
+            assert ask(handler.socket, event("update", title=str(n)))[0] == 200
+        assert value(scrape(handler), "log_lines_dropped_total") > 50
+        assert os.read(reader, 1 << 16).count(b"msg=updated") > 5
+        assert ask(handler.socket, event("delete"))[0] == 200
+        assert b"msg=deleted" in os.read(reader, 1 << 16)
+        handler.stop()
+    finally:
+        os.close(reader)
+        log.unlink()
+        log.touch()
 
 
 def test_levels_change_while_it_runs(start):
