@@ -56,23 +56,27 @@ BEGIN
 
     WITH flows AS MATERIALIZED (
         SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f WHERE f.received_at < until
+    ), closed AS (
+        SELECT c.project_id, c.ticket_id, c.at
+          FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) FILTER (WHERE f.shut) AS at,
+                       (array_agg(f.shut ORDER BY f.applied_no DESC))[1] AS shut,
+                       (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts
+                  FROM flows f
+                 WHERE f.shut IS NOT NULL
+                 GROUP BY f.project_id, f.ticket_id) c
+         WHERE c.shut AND c.counts
+    ), measured AS (  -- as in vcc.report; one that was deleted since took with it when it was opened
+        SELECT extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) AS seconds,
+               EXISTS (SELECT FROM vcc.ticket_events e
+                        WHERE e.project_id = t.project_id AND e.ticket_id = t.ticket_id AND e.result = 'inserted' AND e.action = 'add'
+                          AND e.event_id >= vcc.first_event_id(t.first_event_at) AND e.received_at = t.first_event_at) AS complete
+          FROM closed c
+          JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.first_event_at <= c.at
     )
     SELECT json_build_object(
-               'tickets', count(*), 'median_s', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.complete)))
-      INTO went
-      FROM (SELECT CASE WHEN t.first_event_at <= c.at  -- else it was deleted since, and with it when it was opened
-                        THEN extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at)) END AS seconds,
-                   EXISTS (SELECT FROM vcc.ticket_events e  -- as in vcc.report
-                            WHERE e.project_id = t.project_id AND e.ticket_id = t.ticket_id AND e.result = 'inserted' AND e.action = 'add'
-                              AND e.event_id >= vcc.first_event_id(t.first_event_at) AND e.received_at = t.first_event_at) AS complete
-              FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) FILTER (WHERE f.shut) AS at,
-                           (array_agg(f.shut ORDER BY f.applied_no DESC))[1] AS shut,
-                           (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts
-                      FROM flows f
-                     WHERE f.shut IS NOT NULL
-                     GROUP BY f.project_id, f.ticket_id) c
-              LEFT JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id
-             WHERE c.shut AND c.counts) r;
+               'tickets', (SELECT count(*) FROM closed),
+               'median_s', (SELECT round(percentile_cont(0.5) WITHIN GROUP (ORDER BY m.seconds)) FROM measured m WHERE m.complete))
+      INTO went;
 
     RETURN json_build_object('at', now(), 'since', since, 'until', until, 'before', json_build_object('open', were, 'resolution', went));
 END
