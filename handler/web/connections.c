@@ -127,6 +127,7 @@ static enum wake take_report(struct connections *c, struct connection **connecti
             if (c->count == 0)
                 return WAKE_NOTHING;
         }
+        bool left = c->reports[c->next].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
         uint64_t tag = c->reports[c->next++].data.u64;
         uint32_t index = (uint32_t)tag;
         c->taken++;
@@ -138,6 +139,7 @@ static enum wake take_report(struct connections *c, struct connection **connecti
         bool current = (*connection)->generation == tag >> 32;
         if (current && (*connection)->state == IDLE) {
             (*connection)->state = BUSY;
+            (*connection)->more = left; /* its end, which came with the request, is not reported again */
             return WAKE_CONNECTION;
         }
         if (current)

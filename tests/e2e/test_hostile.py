@@ -585,6 +585,17 @@ def test_peers_that_never_read(start):
                 t.join()
 
 
+def test_the_end_comes_with_the_request(start):
+    """It is answered, and the connection closed: nothing tells of the end again."""
+    handler = start()
+    for n in range(20):
+        with fastcgi.Connection(handler.socket) as connection:
+            connection.send(fastcgi.request(body(n)))
+            connection.socket.shutdown(socket.SHUT_WR)
+            assert connection.answer().startswith("Status: 200")
+            assert connection.is_closed()
+
+
 def test_peers_that_leave_at_every_byte(start, database):
     handler = start()
     content = fastcgi.request(body(7))
