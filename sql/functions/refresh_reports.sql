@@ -44,11 +44,11 @@ BEGIN
         DELETE FROM vcc.ticket_metrics_kept k WHERE k.project_id = project AND k.ticket_id = ANY (changed);
         WITH shown AS MATERIALIZED (  -- else Citus 13.2 writes a wrong query of it
             SELECT m.* FROM vcc.ticket_metrics m WHERE m.project_id = project AND (most OR m.ticket_id = ANY (changed)))
-        INSERT INTO vcc.ticket_metrics_kept SELECT s.* FROM shown s WHERE s.ticket_id = ANY (changed) ON CONFLICT DO NOTHING;
+        INSERT INTO vcc.ticket_metrics_kept SELECT s.* FROM shown s WHERE s.ticket_id = ANY (changed);
         DELETE FROM vcc.deadline_cycles_kept k WHERE k.project_id = project AND k.ticket_id = ANY (changed);
         WITH shown AS MATERIALIZED (
             SELECT c.* FROM vcc.deadline_cycles c WHERE c.project_id = project AND (most OR c.ticket_id = ANY (changed)))
-        INSERT INTO vcc.deadline_cycles_kept SELECT s.* FROM shown s WHERE s.ticket_id = ANY (changed) ON CONFLICT DO NOTHING;
+        INSERT INTO vcc.deadline_cycles_kept SELECT s.* FROM shown s WHERE s.ticket_id = ANY (changed);
         INSERT INTO vcc.tickets_kept AS k (project_id, ticket_id, version, kept_at)
         SELECT project, u.ticket_id, u.version, now() FROM unnest(changed, versions) u (ticket_id, version)
             ON CONFLICT (project_id, ticket_id) DO UPDATE SET version = excluded.version, kept_at = excluded.kept_at;

@@ -653,6 +653,25 @@ def test_the_kept_reports_follow(connection):
     connection.rollback()
 
 
+def test_a_cycle_is_kept_once(connection):
+    """Where the journal was cut the cycles of a ticket that did not change have other numbers than those that are kept."""
+    history = History(connection, SEEDS[0], events=1)
+
+    def tickets(numbers, at, **attributes):
+        for number in numbers:
+            history.apply(received(json.dumps({"action": "add", "ticket": {"projectId": 9, "ticketId": number, **attributes}}).encode()), at)
+
+    tickets([1], NOW - 40 * DAY, status="new", softDeadline=iso(38))
+    tickets([1], NOW - 20 * DAY, status="closed")
+    connection.commit()
+    query(connection, "SELECT vcc.refresh_reports()")
+    history.drop_before((NOW - 30 * DAY).date())
+    tickets([2, 3], NOW - 10 * DAY, status="new")  # now most of the project has changed
+    connection.commit()
+    query(connection, "SELECT vcc.refresh_reports()")
+    assert query(connection, "SELECT count(*) FROM vcc.deadline_cycles_kept WHERE project_id = 9 AND ticket_id = 1") == [(1,)]
+
+
 def test_deliveries_page_by_page(connection):
     """Newest first, each once, without sorting them all."""
     History(connection, SEEDS[0], events=100)
