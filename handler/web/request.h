@@ -79,9 +79,9 @@ const struct request_head *request_head(const struct request *request);
  * whole. NULL where there is none left to take. */
 char *request_take_body(struct request *request, size_t *length) MUST_USE;
 
-/* Writes an answer and ends the request; overwrites the parameters that may hold a token. A
- * peer that has not taken it in five seconds gets no more of it. True: the connection is kept and can carry another
- * one. False: it is closed. `keep` false closes it in any case. */
+/* Writes an answer and ends the request; overwrites the parameters that may hold a token. A peer that has not taken it
+ * in five seconds gets no more of it. True: the connection is kept and can carry another one. False: it is closed.
+ * `keep` false closes it in any case. */
 bool request_answer(struct request *request, const struct text *answer, bool keep) MUST_USE;
 
 /* Closes what is open and frees. NULL is fine. */
