@@ -170,17 +170,18 @@ void connections_give_way(struct connections *c, int thread)
     pthread_mutex_unlock(&c->lock);
 }
 
-/* Whether an idle connection has a request that nobody has begun to read. */
+/* Whether bytes wait to be read, and no end behind them. */
 static bool has_unread(const struct connection *connection)
 {
     struct pollfd socket = {.fd = connection->fd, .events = POLLIN};
-    return !connection->part && poll(&socket, 1, 0) > 0 && socket.revents == POLLIN;
+    return poll(&socket, 1, 0) > 0 && socket.revents == POLLIN;
 }
 
+/* Not where a request is begun that is wanted, or one that nobody has begun to read. */
 static bool may_go(const struct connection *connection)
 {
-    return connection->state == IDLE && !has_unread(connection) &&
-           !(connection->part && request_is_wanted(connection->request));
+    return connection->state == IDLE &&
+           !(connection->part ? request_is_wanted(connection->request) : has_unread(connection));
 }
 
 /* Closes the connection that is idle longest, for another one. NULL: all are at work, or will be. Under the lock. */
@@ -282,10 +283,15 @@ static void listen_again(struct connections *c)
     watch(c->epoll_fd, EPOLL_CTL_MOD, c->listener_fd, EPOLLIN, WAKE_LISTENER);
 }
 
-static void make_idle(struct connections *c, struct connection *connection, bool part)
+/* What came while it was busy, or was not read yet, is reported now. */
+static void report_again(struct connections *c, struct connection *connection)
 {
     uint64_t tag = CONNECTION_TAG(connection->number, connection->generation);
+    watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag);
+}
 
+static void make_idle(struct connections *c, struct connection *connection, bool part)
+{
     /* Under the lock, for once idle its place may be taken, and the descriptor be another connection's. */
     pthread_mutex_lock(&c->lock);
     if (!part)
@@ -296,8 +302,8 @@ static void make_idle(struct connections *c, struct connection *connection, bool
     connection->part_since = now;
     connection->part = part;
     connection->state = IDLE;
-    if (connection->more || part) /* what came while it was busy, or was not read yet, is reported now */
-        watch(c->epoll_fd, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag);
+    if (connection->more || part)
+        report_again(c, connection);
     connection->more = false;
     if (!c->listening && c->listener_fd >= 0)
         listen_again(c); /* there is one that can give way now */
@@ -343,8 +349,13 @@ void connections_close_stuck(struct connections *c)
     pthread_mutex_lock(&c->lock);
     for (int i = 0; i < c->most; i++) {
         struct connection *connection = &c->all[i];
-        if (connection->state == IDLE && connection->part &&
-            (now - connection->part_since > STUCK_MS || now - connection->part_began > WHOLE_MS))
+        if (connection->state != IDLE)
+            continue;
+        bool unread = has_unread(connection);
+        if (unread && !connection->part) /* it came with the request before it, and is not reported otherwise */
+            report_again(c, connection);
+        if (connection->part &&
+            ((!unread && now - connection->part_since > STUCK_MS) || now - connection->part_began > WHOLE_MS))
             end_connection(c, connection);
     }
     pthread_mutex_unlock(&c->lock);

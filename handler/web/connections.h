@@ -52,7 +52,8 @@ void connections_watch(struct connections *connections, struct connection *conne
 void connections_wait_for_rest(struct connections *connections, struct connection *connection);
 void connections_close(struct connections *connections, struct connection *connection);
 
-/* With WAKE_CLOCK, about once a second: closes the connections whose request has stopped in its middle. */
+/* With WAKE_CLOCK, about once a second: closes the connections whose request has stopped in its middle, all of which
+ * was read; one with unread bytes of another request is reported again. */
 void connections_close_stuck(struct connections *connections);
 
 /* Stops watching the listener, after accepting what waits there. */

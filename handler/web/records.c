@@ -90,8 +90,9 @@ bool records_have_head(const struct records *r)
 enum records_state records_look(struct records *r, const uint8_t *bytes, size_t length)
 {
     enum records_state state = RECORDS_PART;
+    size_t i = 0;
 
-    for (size_t i = 0; i < length && state == RECORDS_PART;) {
+    while (i < length && state == RECORDS_PART) {
         size_t before = i;
         bool in_head = !records_have_head(r);
         if (r->content > 0 && r->stage == STDIN) {
@@ -115,5 +116,6 @@ enum records_state records_look(struct records *r, const uint8_t *bytes, size_t 
         if (state == RECORDS_PART && r->stage > STDIN && r->padding == 0)
             state = RECORDS_WHOLE;
     }
+    r->behind = length - i;
     return state;
 }

@@ -30,11 +30,12 @@ struct records {
     unsigned length_bytes[2]; /* how many of each length came */
     size_t pair_left;         /* bytes of them still to come */
     size_t head_length;       /* bytes of the connection up to the end of the parameters, as far as they came */
+    size_t behind;            /* bytes of the last look that follow the request */
     struct text *body;        /* gets what the body holds; NULL: nobody wants it. Borrowed */
 };
 
 /* Looks at the next bytes of the connection. After RECORDS_WHOLE and RECORDS_BAD there is nothing more to look at;
- * bytes behind the request are ignored. */
+ * bytes behind the request are only counted. */
 enum records_state records_look(struct records *records, const uint8_t *bytes, size_t length) MUST_USE;
 
 /* Whether the parameters are there to their end. */

@@ -40,6 +40,7 @@ struct request {
     bool from_file; /* libfcgi has read the parameters from a file in memory, not from the socket */
     bool begun;     /* the parameters are read */
     bool in_parts;  /* it did not come at once */
+    bool pipelined; /* bytes came behind it, of which libfcgi reads some with it: nothing can be read after it */
     struct parts parts;
 };
 
@@ -99,6 +100,7 @@ static enum request_state take_part(struct request *request, const char *bytes, 
 
     if (state == RECORDS_BAD)
         return REQUEST_GONE;
+    request->pipelined = request->parts.records.behind > 0;
     if (state == RECORDS_WHOLE)
         return REQUEST_WHOLE;
     if (request->begun || !records_have_head(&request->parts.records))
@@ -142,6 +144,7 @@ enum request_state request_look(struct request *request, size_t max_body)
         return REQUEST_GONE;
     switch (records_look(&records, bytes, (size_t)count)) {
     case RECORDS_WHOLE:
+        request->pipelined = records.behind > 0;
         return REQUEST_WHOLE;
     case RECORDS_PART:
         request->in_parts = true;
@@ -404,7 +407,7 @@ bool request_answer(struct request *request, const struct text *answer, bool kee
         return false;
     }
     end_reading(request);
-    if (!keep || request->must_close)
+    if (!keep || request->must_close || request->pipelined)
         request->fcgi.keepConnection = 0;
     request->fcgi.detached = 1;
     if (answer->length && !answer->failed)

@@ -31,6 +31,14 @@ def event(*attributes, ticket=2):
     return b'{"action":"update","ticket":{"projectId":1,"ticketId":%d%s}}' % (ticket, b"".join(b"," + a for a in attributes))
 
 
+@contextlib.contextmanager
+def stopped(handler):
+    handler.process.send_signal(signal.SIGSTOP)
+    os.waitpid(handler.process.pid, os.WUNTRACED)
+    yield
+    handler.process.send_signal(signal.SIGCONT)
+
+
 def status(text):
     return int(re.match(r"Status: (\d+)", text)[1])
 
@@ -277,6 +285,20 @@ def test_what_stops_half_way_is_closed(start, database):
         assert not closed_within(connections, 0.1)
         assert closed_within(connections, 8)
     assert database.query("SELECT DISTINCT ticket_id FROM vcc.ticket_events") == [(1,)]
+
+
+def test_a_pause_of_the_process_closes_no_upload(start):
+    """What came meanwhile is read before it is asked how long nothing came."""
+    handler = start()
+    whole = fastcgi.request(body(1, "x" * 100000))
+    with fastcgi.Connection(handler.socket) as connection:
+        connection.send(whole[:50000])
+        time.sleep(0.2)
+        with stopped(handler):
+            time.sleep(1.2)  # the clock ticks before they come
+            connection.send(whole[50000:])
+            time.sleep(4.5)
+        assert status(connection.answer()) == 200
 
 
 def test_random_bytes_and_damaged_requests(start, database):
@@ -592,13 +614,33 @@ def test_the_end_comes_with_the_request(start):
     with fastcgi.Connection(handler.socket) as connection:
         connection.send(fastcgi.request(body(1)))
         assert connection.answer().startswith("Status: 200")
-        handler.process.send_signal(signal.SIGSTOP)  # so that it sees both at once
-        os.waitpid(handler.process.pid, os.WUNTRACED)
-        connection.send(fastcgi.request(body(2)))
-        connection.socket.shutdown(socket.SHUT_WR)
-        handler.process.send_signal(signal.SIGCONT)
+        with stopped(handler):  # so that it sees both at once
+            connection.send(fastcgi.request(body(2)))
+            connection.socket.shutdown(socket.SHUT_WR)
         assert connection.answer().startswith("Status: 200")
         assert connection.is_closed()
+
+
+@pytest.mark.parametrize("length", [9000, 40000])
+def test_a_request_behind_another(start, database, length):
+    """A connection has one request at a time: libfcgi may have read some of the next one, so the connection ends."""
+    handler = start()
+    with fastcgi.Connection(handler.socket, timeout=3) as connection:
+        with stopped(handler):
+            connection.send(of_length(length, 1) + fastcgi.request(body(2)) + fastcgi.request(body(3)))
+        assert status(connection.answer()) == 200
+        assert connection.is_closed()
+    assert database.query("SELECT ticket_id FROM vcc.tickets") == [(1,)]
+
+
+def test_a_request_behind_one_that_is_as_long_as_what_is_looked_at(start):
+    """Not seen beside the first, it is read within the second."""
+    handler = start()
+    with fastcgi.Connection(handler.socket, timeout=3) as connection:
+        with stopped(handler):
+            connection.send(of_length(16384, 1) + fastcgi.request(body(2)))
+        assert status(connection.answer()) == 200
+        assert status(connection.answer()) == 200
 
 
 def test_peers_that_leave_at_every_byte(start, database):
