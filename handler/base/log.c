@@ -5,6 +5,7 @@
 #include "base/text.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define VALUE_MOST  1000 /* bytes of a value */
 #define WINDOW_MS   10000
 #define WINDOW_MOST 10    /* lines of one message in a window */
 #define SELDOM_MS   60000 /* the window of one that may be said once */
@@ -87,6 +89,22 @@ static void append_value(struct text *line, const char *value)
         text_append_json(line, value);
 }
 
+/* A value that is too long is cut, where its next character begins. */
+static void append_short_value(struct text *line, const char *value)
+{
+    char cut[VALUE_MOST + sizeof("…")];
+    size_t length = VALUE_MOST;
+
+    if (strnlen(value, VALUE_MOST + 1) <= VALUE_MOST) {
+        append_value(line, value);
+        return;
+    }
+    while (length > 0 && ((unsigned char)value[length] & 0xc0) == 0x80)
+        length--;
+    snprintf(cut, sizeof(cut), "%.*s…", (int)length, value);
+    append_value(line, cut);
+}
+
 static void append_pair(struct text *line, const char *key, const char *value)
 {
     const char *before = line->length ? (log_format == LOG_JSON ? "," : " ") : (log_format == LOG_JSON ? "{" : "");
@@ -98,7 +116,7 @@ static void append_pair(struct text *line, const char *key, const char *value)
         text_append_format(line, "%s=", key);
     }
     if (value)
-        append_value(line, value);
+        append_short_value(line, value);
 }
 
 void log_redirect(struct text *text)
@@ -120,13 +138,14 @@ static void redirect_line(const struct log_pair *pairs)
     }
 }
 
-/* Not of a service: one that waits for the reader of its log, for a pipe that is full, answers nobody. */
+/* Not of a service: one that waits for the reader of its log, for a pipe that is full, answers nobody. A pipe that has
+ * room takes PIPE_BUF bytes at once (pipe(7)). */
 static void write_bytes(const char *bytes, size_t length)
 {
     struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
 
     pthread_mutex_lock(&writing);
-    if (limited && poll(&error, 1, 0) == 0)
+    if (limited && (length > PIPE_BUF || poll(&error, 1, 0) == 0))
         metrics_add(METRIC_LOG_DROPPED, 1);
     else if (write(STDERR_FILENO, bytes, length) < 0) {
         /* There is nowhere left to complain to. */

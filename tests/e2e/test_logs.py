@@ -88,8 +88,8 @@ def test_nobody_reads_the_log(start, folder):
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 16384)
     try:
         handler = start(TICKETD_LOG_LEVEL="debug")
-        for n in range(200):
-            assert ask(handler.socket, event("update", title=str(n)))[0] == 200
+        for n in range(200):  # the first ones are longer than what a pipe takes at once (pipe(7), PIPE_BUF)
+            assert ask(handler.socket, event("update", title=str(n)), REQUEST_ID="i" * (9000 if n < 100 else 16))[0] == 200
         assert value(scrape(handler), "log_lines_dropped_total") > 50
         assert os.read(reader, 1 << 16).count(b"msg=updated") > 5
         assert ask(handler.socket, event("delete"))[0] == 200
@@ -99,6 +99,15 @@ def test_nobody_reads_the_log(start, folder):
         os.close(reader)
         log.unlink()
         log.touch()
+
+
+def test_long_values_are_cut(start):
+    handler = start(TICKETD_LOG_LEVEL="debug")
+    assert ask(handler.socket, event("update"), REQUEST_ID="é" * 600)[0] == 200
+    assert said(handler, "inserted")[0]["request"] == "é" * 500 + "…"
+    assert ask(handler.socket, event("update", title="1"), REQUEST_ID="\1" * 5000)[0] == 200
+    assert not said(handler, "updated")
+    assert value(scrape(handler), "log_lines_dropped_total") == 1
 
 
 def test_levels_change_while_it_runs(start):
