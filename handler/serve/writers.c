@@ -24,7 +24,7 @@ struct writer {
     struct event **spooled; /* … for the spool */
     size_t held;            /* of batch */
     size_t most;            /* events of the next batch */
-    size_t joined;          /* how many of the last went into the spool */
+    size_t joined;          /* how many of the last the spool had to take */
     bool met;               /* it was seen whether the spool is that of the database */
     int64_t late_since; /* monotonic milliseconds: since when all that it takes is past its deadline; 0: it is not */
     bool remembers;     /* the first one asked the database when the last event came, before the start */
@@ -136,7 +136,7 @@ static void spool_rest(struct writer *writer, size_t count)
 /* Hands the events with a verdict back, and keeps the others. Returns how many those are. */
 static size_t finish_batch(struct writer *writer, size_t count)
 {
-    enum readiness readiness = READY_BY_SPOOL;
+    bool refused = false;
     size_t done = 0;
 
     writer->held = 0;
@@ -147,13 +147,12 @@ static size_t finish_batch(struct writer *writer, size_t count)
             writer->batch[writer->held++] = waiter;
         else
             writer->done[done++] = waiter;
-        if (outcome == OUTCOME_UNAVAILABLE && readiness != READY_BY_DATABASE)
-            readiness = NOT_READY;
-        if (outcome != OUTCOME_NONE && outcome != OUTCOME_SPOOLED && outcome != OUTCOME_UNAVAILABLE)
-            readiness = READY_BY_DATABASE;
+        refused |= outcome == OUTCOME_UNAVAILABLE;
     }
     if (done > 0) {
-        atomic_store(&writer->all->shared->readiness, readiness);
+        atomic_store(&writer->all->shared->readiness, done > writer->joined ? READY_BY_DATABASE
+                                                      : refused             ? NOT_READY
+                                                                            : READY_BY_SPOOL);
         queue_finish(writer->all->queue, writer->done, done);
     }
     return done;

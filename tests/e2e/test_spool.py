@@ -258,6 +258,7 @@ def test_refused_bodies_go_through_the_spool(spool, database):
     """Those that are no events, those that came in part, and those that only PostgreSQL refuses."""
     handler = spool.handler(reachable=False)
     assert ask(handler.socket, b"{")[0] == 400
+    assert ask(handler.socket, b"", method="GET", uri="/x/readyz")[1]["by"] == "spool"
     assert ask(handler.socket, b'\xef\xbb\xbf{"action":"add"}')[0] == 422
     assert ask(handler.socket, b'\xff\x00', length=7)[0] == 400
     assert ask(handler.socket, b"")[0] == 400
