@@ -95,7 +95,7 @@ static int serve_cgi(struct server *server)
     enum next next = serve_receive(server, 0, request, &waiter, &answer);
     if (next == CLOSE)
         goto out;
-    while (next == WAIT && writer_write(writer, 0) == 0)
+    while (next == WAIT && writer_write(writer, server->conf->db_timeout_ms) == 0)
         if (writer_held(writer) == 0)
             goto out;
     if (next == WAIT)

@@ -1,11 +1,13 @@
 /* The start of the path: bytes from the web server. See the traps of libfcgi that each step avoids. */
 #include "web/request.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "web/parts.h"
 
 #include <errno.h>
 #include <fcgiapp.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +162,9 @@ static bool read_from_file(struct request *request)
     int file = memfd_create("request", MFD_CLOEXEC);
     size_t length = request->parts.records.head_length;
 
+    if (file < 0)
+        log_line_seldom(LOG_WARNING, "no descriptor for a request: its connection is closed",
+                        LOG_TEXT("why", strerror(errno)));
     if (file < 0 || write(file, request->parts.head.bytes, length) != (ssize_t)length ||
         lseek(file, 0, SEEK_SET) != 0) {
         close(file);
@@ -250,10 +255,13 @@ const struct request_head *request_head(const struct request *request)
 static ssize_t read_piece(struct request *request, char *into, size_t size)
 {
     if (request->cgi) {
+        struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
         ssize_t count;
-        do
-            count = read(STDIN_FILENO, into, size);
-        while (count < 0 && errno == EINTR);
+        do {
+            int64_t left = request->deadline - clock_monotonic_ms();
+            errno = 0;
+            count = poll(&input, 1, left > 0 ? (int)left : 0) > 0 ? read(STDIN_FILENO, into, size) : -1;
+        } while (count < 0 && errno == EINTR);
         return count;
     }
     if (request->in_parts)
@@ -271,13 +279,17 @@ static enum outcome bad_request(struct request *request, const char *problem)
 void request_discard(struct request *request)
 {
     char chunk[CHUNK];
-    size_t total = 0;
-    ssize_t count;
+    int64_t announced = content_length(request);
+    int64_t left = DISCARD_MAX;
+    ssize_t count = 1;
 
-    while ((count = read_piece(request, chunk, sizeof(chunk))) > 0) {
-        total += (size_t)count;
-        if (total > DISCARD_MAX || clock_monotonic_ms() > request->deadline)
-            break;
+    if (request->cgi && announced >= 0)
+        left = announced; /* as in request_read */
+    else if (request->cgi && strcmp(request->head.method, "GET") == 0)
+        left = 0; /* what others send without a length may be chunked: the web server waits until it is read */
+    while (left > 0 && count > 0 && clock_monotonic_ms() <= request->deadline) {
+        count = read_piece(request, chunk, sizeof(chunk));
+        left -= count;
     }
     request->must_close = count != 0;
 }

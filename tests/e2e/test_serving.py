@@ -241,6 +241,53 @@ def test_cgi_that_cannot_start_answers_503(folder):
     assert "TICKETD_NONSENSE" in result.stderr
 
 
+def test_cgi_with_an_input_that_does_not_end(database):
+    """A web server need not close it (RFC 3875 section 4.2). What comes in part is waited for, ten seconds."""
+    token = {"HTTP_AUTHORIZATION": "Bearer 0123456789abcdef"}
+    requests = {
+        200: {"REQUEST_METHOD": "GET", "REQUEST_URI": "/x/livez"},
+        405: {"REQUEST_METHOD": "GET", "REQUEST_URI": "/x"},
+        401: {"content": b"x" * 10},
+        413: {"content": b"x" * 2000, **token},
+        400: {"content": b"x" * 10, "CONTENT_LENGTH": 11, **token},
+    }
+    running = {}
+    try:
+        for status, request in requests.items():
+            content = request.pop("content", b"")
+            settings = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": len(content) or "", "GATEWAY_INTERFACE": "CGI/1.1", **request}
+            running[status] = subprocess.Popen([TICKETD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(
+                TICKETD_DATABASE=database.handler, TICKETD_TOKEN="0123456789abcdef", TICKETD_MAX_BODY_KB=1, **settings))
+            running[status].stdin.write(content)
+            running[status].stdin.flush()
+        for status, process in running.items():
+            wait_until(lambda: process.poll() is not None, 5 if status != 400 else 15, f"the answer {status}")
+            assert process.stdout.read().startswith(b"Status: %d" % status)
+    finally:
+        for process in running.values():
+            with process:
+                process.kill()
+
+
+def test_cgi_and_a_locked_ticket(database):
+    """It is tried again, as often as in a process that stays."""
+    def ask(content):
+        return subprocess.run([TICKETD], input=content, capture_output=True, env=environment(
+            TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", TICKETD_DB_TIMEOUT_MS=2000, GATEWAY_INTERFACE="CGI/1.1",
+            REQUEST_METHOD="POST", CONTENT_LENGTH=len(content))).stdout
+
+    def transactions():
+        return database.value("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database WHERE datname = current_database()")
+
+    assert b"inserted" in ask(BODY)
+    database.query("BEGIN; SELECT FROM vcc.tickets FOR UPDATE")
+    before = transactions()
+    assert ask(BODY.replace(b'"x"', b'"y"')).startswith(b"Status: 503")
+    database.query("ROLLBACK")
+    tries = wait_until(lambda: transactions() - before)
+    assert 10 < tries < 300
+
+
 # Rude peers
 
 def smuggled(method):
