@@ -272,7 +272,10 @@ static bool begin_import(struct import *import, struct store *store, int *status
     }
     if (ended) {
         clock_text(ended, when);
-        fprintf(stderr, "ticketd: these very lines were imported to their end before, at %s: nothing to do\n", when);
+        fprintf(stderr,
+                "ticketd: these very lines were imported to their end before, at %s: nothing to do. Those that were "
+                "refused then: see ticketd rejected list\n",
+                when);
         *status = EXIT_SUCCESS;
         return false;
     }

@@ -238,6 +238,7 @@ def test_the_same_file_again(importer, database):
         before = state(database)
         status, count, err = importer.run()
         assert (status, count) == (0, {}) and f"at {when}" in err and "nothing to do" in err
+        assert "refused then: see ticketd rejected list" in err
         assert state(database) == before
         database.query("SELECT * FROM vcc.drop_events_before((now() + interval '1 day')::date)")
     # One byte more is another file, and so are its events.
