@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define PAGE    100 /* tickets that are read at once */
 #define HELD_MS 100 /* how often what is held is tried */
@@ -44,6 +45,7 @@ static int show_status(const struct conf *conf, struct spool *spool, const char 
 {
     struct spool_status status;
     const char *unread = look_at_spool(conf, spool, &status), *problem = spool_problem(spool);
+    bool there = access(conf->spool_dir, F_OK) == 0;
 
     (void)ignored;
     if (unread)
@@ -56,9 +58,12 @@ static int show_status(const struct conf *conf, struct spool *spool, const char 
     print_time("held since", status.held_since);
     printf("%-11s %" PRId64 " of %d MiB\n", "bytes", status.bytes, conf->spool_max_mb);
     printf("%-11s %" PRId64 " files (*.bad)\n", "kept aside", status.aside);
-    printf("%-11s %s\n", "takes more", problem ? problem : "yes");
-    bool nobody = spool_begin_drain(spool);
-    printf("%-11s %s\n", "drained by", nobody ? "nobody now" : "another process, now");
+    printf("%-11s %s\n", "takes more",
+           problem ? problem
+           : there ? "yes"
+                   : "yes: ticketd makes the directory, which is missing");
+    bool nobody = !there || spool_begin_drain(spool);
+    printf("%-11s %s\n", "drained by", nobody ? "nobody now" : "another process, while the database takes events");
     return EXIT_SUCCESS;
 }
 

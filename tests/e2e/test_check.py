@@ -43,6 +43,7 @@ def conninfo(database):
 def test_all_is_well(database, conninfo, folder):
     (folder / "token").write_text("# both are good\none-long-token-1\none-long-token-2\n")
     (folder / "token").chmod(0o600)
+    (folder / "spool").mkdir()
     status, found, errors = check(**conninfo, TICKETD_AUTH="token", TICKETD_TOKEN_FILE=folder / "token",
                                   TICKETD_SPOOL_DIR=folder / "spool", TICKETD_SPOOL_MAX_MB="1")  # fmt: skip
     assert (status, errors) == (0, "")
@@ -53,7 +54,7 @@ def test_all_is_well(database, conninfo, folder):
     assert found["spool"][1] == f"{folder}/spool: nothing waits"
     assert re.fullmatch(r"PostgreSQL \d.*, database test_\d+, role handler, by unix socket", found["database"][1])
     assert found["journal"][1] == "partitions for 12 months ahead"
-    assert not (folder / "spool").exists(), "it changed something"
+    assert os.listdir(folder / "spool") == [], "it changed something"
     for table in "tickets", "ticket_events", "rejected_events", "deleted_tickets", "ticket_adds":
         assert database.value(f"SELECT count(*) FROM vcc.{table}") == 0
 
@@ -156,6 +157,8 @@ def test_socket_of_tcp(conninfo):
 
 def test_spool(conninfo, folder, database):
     one("spool", "note", "TICKETD_SPOOL_DIR is not set: while the database is away events are answered 503", **conninfo)
+    one("spool", "note", f"^{folder}/spool is missing: ticketd makes it$", TICKETD_SPOOL_DIR=folder / "spool", **conninfo)
+    assert not (folder / "spool").exists(), "it changed something"
     spool = Spool(folder, database)
     try:
         handler = spool.handler(reachable=False)

@@ -706,6 +706,7 @@ def test_status_and_drain(spool):
     empty = spool.status()
     assert (empty["directory"], empty["events"], empty["tickets"]) == (str(spool.path), "0", "0") and "oldest" not in empty
     assert not spool.path.exists()  # looking changes nothing
+    assert empty["drained by"] == "nobody now" and empty["takes more"] == "yes: ticketd makes the directory, which is missing"
     assert "0 events drained" in spool.command("spool", "drain").stdout
     handler = spool.handler(reachable=False)
     for content in body(1, "a"), body(1, "b"), body(2, "c"):
@@ -721,7 +722,7 @@ def test_status_and_drain(spool):
     with spool.drain_lock():
         busy = spool.command("spool", "drain")
         assert busy.returncode == 2 and "another process" in busy.stderr
-        assert spool.status()["drained by"] == "another process, now"
+        assert spool.status()["drained by"] == "another process, while the database takes events"
     done = spool.drain()
     assert "3 events" in done.stdout and "the spool is empty" in done.stderr
     assert spool.command("spool", "empty").returncode == 2
