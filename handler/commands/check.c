@@ -229,21 +229,23 @@ static void check_access(struct checklist *list)
     struct auth *auth = auth_open(list->conf);
     struct decrypt *decrypt = decrypt_open(list->conf);
     log_redirect(NULL);
-    bool open = auth && auth_token_count(auth) == 0;
-    if (open)
+    bool good = auth && decrypt, open = auth && auth_token_count(auth) == 0;
+    if (!good)
+        text_append(&words, said.length ? "" : "out of memory");
+    else if (open)
         text_append(&words, "TICKETD_AUTH=none: whoever reaches the location can send events");
-    else if (auth)
+    else
         text_append_format(&words, "%zu token%s", auth_token_count(auth), auth_token_count(auth) == 1 ? "" : "s");
-    if (decrypt && decrypt_key_count(decrypt))
+    if (good && decrypt_key_count(decrypt))
         text_append_format(&words, "; bodies are encrypted with %s, %zu key%s", list->conf->cipher,
                            decrypt_key_count(decrypt), decrypt_key_count(decrypt) == 1 ? "" : "s");
-    else if (decrypt)
+    else if (good)
         text_append(&words, "; bodies are not encrypted");
     if (said.length) {
         text_append(&words, words.length ? "\n" : "");
         text_append(&words, said.bytes);
     }
-    say_text(list, "access", !auth || !decrypt ? "wrong" : open || said.length ? "note" : "ok", &words);
+    say_text(list, "access", !good ? "wrong" : open || said.length ? "note" : "ok", &words);
     text_free(&said);
     decrypt_close(decrypt);
     auth_close(auth);

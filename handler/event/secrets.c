@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -88,8 +89,11 @@ bool secrets_read(struct secrets *secrets, const char *text, const char *path, c
     if (!wrong && *path)
         wrong = read_file(secrets, path, name);
     if (wrong) {
-        log_line(LOG_ERROR, "secrets cannot be read", LOG_TEXT("name", name), LOG_TEXT("file", path),
-                 LOG_TEXT("why", wrong));
+        const struct passwd *user = strcmp(wrong, strerror(EACCES)) == 0 ? getpwuid(geteuid()) : NULL;
+        log_line(
+            LOG_ERROR, "secrets cannot be read", LOG_TEXT("name", name), LOG_TEXT("file", path), LOG_TEXT("why", wrong),
+            LOG_TEXT("user", user ? user->pw_name : ""),
+            LOG_TEXT("expected", user ? "a file that this user may read: chgrp it to his group, and chmod 640" : ""));
         secrets_free(secrets);
     }
     return !wrong;

@@ -71,8 +71,8 @@ def test_access(conninfo, folder):
     files = {**conninfo, "TICKETD_AUTH": "token", "TICKETD_TOKEN_FILE": token}
     one("access", "ok", "^1 token; bodies are encrypted with aes-128-cbc, 1 key$", TICKETD_CIPHER="aes-128-cbc",
         TICKETD_CIPHER_KEY_FILE=key, **files)  # fmt: skip
-    one("access", "wrong", "TICKETD_CIPHER", TICKETD_CIPHER="aes-128-gcm", TICKETD_CIPHER_KEY_FILE=key, **files)
-    one("access", "wrong", "TICKETD_CIPHER_KEY_FILE.*No such file", TICKETD_CIPHER="aes-128-cbc",
+    one("access", "wrong", "^bad setting: name=TICKETD_CIPHER,", TICKETD_CIPHER="aes-128-gcm", TICKETD_CIPHER_KEY_FILE=key, **files)
+    one("access", "wrong", "^secrets cannot be read: name=TICKETD_CIPHER_KEY_FILE.*No such file", TICKETD_CIPHER="aes-128-cbc",
         TICKETD_CIPHER_KEY_FILE=folder / "none", **files)  # fmt: skip
     token.chmod(0o644)
     one("access", "note", r"1 token.*\n +a file with secrets is open to every user: chmod o=", **files)
@@ -82,7 +82,7 @@ def test_access(conninfo, folder):
     token.write_text("my-secret\n")
     one("access", "note", r"1 token.*\n +tokens of fewer than 16 characters can be guessed", **files)
     token.write_text("# none\n \n")
-    one("access", "wrong", "TICKETD_TOKEN", **files)
+    one("access", "wrong", "^bad setting: name=TICKETD_TOKEN", **files)
     one("access", "note", "TICKETD_AUTH=none: whoever reaches the location can send events", **conninfo)
 
 
@@ -324,6 +324,11 @@ def test_no_permission_is_not_no_answer(folder):
     done = subprocess.run([shutil.copy(TICKETD, folder), "check"], user="nobody", stdout=subprocess.PIPE, text=True,
                           env=environment(TICKETD_DATABASE=f"host={folder}/closed", TICKETD_AUTH="none"))  # fmt: skip
     assert "Permission denied: this user may not open the server's socket" in done.stdout
+    (folder / "token").touch(0o600)
+    done = subprocess.run([folder / "ticketd", "check"], user="nobody", stdout=subprocess.PIPE, text=True,
+                          env=environment(TICKETD_TOKEN_FILE=folder / "token"))  # fmt: skip
+    assert ("why=Permission denied, user=nobody, expected=a file that this user may read: chgrp it to his group, and chmod 640"
+            in done.stdout)  # fmt: skip
 
 
 # -- the way through the web server ---------------------------------------------------------------------------------
