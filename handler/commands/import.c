@@ -267,7 +267,7 @@ static bool begin_import(struct import *import, struct store *store, int *status
     char when[CLOCK_TEXT];
 
     if (!store_begin_import(store, import->file_digest, now, &import->began, &ended)) {
-        fprintf(stderr, "ticketd: nothing was imported: the database did not take it\n");
+        fprintf(stderr, "ticketd: nothing was imported: see ticketd check, then give the same command again\n");
         return false;
     }
     if (ended) {

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHOWN 300 /* characters of a body */
+#define SHOWN     300 /* characters of a body */
+#define TRY_AGAIN ": see ticketd check, then give the same command again"
 
 /* The rows that are meant, and the connection that reads them. */
 struct selection {
@@ -148,9 +149,9 @@ static int list(const struct conf *conf, int argc, char **argv)
     }
     bool whole = selection_close(&selection);
     if (written && !whole && count == 0)
-        return cannot("the database does not say what was set aside. Give the same command again");
+        return cannot("what was set aside cannot be listed" TRY_AGAIN);
     if (written && !whole)
-        return cannot("the database did not tell all that was set aside. Give the same command again");
+        return cannot("only a part of what was set aside could be listed" TRY_AGAIN);
     if (!written)
         return EXIT_CANNOT_RUN;
     fprintf(stderr, count == 1 ? "%llu body\n" : "%llu bodies\n", count);
@@ -159,7 +160,6 @@ static int list(const struct conf *conf, int argc, char **argv)
 
 static const char no_such_body[] =
     "there is no such body: see ticketd rejected list. A body that came once more has another identifier";
-static const char no_word[] = "the database does not say. Give the same command again";
 
 /* What a body was sent with may be a part of what opens it: of the iv no more is told than that it is there. */
 static bool show_row(const struct rejected *row)
@@ -188,7 +188,7 @@ static int show_body(struct store *store, const uint8_t id[16])
 
     if (found)
         return written ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
-    return cannot(told ? no_such_body : no_word);
+    return cannot(told ? no_such_body : "it is not known whether there is such a body" TRY_AGAIN);
 }
 
 static int drop_body(struct store *store, const uint8_t id[16])
@@ -197,7 +197,7 @@ static int drop_body(struct store *store, const uint8_t id[16])
     char text[37];
 
     if (!store_drop_rejected(store, id, &found))
-        return cannot(no_word);
+        return cannot("it is not known whether the body is removed" TRY_AGAIN);
     if (!found)
         return cannot(no_such_body);
     clock_uuid_text(id, text);
@@ -269,11 +269,14 @@ static int retry(const struct conf *conf, int argc, char **argv)
     tally_start(&retry.tally, 0, "retrying", UINT64_MAX);
     bool good = store && retry.decrypt && replay_run(&replay) && !retry.failed;
     tally_end(&retry.tally);
-    tally_number("tried", retry.tally.events);
-    tally_numbers(&retry.tally, "still refused");
     store_close(store);
     decrypt_close(retry.decrypt);
-    if (!selection_close(&retry.selection) || !good)
+    good = selection_close(&retry.selection) && good;
+    if (!good && retry.tally.events == 0)
+        return cannot("nothing was tried again" TRY_AGAIN);
+    tally_number("tried", retry.tally.events);
+    tally_numbers(&retry.tally, "still refused");
+    if (!good)
         return stopped();
     return retry.tally.complaints ? EXIT_SOME_LEFT : EXIT_SUCCESS;
 }

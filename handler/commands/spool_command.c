@@ -119,27 +119,26 @@ static int drop(const struct conf *conf, struct spool *spool, const char *argume
         printf("%s is set aside: ticketd rejected list shows it\n", argument);
     event_free(&event);
     store_close(store);
-    return done ? EXIT_SUCCESS : failed("the database does not take it now: it stays in the spool");
+    return done ? EXIT_SUCCESS : failed("it stays in the spool: the database does not take it now, see ticketd check");
 }
 
 static int drain_all(const struct conf *conf, struct spool *spool, const char *ignored)
 {
     _Atomic int64_t stop_at = INT64_MAX;
-    struct store *store = store_open(conf, &stop_at, NULL);
-    struct drain *drain = store ? drain_open(conf, store, spool, 0, 1) : NULL;
     struct spool_status status;
     const char *problem = look_at_spool(conf, spool, &status);
     struct progress progress;
     uint64_t total = 0;
 
     (void)ignored;
-    if (!problem && status.events > 0 && !spool_begin_drain(spool))
-        problem = "another process drains it";
-    if (problem) {
-        drain_close(drain);
-        store_close(store);
-        return failed(problem);
+    if (!problem && status.events == 0) {
+        fprintf(stderr, "ticketd: the spool is empty: there is nothing to drain\n");
+        return EXIT_SUCCESS;
     }
+    if (problem || !spool_begin_drain(spool))
+        return failed(problem ? problem : "another process drains it");
+    struct store *store = store_open(conf, &stop_at, NULL);
+    struct drain *drain = store ? drain_open(conf, store, spool, 0, 1) : NULL;
     (void)!spool_hurry(spool); /* whoever asks for it does not wait for what was put off */
     progress_start(&progress, (uint64_t)status.events, "draining");
     for (int64_t now = clock_monotonic_ms(), until = now + conf->db_timeout_ms; drain && now < until;
@@ -159,13 +158,14 @@ static int drain_all(const struct conf *conf, struct spool *spool, const char *i
     double seconds = progress_end(&progress);
     printf("%" PRIu64 " events drained in %.1f s\n", total, seconds);
     problem = look_at_spool(conf, spool, &status);
+    const char *more = !store || store_was_away(store) ? "check" : "spool list";
     drain_close(drain);
     store_close(store);
     if (problem)
         return failed(problem);
     if (status.events > 0) {
-        fprintf(stderr, "ticketd: %" PRId64 " events of %" PRId64 " tickets stay: see ticketd spool list\n",
-                status.events, status.tickets);
+        fprintf(stderr, "ticketd: %" PRId64 " events of %" PRId64 " tickets stay: see ticketd %s\n", status.events,
+                status.tickets, more);
         return EXIT_CANNOT_RUN;
     }
     fprintf(stderr, "ticketd: the spool is empty\n");
@@ -197,7 +197,7 @@ static int adopt(const struct conf *conf, struct spool *spool, const char *ignor
         printf("%s: what waits in the spool is meant for it\n", identity);
     }
     store_close(store);
-    return good ? EXIT_SUCCESS : failed("the spool stays as it is");
+    return good ? EXIT_SUCCESS : failed("the spool stays as it is: see ticketd check");
 }
 
 static const struct {

@@ -94,13 +94,10 @@ const char *connection_first_line(char line[FIRST_LINE], const char *why)
 void connection_failed(struct store *store, const char *why, const char *sqlstate)
 {
     if (!store->complained || strcmp(store->complaint, sqlstate ? sqlstate : "") != 0) {
-        enum sqlstate_class class = sqlstate_classify(sqlstate);
-        const char *message = class == SQLSTATE_FAULT
-                                  ? "the database takes no event: they are held, nothing is stored; see ticketd check"
-                                  : "the database is away: events are held";
+        bool fault = sqlstate_classify(sqlstate) == SQLSTATE_FAULT;
         char line[FIRST_LINE];
-        log_line(LOG_ERROR, message, LOG_TEXT("why", connection_first_line(line, why)),
-                 LOG_TEXT("sqlstate", sqlstate ? sqlstate : ""));
+        log_line(LOG_ERROR, fault ? "the database takes no event: see ticketd check" : "the database is away",
+                 LOG_TEXT("why", connection_first_line(line, why)), LOG_TEXT("sqlstate", sqlstate ? sqlstate : ""));
     }
     snprintf(store->complaint, sizeof(store->complaint), "%s", sqlstate ? sqlstate : "");
     connection_close(store); /* not before: why may be inside it */

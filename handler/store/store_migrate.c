@@ -45,11 +45,13 @@ static void complain(struct migrate *m, const PGresult *result, const char *what
 {
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    char line[FIRST_LINE];
 
     m->busy = is_lock(PQresultErrorField(result, PG_DIAG_SQLSTATE));
     if (!m->busy)
         log_line(LOG_ERROR, m->failed, LOG_TEXT("at", what),
-                 LOG_TEXT("why", message ? message : connection_said(m->connection)), LOG_TEXT("do", hint ? hint : ""));
+                 LOG_TEXT("why", message ? message : connection_first_line(line, connection_said(m->connection))),
+                 LOG_TEXT("do", hint ? hint : ""));
 }
 
 /* NULL: failed, which was logged, or somebody else holds a lock. `values` may be NULL: none, and sql may be several
@@ -353,7 +355,7 @@ bool store_migrate(const struct conf *conf)
     bool good = false;
 
     if (PQstatus(m.connection) != CONNECTION_OK) {
-        log_line(LOG_ERROR, "cannot connect to the database", LOG_TEXT("why", connection_said(m.connection)));
+        complain(&m, NULL, "connect");
         goto out;
     }
     PQsetNoticeReceiver(m.connection, show_notice, NULL);

@@ -503,7 +503,7 @@ def test_could_not_run(importer, database, cluster, folder):
     assert (status, count) == (2, {}) and "directory" in err
     importer.settings["TICKETD_DATABASE"] = f"host={folder}"
     status, count, err = importer.run()
-    assert (status, count) == (2, {}) and "nothing was imported" in err
+    assert (status, count) == (2, {}) and "nothing was imported" in err and "see ticketd check" in err
     importer.settings["TICKETD_DATABASE"] = cluster.conninfo("postgres")
     status, count, err = importer.run()
     assert (status, count) == (2, {}) and "vcc" in err

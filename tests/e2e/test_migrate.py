@@ -12,7 +12,7 @@ import time
 
 import psycopg2
 import pytest
-from conftest import ROOT, TICKETD, Handler, build, copy_of_the_tree, environment, wait_until
+from conftest import ROOT, TICKETD, Handler, build, command, copy_of_the_tree, environment, wait_until
 from test_optional import event, stopping, submit
 from test_upgrade import ADDED, Empty, bring_to, empty, migrate  # noqa: F401
 
@@ -391,6 +391,13 @@ def test_handing_over(empty, roles, folder):  # noqa: F811
     empty.let_the_handler_in()
     with stopping(Handler(folder, empty)) as handler:
         assert submit(handler, event("add", 1), event("delete", 1)) == ["inserted", "deleted"]
+
+
+def test_no_database():
+    done = command("migrate", TICKETD_DATABASE="host=/nonexistent")
+    assert done.returncode == 1
+    assert re.search(r'msg="migration failed, nothing was changed" at=connect why="connection to server .*failed: [^\\]*"$',
+                     done.stderr.replace('\\"', "'"), re.MULTILINE)  # fmt: skip
 
 
 def test_groups_that_are_missing(folder):

@@ -210,7 +210,7 @@ def test_words_of_show_and_drop(rejected, folder):
     rejected.settings["TICKETD_DATABASE"] = f"host={folder}"
     for word in "show", "drop":
         status, out, err = rejected.run(word, str(uuid.uuid4()))
-        assert (status, out) == (2, "") and "does not say" in err and "no such" not in err
+        assert (status, out) == (2, "") and "it is not known" in err and "see ticketd check" in err and "no such" not in err
 
 
 # How often
@@ -396,8 +396,10 @@ def test_could_not_run(rejected, database, folder, cluster):
         assert (status, out) == (2, "") and words in err
     rejected.settings["TICKETD_DATABASE"] = f"host={folder}"
     status, out, err = rejected.run("list")
-    assert (status, out) == (2, "") and "does not say" in err and "0 bodies" not in err
-    assert rejected.run("retry")[0] == 2
+    assert (status, out) == (2, "") and "cannot be listed" in err and "see ticketd check" in err and "0 bodies" not in err
+    status, out, err = rejected.run("retry")
+    assert (status, out) == (2, "") and "nothing was tried again" in err and "half-way" not in err
+    assert "events are held" not in err
     rejected.settings["TICKETD_BATCH"] = "many"
     assert rejected.run("list")[0] == 2
 
