@@ -337,6 +337,16 @@ bool decrypt_unpack(const struct decrypt *decrypt, struct event *event)
     return problem != UNPACK_NO_MEMORY;
 }
 
+#define NOT_OPENED "cannot be decrypted, or is not JSON"
+
+/* False: no memory. The reason is made now: the store could not say that there was none for it. */
+static bool refuse_for(struct event *event, enum outcome refusal, const char *reason)
+{
+    event_refuse(event, refusal, "", reason);
+    event_reason(event);
+    return event->reason;
+}
+
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event)
 {
     struct event plain;
@@ -358,19 +368,35 @@ bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *ev
     default:
         /* Whether it was the padding that did not fit or the JSON, nobody is told: that would open one body after the
          * other to whoever may ask often enough. */
-        event_refuse(event, OUTCOME_BAD_REQUEST, "", "cannot be decrypted, or is not JSON");
-        event_reason(event); /* now: the store could not say that there was no memory for it */
-        return event->reason;
+        return refuse_for(event, OUTCOME_BAD_REQUEST, NOT_OPENED);
     }
 }
 
 /* ticketd 0.1.0 put the iv behind the reason. */
 static void read_reason(struct event *event, const char *reason)
 {
-    static const char before[] = "cannot be decrypted, or is not JSON; iv=";
+    static const char before[] = NOT_OPENED "; iv=";
 
     if (!*event->iv && strncmp(reason, before, strlen(before)) == 0)
         event_keep(event->iv, reason + strlen(before));
+}
+
+/* Refuses a body that could not be opened, unless it is JSON as it is: of other bytes that says more than that they are
+ * none. */
+static bool refuse_unless_json(struct event *event, const char *problem)
+{
+    char *copy = malloc(event->length + 1);
+    struct event trial;
+
+    if (!copy)
+        return false;
+    memcpy(copy, event->body, event->length + 1);
+    event_init(&trial, copy, event->length);
+    bool good = event_decode(&trial);
+    if (good && trial.refusal == OUTCOME_BAD_REQUEST)
+        good = refuse_for(event, OUTCOME_BAD_REQUEST, problem);
+    event_free(&trial);
+    return good;
 }
 
 bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *event)
@@ -378,22 +404,29 @@ bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *ev
     char query[sizeof("iv=") + EVENT_SENT_WITH];
     struct event decoded, plain;
     size_t length;
+    bool good = true;
 
     read_reason(event, reason);
-    if (unpack_under_the_cap(decrypt, event) == UNPACK_NO_MEMORY)
+    const char *problem = unpack_under_the_cap(decrypt, event);
+    if (problem == UNPACK_NO_MEMORY)
         return false;
-    if (!decrypt->cipher)
-        return true;
     snprintf(query, sizeof(query), "iv=%s", event->iv);
-    enum decrypted result = open_body(decrypt, query, event, &decoded);
-    if (result == DECRYPTED && decoded.refusal == OUTCOME_NONE) {
+    enum decrypted result = decrypt->cipher ? open_body(decrypt, query, event, &decoded) : DECRYPT_NO_KEY;
+    if (result == DECRYPT_UNAVAILABLE)
+        return false;
+    if (result != DECRYPTED) {
+        problem = !problem && decrypt->cipher ? NOT_OPENED : problem;
+        return !problem || refuse_unless_json(event, problem);
+    }
+    if (decoded.refusal == OUTCOME_NONE) {
         char *text = decoded.allocation;
         event_received(&decoded, &length);
         decoded.allocation = NULL; /* it is not freed with the rest */
         event_init(&plain, text, length);
         replace(event, &plain);
+    } else {
+        good = refuse_for(event, decoded.refusal, event_reason(&decoded));
     }
-    if (result == DECRYPTED)
-        event_free(&decoded);
-    return result != DECRYPT_UNAVAILABLE;
+    event_free(&decoded);
+    return good;
 }

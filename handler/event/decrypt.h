@@ -39,7 +39,8 @@ bool decrypt_unpack(const struct decrypt *decrypt, struct event *event) MUST_USE
 bool decrypt_decode(struct decrypt *decrypt, const char *query, struct event *event) MUST_USE;
 
 /* For a body that was refused with `reason`, whose iv event->iv is: where it is compressed, or bodies are encrypted and
- * a key makes an event of it now, the plain text takes its place, to be decoded; all other bodies stay as they are.
+ * a key makes an event of it now, the plain text takes its place, to be decoded; all other bodies stay as they are, and
+ * are refused where it is known by now that they are no event.
  * Where event->iv is empty it is set from the reason, where ticketd 0.1.0 put it. False: out of memory. */
 bool decrypt_again(struct decrypt *decrypt, const char *reason, struct event *event) MUST_USE;
 

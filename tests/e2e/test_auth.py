@@ -342,6 +342,27 @@ def test_what_cannot_be_decompressed_is_kept_as_it_came(start, database):
         assert (bytes(kept), kept_coding) == (sent, coding) and says in reason
 
 
+def test_a_body_that_still_cannot_be_read_keeps_its_reason(start, database):
+    """What is wrong with its coding or encryption, not that it is no JSON; and what is wrong with an event that is opened now."""
+    def send_then_retry(query, content, more, **settings):
+        database.query("DELETE FROM vcc.rejected_events")
+        handler = start(**more)
+        assert status(handler, query, content, **settings) == 400
+        handler.stop()
+
+    def reasons(**settings):
+        retry = command("rejected", "retry", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", **settings)
+        assert retry.returncode == 1, retry.stderr
+        return [reason for reason, in database.query("SELECT reason FROM vcc.rejected_events")]
+    key = {"TICKETD_CIPHER": "aes-256-ctr", "TICKETD_CIPHER_KEY": KEY}
+    unknown = "has a Content-Encoding that is none of gzip, deflate and identity"
+    send_then_retry("", b"\x8b\x00zip", {}, HTTP_CONTENT_ENCODING="br")
+    assert reasons() == reasons(**key) == [unknown]
+    send_then_retry("?iv=00", encrypt(b'{"action":"add"}', "aes-256-ctr", KEY, "00"), {**key, "TICKETD_CIPHER_KEY": "wrong"})
+    assert reasons(**{**key, "TICKETD_CIPHER_KEY": "wrong"}) == ["cannot be decrypted, or is not JSON"]
+    assert reasons(**key) == ["/ticket is missing"]
+
+
 @pytest.mark.parametrize("spooled", [False, True])
 def test_a_compressed_body_is_tried_again(start, folder, database, spooled):
     """Encrypted in base64 too, larger than the cap was, and once kept in the spool."""
