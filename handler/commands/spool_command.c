@@ -88,6 +88,8 @@ static int list_tickets(const struct conf *conf, struct spool *spool, const char
             if (t->next_try > clock_realtime_us())
                 clock_text(t->next_try, next);
             clock_uuid_text(t->oldest, id);
+            text_append(&why, t->lone ? "a refused body: " : "");
+            text_append(&why, *t->why ? "" : "the database has not taken it yet");
             text_append_visible(&why, t->why, strlen(t->why));
             printf("%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\t%u\t%s\t%s\t%s\n", t->project, t->ticket, t->events,
                    since, t->tries, next, id, why.bytes && !why.failed ? why.bytes : "");

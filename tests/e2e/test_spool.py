@@ -712,6 +712,12 @@ def test_status_and_drain(spool):
     handler = spool.handler(reachable=False)
     for content in body(1, "a"), body(1, "b"), body(2, "c"):
         assert result(handler, content) == "spooled"
+    assert ask(handler.socket, b"{")[0] == 400
+    lines = [line.split("\t") for line in spool.command("spool", "list").stdout.splitlines()[1:]]
+    assert [(*line[:3], line[5], line[7]) for line in lines] == [
+        ("0", "0", "1", "now", "a refused body: the database has not taken it yet"),
+        ("1", "1", "2", "now", "the database has not taken it yet"), ("1", "2", "1", "now", "the database has not taken it yet")]
+    assert spool.command("spool", "drop", lines[0][6], TICKETD_DB_TIMEOUT_MS=5000).returncode == 0
     handler.stop()
     status = spool.status()
     assert (status["events"], status["tickets"], status["takes more"]) == ("3", "2", "yes")
