@@ -106,7 +106,8 @@ bool auth_reload(struct auth *auth)
     secrets_trim(&tokens);
     warn_of_short(&tokens);
     good = good &&
-           secrets_fit(&tokens, conf->auth == AUTH_TOKEN, "TICKETD_TOKEN_FILE",
+           secrets_fit(&tokens, conf->auth == AUTH_TOKEN,
+                       *conf->token_file || !*conf->token ? "TICKETD_TOKEN_FILE" : "TICKETD_TOKEN",
                        "a file with a token, or TICKETD_TOKEN; TICKETD_AUTH=none lets everyone in who reaches the "
                        "location",
                        "no token where TICKETD_AUTH=none lets everyone in") &&

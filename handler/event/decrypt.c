@@ -224,10 +224,12 @@ bool decrypt_reload(struct decrypt *decrypt)
 {
     const struct conf *conf = decrypt->conf;
     struct secrets keys;
-    bool good = secrets_read(&keys, conf->cipher_key, conf->cipher_key_file, "TICKETD_CIPHER_KEY_FILE") &&
-                secrets_fit(&keys, *conf->cipher, "TICKETD_CIPHER_KEY_FILE",
-                            "a file with the key for TICKETD_CIPHER, or TICKETD_CIPHER_KEY",
-                            "TICKETD_CIPHER beside the key: without it bodies are read as they are");
+    bool good =
+        secrets_read(&keys, conf->cipher_key, conf->cipher_key_file, "TICKETD_CIPHER_KEY_FILE") &&
+        secrets_fit(&keys, *conf->cipher,
+                    *conf->cipher_key_file || !*conf->cipher_key ? "TICKETD_CIPHER_KEY_FILE" : "TICKETD_CIPHER_KEY",
+                    "a file with the key for TICKETD_CIPHER, or TICKETD_CIPHER_KEY",
+                    "TICKETD_CIPHER beside the key: without it bodies are read as they are");
 
     if (good) {
         pthread_rwlock_wrlock(&decrypt->lock);

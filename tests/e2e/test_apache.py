@@ -153,7 +153,7 @@ def test_who_is_let_in(site, database, mode):
                           (LOCATION, {"Authorization": "Bearer wrong"})]:
         answer = s.send(event(), path, headers=headers)
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
-        assert answer.json["title"] == "A token is missing or wrong"
+        assert answer.json["title"] == "A token is missing, wrong or given twice"
     assert s.send(event()).status == 200
     assert s.send(event(), LOCATION, headers={"Authorization": b"Bearer " + TOKEN.encode()}).status == 200
     assert s.send(event(), LOCATION + "?x=y&" + PATH.partition("?")[2] + "&a=%2f").status == 200

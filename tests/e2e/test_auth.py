@@ -71,7 +71,7 @@ def test_401_before_the_body_and_405_before_401(start, database):
         c.send(fastcgi.request(b"{}"))
         head, _, text = c.answer().partition("\r\n\r\n")
         assert "WWW-Authenticate: Bearer" in head and "application/problem+json" in head
-        assert json.loads(text) == {"type": "about:blank", "title": "A token is missing or wrong", "status": 401}
+        assert json.loads(text) == {"type": "about:blank", "title": "A token is missing, wrong or given twice", "status": 401}
         c.send(fastcgi.request(BODY, uri=LOCATION + QUERY))  # the connection is still good
         assert "inserted" in c.answer()
 
@@ -123,9 +123,10 @@ def test_a_file_that_others_may_read(start, folder, mode, warns):
 @pytest.mark.parametrize("settings, words", [
     ({}, ["TICKETD_TOKEN", "TICKETD_AUTH=none"]),
     ({"TICKETD_TOKEN_FILE": "/nonexistent"}, ["TICKETD_TOKEN_FILE", "No such file"]),
-    ({"TICKETD_TOKEN": "t", "TICKETD_AUTH": "none"}, ["TICKETD_AUTH=none"]),
-    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER"]),
-    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "aes-256-ctr"}, ["TICKETD_CIPHER_KEY"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_AUTH": "none"}, ["name=TICKETD_TOKEN ", "TICKETD_AUTH=none"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER_KEY": "k"}, ["name=TICKETD_CIPHER_KEY ", "TICKETD_CIPHER beside"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "aes-256-ctr"}, ["name=TICKETD_CIPHER_KEY_FILE ", "or TICKETD_CIPHER_KEY"]),
+    ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER_KEY_FILE": "/etc/hostname"}, ["name=TICKETD_CIPHER_KEY_FILE "]),
     ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "aes-256-gcm", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER", "AEAD"]),
     ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "null", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER"]),
     ({"TICKETD_TOKEN": "t", "TICKETD_CIPHER": "rot13", "TICKETD_CIPHER_KEY": "k"}, ["TICKETD_CIPHER", "openssl list"]),

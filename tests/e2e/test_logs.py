@@ -67,7 +67,7 @@ def test_what_comes_too_often_is_counted(start):
         assert ask(handler.socket, b"{}")[0] == 401
     assert ask(handler.socket, b"{}", method="GET")[0] == 405
     assert value(scrape(handler), "log_lines_dropped_total") == 40
-    message = "A token is missing or wrong"
+    message = "A token is missing, wrong or given twice"
     assert [line.get("status") for line in said(handler, message)] == ["401"] * 10
     assert len(said(handler, "Method not allowed")) == 1, "another message has ten of its own"
 

@@ -126,7 +126,7 @@ def test_what_is_too_large_is_counted_and_logged(site, handler):
         answer = send(nginx.port, large)
         assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
     assert value(scrape(handler), "requests_total", 'status="413"') == 3
-    line, = said(handler, "The body is too large")
+    line, = said(handler, "The body is larger than TICKETD_MAX_BODY_KB")
     assert line["status"] == "413" and len(line["request"]) == 32
 
 
