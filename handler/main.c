@@ -44,8 +44,8 @@ static const struct command {
     {"serve", command_serve, AS_SERVICE, NULL, "", 0, 0, 1, "serve FastCGI or CGI, found out by itself (the default)"},
     {"migrate", command_migrate, AS_CALLER, NULL, "", 0, 0, 1, "create or upgrade schema vcc in the database"},
     {"check", command_check, AS_SERVICE, NULL, "[--url URL]", 0, 2, 1,
-     "look at configuration, database with its schema and rights; exit 0 if all is well, else 1; send an event through "
-     "the web server and take it back"},
+     "look at settings, socket, tokens, spool, database, schema and rights, and whether the database takes an event; "
+     "with --url send one through the web server, too; each is taken back"},
     {"import", command_import, AS_SERVICE, NULL, "FILE|-", 1, 1, EXIT_CANNOT_RUN,
      "apply a file with one event a line, or JSON (-: standard input); the same file again applies nothing twice"},
     {"rejected", command_rejected, AS_SERVICE, "list|retry|show|drop", "[SINCE [UNTIL]|ID]", 1, 3, EXIT_CANNOT_RUN,
@@ -80,8 +80,10 @@ static void help(void)
     printf("  --help, --version\n\nsettings (environment variables%s%s):\n", *settings_file ? ", and lines of " : "",
            settings_file);
     conf_describe(stdout);
-    puts("\nexit status: 0 well, 1 not, 2 wrong command line; of import and rejected: 0 all events are applied,\n"
-         "1 some are set aside or still refused, 2 could not run, or stopped half-way; of spool: 0 well, 2 likewise");
+    puts("\nexit status: 0 well (check: nothing is wrong; verify: all tickets are as the journal says, or were "
+         "rebuilt),\n"
+         "1 not (import, rejected: some events are set aside or still refused; verify: some tickets differ),\n"
+         "2 wrong command line (import, rejected, spool, verify: also could not run, or stopped half-way)");
 }
 
 /* The command that is meant; NULL: said what is wrong. */
@@ -175,7 +177,7 @@ int main(int argc, char **argv)
         return EXIT_SUCCESS;
     }
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
+        if (text_choice("--help|-h", argv[i]) >= 0 || (i == 1 && strcmp(argv[i], "help") == 0)) {
             help();
             return EXIT_SUCCESS;
         }

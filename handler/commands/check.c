@@ -341,8 +341,15 @@ int command_check(const struct conf *conf, int argc, char **argv)
     check_spool(&list);
     check_database(&list);
     if (conf->report) {
+        struct text said = {0}, words = {0};
+        log_redirect(&said);
         const char *problem = store_report_problem(conf);
-        say(&list, "reports", problem ? "wrong" : "ok", problem ? problem : "the dashboard has its data");
+        log_redirect(NULL);
+        text_append(&words, problem ? problem : "the dashboard has its data");
+        text_append(&words, said.length ? "\n" : "");
+        text_append(&words, said.length ? said.bytes : "");
+        say_text(&list, "reports", problem ? "wrong" : "ok", &words);
+        text_free(&said);
     }
     if (argc > 0)
         check_url(conf, argv[1], say, &list);

@@ -40,6 +40,10 @@ static bool selection_open(struct selection *selection, const struct conf *conf,
         return false;
     if (argc > 2 && !parse_time("UNTIL", argv[2], &selection->until))
         return false;
+    if (argc > 2 && selection->until <= selection->since) {
+        fprintf(stderr, "ticketd: UNTIL is not later than SINCE\n");
+        return false;
+    }
     selection->store = store_open(conf, &selection->stop_at, NULL);
     selection->list =
         selection->store ? store_list_rejected(selection->store, selection->since, selection->until) : NULL;

@@ -7,6 +7,7 @@
 #include "spool/spool.h"
 #include "store/drain.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,10 +55,10 @@ static int show_status(const struct conf *conf, struct spool *spool, const char 
            "tickets", status.tickets);
     printf("%-11s %s\n", "database", *status.identity ? status.identity : "any");
     print_time("oldest", status.oldest);
-    printf("%-11s %" PRId64 " tickets: ticketd spool list names them\n", "held", status.held);
+    printf("%-11s %" PRId64 " (ticketd spool list)\n", "held", status.held);
     print_time("held since", status.held_since);
     printf("%-11s %" PRId64 " of %d MiB\n", "bytes", status.bytes, conf->spool_max_mb);
-    printf("%-11s %" PRId64 " files (*.bad)\n", "kept aside", status.aside);
+    printf("%-11s %" PRId64 " (*.bad)\n", "kept aside", status.aside);
     printf("%-11s %s\n", "takes more",
            problem ? problem
            : there ? "yes"
@@ -158,7 +159,7 @@ static int drain_all(const struct conf *conf, struct spool *spool, const char *i
         (void)!spool_hurry(spool);
     }
     double seconds = progress_end(&progress);
-    printf("%" PRIu64 " events drained in %.1f s\n", total, seconds);
+    printf("%" PRIu64 " event%s drained in %.1f s\n", total, total == 1 ? "" : "s", seconds);
     problem = look_at_spool(conf, spool, &status);
     const char *more = !store || store_was_away(store) ? "check" : "spool list";
     drain_close(drain);
@@ -166,8 +167,9 @@ static int drain_all(const struct conf *conf, struct spool *spool, const char *i
     if (problem)
         return failed(problem);
     if (status.events > 0) {
-        fprintf(stderr, "ticketd: %" PRId64 " events of %" PRId64 " tickets stay: see ticketd %s\n", status.events,
-                status.tickets, more);
+        fprintf(stderr, "ticketd: %" PRId64 " event%s of %" PRId64 " ticket%s stay%s: see ticketd %s\n", status.events,
+                status.events == 1 ? "" : "s", status.tickets, status.tickets == 1 ? "" : "s",
+                status.events == 1 ? "s" : "", more);
         return EXIT_CANNOT_RUN;
     }
     fprintf(stderr, "ticketd: the spool is empty\n");
@@ -179,8 +181,12 @@ static int add(const struct conf *conf, struct spool *spool, const char *file)
     uint64_t added = 0;
 
     (void)conf;
+    if (access(file, R_OK) != 0) {
+        fprintf(stderr, "ticketd: cannot read %s: %s\n", file, strerror(errno));
+        return EXIT_CANNOT_RUN;
+    }
     bool good = spool_add(spool, file, &added);
-    printf("%" PRIu64 " events are in the spool now\n", added);
+    printf("%" PRIu64 " event%s in the spool now\n", added, added == 1 ? " is" : "s are");
     return good ? EXIT_SUCCESS : EXIT_CANNOT_RUN;
 }
 

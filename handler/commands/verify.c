@@ -95,6 +95,10 @@ static bool verify_all(struct verification *verification, const int64_t *project
     uint64_t events = 0;
     bool good = store_verify_projects(verification->reader, project, &projects, &count);
 
+    if (good && project && count == 0) {
+        fprintf(stderr, "ticketd: there is no ticket and no event of project %" PRId64 "\n", *project);
+        good = false;
+    }
     for (size_t i = 0; i < count && projects; i++)
         events += projects[i].events;
     progress_start(&verification->progress, events, "verifying");
@@ -126,7 +130,8 @@ static bool read_arguments(int argc, char **argv, bool *rebuilds, bool *one, int
         bool option = strcmp(argv[i], "--rebuild") == 0;
         bool *given = option ? rebuilds : one;
         if (*given || (!option && !text_integer(argv[i], project))) {
-            fprintf(stderr, "ticketd: '%s': PROJECT is a number, or --rebuild is meant\n", argv[i]);
+            fprintf(stderr, "ticketd: '%s'%s\n", argv[i],
+                    *given ? " is one too many" : ": PROJECT is a number, or --rebuild is meant");
             return false;
         }
         *given = true;

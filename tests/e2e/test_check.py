@@ -198,6 +198,13 @@ def test_a_database_out_of_reach(database):
         TICKETD_DATABASE=re.sub("user=\\S+", "user=none", database.handler))  # fmt: skip
 
 
+def test_reports(database, conninfo):
+    one("reports", "ok", "^the dashboard has its data$", TICKETD_REPORT="on", TICKETD_REPORT_DATABASE=database.owner, **conninfo)
+    _, found, errors = check(TICKETD_REPORT="on", TICKETD_REPORT_DATABASE="host=/nonexistent", **conninfo)
+    assert found["reports"][0] == "wrong" and "does not answer" in found["reports"][1]
+    assert "No such file" in found["reports"][1] and errors == ""
+
+
 def test_a_frozen_database(cluster, conninfo):
     cluster.freeze()
     try:

@@ -391,7 +391,8 @@ def test_could_not_run(rejected, database, folder, cluster):
         status, _, err = rejected.run(*arguments)
         assert status == 2 and "list|retry|show|drop [SINCE [UNTIL]|ID]" in err
     for arguments, words in ((["list", "yesterday"], "SINCE 'yesterday': "),
-                             (["retry", "2024-02-15", "2024-02-30"], "UNTIL '2024-02-30': ")):
+                             (["retry", "2024-02-15", "2024-02-30"], "UNTIL '2024-02-30': "),
+                             (["list", "2024-02-16", "2024-02-15"], "UNTIL is not later than SINCE")):
         status, out, err = rejected.run(*arguments)
         assert (status, out) == (2, "") and words in err
     rejected.settings["TICKETD_DATABASE"] = f"host={folder}"

@@ -87,6 +87,9 @@ def test_commands():
     assert command("--version").stdout.startswith("ticketd ")
     help_text = command("--help").stdout
     assert "migrate" in help_text and "TICKETD_DATABASE" in help_text
+    for arguments in ["help"], ["-h"], ["verify", "-h"]:
+        done = command(*arguments)
+        assert (done.returncode, done.stdout) == (0, help_text)
     assert command("nonsense").returncode == 2
     assert "subStatus\tsub_status\ttext" in command("fields").stdout
 

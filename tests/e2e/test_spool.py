@@ -721,8 +721,8 @@ def test_status_and_drain(spool):
     handler.stop()
     status = spool.status()
     assert (status["events"], status["tickets"], status["takes more"]) == ("3", "2", "yes")
-    assert status["oldest"].endswith(" s ago") and status["held"].startswith("0 tickets")
-    assert status["bytes"].endswith(" of 1024 MiB") and status["kept aside"] == "0 files (*.bad)"
+    assert status["oldest"].endswith(" s ago") and status["held"].startswith("0 (")
+    assert status["bytes"].endswith(" of 1024 MiB") and status["kept aside"] == "0 (*.bad)"
     assert status["drained by"] == "nobody now"
     away = spool.command("spool", "drain", TICKETD_DATABASE="host=/nonexistent dbname=x")
     assert away.returncode == 2 and "3 events of 2 tickets stay: see ticketd check\n" in away.stderr and spool.waiting() == 3
@@ -732,6 +732,8 @@ def test_status_and_drain(spool):
         assert spool.status()["drained by"] == "another process, while the database takes events"
     done = spool.drain()
     assert "3 events" in done.stdout and "the spool is empty" in done.stderr
+    missing = spool.command("spool", "add", spool.path / "none.bad")
+    assert (missing.returncode, missing.stdout) == (2, "") and "none.bad: No such file" in missing.stderr
     assert spool.command("spool", "empty").returncode == 2
     assert spool.command("spool", "drain", TICKETD_SPOOL_DIR="").returncode == 2
     assert spool.command("spool", "drop").returncode == 2 and spool.command("spool", "drain", "x").returncode == 2
@@ -750,8 +752,8 @@ def test_a_drain_by_hand_waits_for_no_back_off(spool, database):
     database.query("BEGIN; INSERT INTO vcc.tickets (project_id, ticket_id, first_event_at, last_event_at) "
                    "VALUES (1, 1, now(), now())")
     done = spool.command("spool", "drain")
-    assert done.returncode == 2 and "1 events of 1 tickets stay" in done.stderr
-    assert spool.status()["held"].startswith("1 tickets")
+    assert done.returncode == 2 and "1 event of 1 ticket stays" in done.stderr
+    assert spool.status()["held"].startswith("1 (")
     database.query("ROLLBACK")
     spool.drain()
     assert spool.journal() == ["1"]

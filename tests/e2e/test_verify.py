@@ -114,7 +114,7 @@ def test_each_damage_is_found_and_mended(database, verify):
     patterns = [re.escape(line).replace(r"\*", ".+") for line in expected]
     assert len(found) == len(patterns) and all(map(re.fullmatch, patterns, found)), found
     assert counts == {"verified": len(DAMAGES) + 1, "differ": len(DAMAGES), "no history": 0} and rows() == after
-    assert verify(-2)[0] == []
+    assert verify(-2, status=2)[0] == ["ticketd: there is no ticket and no event of project -2"]
 
     found, counts = verify("--rebuild", 1, status=1)
     assert [line for line in found if "rebuilt" in line] == [
@@ -228,7 +228,8 @@ def test_who_may(database, tickets, verify):
 @pytest.mark.parametrize("arguments", ["x", "1 2", "--rebuild --rebuild", " ", "99999999999999999999", "--mend"])
 def test_wrong_arguments(verify, arguments):
     [line] = verify(*arguments.split(" ")[:2], status=2)[0]
-    assert re.fullmatch("ticketd: '.*': PROJECT is a number, or --rebuild is meant", line)
+    many = arguments in ("1 2", "--rebuild --rebuild")
+    assert re.fullmatch("ticketd: '.*'" + (" is one too many" if many else ": PROJECT is a number, or --rebuild is meant"), line)
 
 
 def test_without_a_database(verify):
