@@ -273,6 +273,7 @@ static int64_t room_on_disk(const char *path)
 static void check_spool(struct checklist *list)
 {
     const char *path = list->conf->spool_dir;
+    struct stat directory;
     struct text words = {0};
 
     if (!*path) {
@@ -291,7 +292,7 @@ static void check_spool(struct checklist *list)
         text_append(&words, problem ? ": it can take no more: " : ": it cannot be read: ");
         text_append(&words, problem ? problem : unread);
     } else {
-        bool there = access(path, F_OK) == 0, scarce = room >= 0 && room < most - status.bytes;
+        bool there = stat(path, &directory) == 0, scarce = room >= 0 && room < most - status.bytes;
         const char *warning = spool_warning(spool);
         grade = status.events > 0 || !there || scarce || warning ? "note" : "ok";
         if (status.events > 0)
@@ -301,7 +302,7 @@ static void check_spool(struct checklist *list)
         else
             text_append(&words, there ? ": nothing waits" : " is missing: ticketd makes it");
         if (status.events > 0 && *status.identity)
-            text_append_format(&words, "; they are for the database %s", status.identity);
+            text_append_format(&words, "; meant for the database %s", status.identity);
         if (warning)
             text_append_format(&words, "; %s", warning);
         if (scarce)

@@ -8,6 +8,7 @@
 #include "store/drain.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +47,8 @@ static int show_status(const struct conf *conf, struct spool *spool, const char 
 {
     struct spool_status status;
     const char *unread = look_at_spool(conf, spool, &status), *problem = spool_problem(spool);
-    bool there = access(conf->spool_dir, F_OK) == 0;
+    struct stat directory;
+    bool there = stat(conf->spool_dir, &directory) == 0;
 
     (void)ignored;
     if (unread)
@@ -181,7 +183,7 @@ static int add(const struct conf *conf, struct spool *spool, const char *file)
     uint64_t added = 0;
 
     (void)conf;
-    if (access(file, R_OK) != 0) {
+    if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0) {
         fprintf(stderr, "ticketd: cannot read %s: %s\n", file, strerror(errno));
         return EXIT_CANNOT_RUN;
     }

@@ -99,6 +99,12 @@ const char *spool_look(struct spool *spool, struct spool_status *status)
     return NULL;
 }
 
+/* By the rights that opening it would have, which access(2) does not ask for. */
+static bool may_use(const char *path, int mode)
+{
+    return faccessat(AT_FDCWD, path, mode, AT_EACCESS) == 0;
+}
+
 const char *spool_problem(struct spool *spool)
 {
     struct spool_side *side = &spool->in;
@@ -107,12 +113,12 @@ const char *spool_problem(struct spool *spool)
 
     if (!*spool->path)
         return "TICKETD_SPOOL_DIR is not set";
-    if (access(spool->path, F_OK) != 0) { /* made when it is needed */
+    if (!may_use(spool->path, F_OK)) { /* made when it is needed */
         snprintf(parent, sizeof(parent), "%s", spool->path);
-        return access(dirname(parent), W_OK | X_OK) == 0 ? NULL : spool_reason();
+        return may_use(dirname(parent), W_OK | X_OK) ? NULL : spool_reason();
     }
     const char *why = spool_make_directory(spool);
-    if (!why && faccessat(AT_FDCWD, spool->path, R_OK | W_OK | X_OK, AT_EACCESS) != 0)
+    if (!why && !may_use(spool->path, R_OK | W_OK | X_OK))
         why = spool_reason();
     if (!why && spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
         pages = spool_number(side->statements[SQL_PAGES]);

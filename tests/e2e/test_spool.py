@@ -692,7 +692,7 @@ def test_a_spool_belongs_to_one_database(cluster, spool, database):
         by_hand = spool.command("spool", "drain", TICKETD_DATABASE=other.handler)
         assert by_hand.returncode == 2 and spool.waiting() == 1, by_hand
         said = spool.command("check", TICKETD_DATABASE=other.handler, TICKETD_AUTH="none").stdout
-        assert f"they are for the database {database.name}, made 2" in said
+        assert f"meant for the database {database.name}, made 2" in said
         one.stop()
         assert spool.command("spool", "adopt", TICKETD_DATABASE="host=/nonexistent").returncode == 2
         assert other.name in spool.command("spool", "adopt", TICKETD_DATABASE=other.handler).stdout
