@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 
+import documents
 import pytest
 from conftest import ROOT, copy_of_the_tree, environment, event, free_port, send, temporary_folder, wait_until
 
@@ -16,7 +17,7 @@ READY = re.compile(r"^ready: http://127\.0\.0\.1:(\d+)(/vcc/tickets\?secret-key=
 def tree():
     with temporary_folder() as folder:
         copy_of_the_tree(folder)
-        for name in "nginx", "contrib", "dashboard":
+        for name in "nginx", "contrib", "dashboard", "tests/data/sample":
             shutil.copytree(ROOT / name, folder / name)
         yield folder
 
@@ -29,6 +30,16 @@ def heed_interrupts():
 def ignore_interrupts():
     """As a script's shell does for what it starts in the background."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def try_an_outage(tree, port):
+    """As docs/developing.md has it."""
+    block, = (block for block in documents.markdown(ROOT / "docs/developing.md") if "ALLOW_CONNECTIONS" in block.text)
+    done = subprocess.run(["sh", "-e", "-c", block.text.replace("8080", port)], cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0 and '"spooled"' in done.stdout, done.stdout + done.stderr
+    assert re.search(r"^130\t21\t1\t", done.stdout, re.MULTILINE), done.stdout
+    wait_until(lambda: re.search(r"^events +0$", subprocess.run([tree / "run/ticketd", "spool", "status"], capture_output=True,
+                                                               text=True).stdout, re.MULTILINE), 10, "an empty spool")  # fmt: skip
 
 
 @pytest.mark.parametrize("tell, started", [
@@ -55,6 +66,11 @@ def test_without_a_terminal(tree, tell, started):
         assert (tree / "run/pg_hba.conf").read_text().split()[3] == "peer"
         shown = subprocess.run(["sh", "-c", re.search(r"psql -h .*", words())[0]], capture_output=True, text=True, cwd=tree)
         assert re.search(r"ticket_id +\| 21\b", shown.stdout), shown.stderr
+        assert re.search(r"^ +run/ticketd check$", words(), re.MULTILINE)
+        found = subprocess.run([tree / "run/ticketd", "check"], capture_output=True, text=True)
+        assert found.returncode == 0 and "reports    ok" in found.stdout, found.stdout + found.stderr
+        if not runs:
+            try_an_outage(tree, port)
         tell(process)
         process.wait(20)
         assert "stopping" in words()
