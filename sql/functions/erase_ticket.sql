@@ -17,6 +17,7 @@ BEGIN
      WHERE r.project_id IN (project_id, 0)
        AND (r.project_id = project_id AND r.ticket_id = ticket_id OR vcc.speaks_of(r.body) = ARRAY[project_id, ticket_id]);
     GET DIAGNOSTICS bodies = ROW_COUNT;
+    PERFORM pg_advisory_xact_lock(824391007);  -- vcc.refresh_reports may be keeping what it has read of the ticket
     RETURN QUERY SELECT e.what, e.rows FROM vcc.erase_rows(project_id, ticket_id, bodies > 0) e;
     DELETE FROM vcc.rejected_events r WHERE r.project_id = project_id AND r.ticket_id = ticket_id;  -- what came meanwhile
     GET DIAGNOSTICS rows = ROW_COUNT;

@@ -13,6 +13,7 @@ import statistics
 import sys
 import uuid
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -651,6 +652,25 @@ def test_the_kept_reports_follow(connection):
     query(connection, "SELECT vcc.erase_ticket(project_id, ticket_id) FROM vcc.ticket_metrics_kept LIMIT 1")
     assert query(connection, "SELECT count(*) FROM vcc.ticket_metrics_kept") == [(len(history.tickets()) - 1,)]
     connection.rollback()
+
+
+@pytest.mark.parametrize("action", ["update", "delete"])
+def test_erased_while_reports_are_refreshed(connection, action):
+    """It waits for what the other session keeps, and leaves nothing of it."""
+    history = History(connection, SEEDS[0], events=0)
+    for what in "add", action:
+        body = {"action": what, "ticket": {"projectId": 1, "ticketId": 1, "agentName": "secret", "softDeadline": iso(1)}}
+        history.apply(received(json.dumps(body).encode()), NOW)
+    connection.commit()
+    query(connection, "SELECT vcc.refresh_reports()")
+    with contextlib.closing(psycopg2.connect(connection.dsn)) as other, ThreadPoolExecutor(1) as pool:
+        erased = pool.submit(query, other, "SELECT vcc.erase_ticket(1, 1)")
+        while not (erased.done() or query(connection, "SELECT pg_blocking_pids(%s) <> '{}'", other.get_backend_pid())[0][0]):
+            pass
+        connection.commit()
+        erased.result(20)
+        other.commit()
+    assert query(connection, "SELECT * FROM vcc.deadline_cycles_kept") == query(connection, "SELECT * FROM vcc.ticket_metrics_kept") == []
 
 
 def test_a_cycle_is_kept_once(connection):
