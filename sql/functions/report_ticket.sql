@@ -9,7 +9,8 @@ AS $$
 DECLARE
     most     CONSTANT integer := 200;   -- events shown
     length   CONSTANT integer := 1000;  -- characters of a value shown
-    id       bigint := CASE WHEN number ~ '^\d{1,18}$' THEN number::bigint END;
+    id       bigint := CASE WHEN number ~ '^-?\d{1,19}$' THEN
+                 CASE WHEN number::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN number::bigint END END;
     offered  CONSTANT integer := 50;    -- tickets to choose from
     part     CONSTANT text := lower(number);
     found    vcc.tickets;
@@ -43,7 +44,7 @@ BEGIN
                        AND e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL
                  WHERE project IS NULL OR d.project_id = project
                  GROUP BY d.project_id, d.ticket_id, d.deleted_at) d
-         WHERE d.ticket_id = id OR d.was ->> 'entity_id' = number OR strpos(lower(d.was ->> 'ticket_no'), part) > 0
+         WHERE d.ticket_id = id OR d.was ->> 'entity_id' = id::text OR strpos(lower(d.was ->> 'ticket_no'), part) > 0
             OR strpos(lower(d.was ->> 'title'), part) > 0
     ), few AS (
         SELECT h.*, row_number() OVER (ORDER BY h.rank, h.at DESC, h.project_id, h.ticket_id) AS n FROM hit h

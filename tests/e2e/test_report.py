@@ -194,12 +194,15 @@ def test_one_ticket(site, database):
 def test_search(site, database):
     """By a part of the number, the title, the customer; several make a choice, deleted ones among them."""
     for ticket, attributes in (21, {"ticketNo": "130-20240215-270338", "title": "Big Complaint"}), (22, {"ticketNo": "130-2", "title": "bill"}), \
-            (23, {"ticketNo": "130-3", "entityId": 777}), (24, {"title": "%"}), (25, {"ticketNo": "25"}), (26, {"ticketNo": "25"}):  # fmt: skip
+            (23, {"ticketNo": "130-3", "entityId": 777}), (24, {"title": "%"}), (25, {"ticketNo": "25"}), (26, {"ticketNo": "25"}), \
+            (str(2**63 - 1), {}), (-5, {}), (27, {"entityId": 7777}):  # fmt: skip
         assert send(site.port, event("add", ticket, **attributes)).status == 200
-    assert send(site.port, event("delete", 22)).status == 200
+    for ticket in 22, 27:
+        assert send(site.port, event("delete", ticket)).status == 200
     for number, hits, meant in [
         ("270338", {21}, 21), ("COMPLAINT", {21}, 21), ("777", {23}, 23), ("%", {24}, 24), ("BI", {21, 22}, None), ("130-2", {21, 22}, 22),
-        ("25", {25, 26}, None), ("nothing", set(), None), ("22", {22}, 22),
+        ("25", {25, 26}, None), ("nothing", set(), None), ("22", {22}, 22), (str(2**63 - 1), {2**63 - 1}, 2**63 - 1), (str(2**63), set(), None), ("-5", {-5}, -5), ("0024", {24}, 24),
+        ("7777", {27}, 27), ("07777", {27}, 27),
     ]:  # fmt: skip
         shown = report(site, "?ticket=" + quote(number))["report"]["timeline"]
         assert {int(one["ticket_id"]) for one in shown["choice"]} == hits and shown["matches"] == len(hits), number
