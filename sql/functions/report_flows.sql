@@ -3,7 +3,7 @@
 -- One row for each event that opened, closed, reopened or deleted a ticket, and, where an agent or type is asked for, for each that
 -- handed one over. Agent and type are those of the moment: after the event, or before a deletion. The journal tells them by
 -- what came later; what was received before `since` and took effect after it is as if it had done so before.
--- Where only names are asked for, an index answers: the last close of a ticket has them, as they are now, unless something came later.
+-- Where no names are asked for, and no agent or type, an index answers.
 --
 -- counts: it is of this agent and type at the moment. opened, closed, reopened, deleted: as in vcc.daily_flow, and counts. came, went: it
 -- is open and of them from then on, or was until then. shut: it became closed; NULL: it was only handed over.
@@ -23,33 +23,8 @@ SET plan_cache_mode = force_custom_plan SET jit = off
 AS $$
 #variable_conflict use_variable
 DECLARE
-    asked     CONSTANT boolean := agent IS NOT NULL OR type IS NOT NULL;
-    projects  bigint[];
-    tickets   bigint[];
-    numbers   bigint[];
-    agents    text[];
-    logins    text[];
+    asked     CONSTANT boolean := names OR agent IS NOT NULL OR type IS NOT NULL;
 BEGIN
-    IF names AND NOT asked THEN
-        SELECT array_agg(c.project_id), array_agg(c.ticket_id), array_agg(c.applied_no) INTO projects, tickets, numbers
-          FROM (SELECT e.project_id, e.ticket_id, max(e.received_at) AS at, max(e.applied_no) AS applied_no
-                  FROM vcc.ticket_events e
-                 WHERE e.was_open IS DISTINCT FROM e.is_open AND NOT e.is_open AND e.received_at >= since
-                   AND (project IS NULL OR e.project_id = project)
-                 GROUP BY 1, 2) c
-          JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed' AND t.last_event_at > c.at;
-        -- The next event that changed it says what it was: '=' and the value. None did: NULL.
-        SELECT array_agg(c.project_id), array_agg(c.ticket_id), array_agg(c.applied_no), array_agg(c.agent), array_agg(c.login)
-          INTO projects, tickets, numbers, agents, logins
-          FROM (SELECT k.project_id, k.ticket_id, k.applied_no,
-                       (array_agg(concat('=', e.changes -> 'agent_name' ->> 0) ORDER BY e.applied_no) FILTER (WHERE e.changes ? 'agent_name'))[1] AS agent,
-                       (array_agg(concat('=', e.changes -> 'agent_user_name' ->> 0) ORDER BY e.applied_no)
-                           FILTER (WHERE e.changes ? 'agent_user_name'))[1] AS login
-                  FROM unnest(projects, tickets, numbers) k (project_id, ticket_id, applied_no)
-                  JOIN vcc.ticket_events e ON e.project_id = k.project_id AND e.ticket_id = k.ticket_id AND e.applied_no > k.applied_no
-                 GROUP BY 1, 2, 3) c;
-    END IF;
-
     RETURN QUERY
     WITH told AS (  -- what an event says of the time before it, beginning with its number, as in vcc.ticket_spans
         SELECT e.project_id, e.ticket_id, e.applied_no, e.received_at, e.was_open, e.is_open,
@@ -100,11 +75,8 @@ BEGIN
            f.counts AND NOT f.was_open AND f.is_open, f.counts AND f.is_open IS NULL,
            f.is_theirs AND NOT f.was_theirs, f.was_theirs AND NOT f.is_theirs,
            CASE WHEN f.was_open IS DISTINCT FROM f.is_open THEN f.is_open IS FALSE END, f.counts,
-           nullif(CASE WHEN k.agent IS NULL THEN f.new_agent ELSE substr(k.agent, 2) END, ''),
-           nullif(CASE WHEN k.login IS NULL THEN f.new_login ELSE substr(k.login, 2) END, '')
-      FROM counted f
-      LEFT JOIN unnest(projects, tickets, numbers, agents, logins) k (project_id, ticket_id, applied_no, agent, login)
-        ON k.project_id = f.project_id AND k.ticket_id = f.ticket_id AND k.applied_no = f.applied_no;
+           nullif(f.new_agent, ''), nullif(f.new_login, '')
+      FROM counted f;
 END
 $$;
 COMMENT ON FUNCTION vcc.report_flows IS 'What came and went since a moment, by the agent and the type of the moment; a part of vcc.report and others';

@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(52);
+SELECT plan(53);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -158,6 +158,11 @@ SELECT is((SELECT string_agg(concat_ws(' ', customer, list), ', ' ORDER BY custo
 SELECT is((SELECT string_agg(concat_ws(' ', day, found ->> 'total'), ', ' ORDER BY day)
              FROM unnest('{2024-02-14,2024-02-15}'::date[]) day, vcc.report_list('resolved', project => 1, day => day) found),
           '2024-02-14 0, 2024-02-15 10', 'resolved on a day, and not since');
+
+-- 18, of project 4: closed with Anna, and handed to Bert by an event of the same moment that took effect after it.
+SELECT pg_temp.add(18, '{"status": "new", "agentName": "Anna"}', project => 4, at => now() - interval '1 hour');
+SELECT pg_temp.update(18, attributes, project => 4, at => now()) FROM unnest('{"{\"status\": \"closed\"}","{\"agentName\": \"Bert\"}"}'::jsonb[]) attributes;
+SELECT is((SELECT string_agg(a ->> 'agent', ', ') FROM json_array_elements(vcc.report(7, 4) -> 'agents') a), 'Anna', 'on the page, too');
 
 -- Business time: an office from 09:30 to 10:15 on Thursdays, which 15 February is.
 INSERT INTO vcc.calendars VALUES (1, 'office', 'UTC', true);
