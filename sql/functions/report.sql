@@ -148,7 +148,7 @@ BEGIN
     -- vcc.resolution_times; averages are of those whose add the journal has as their first event (complete, as in
     -- vcc.ticket_metrics). A bucket ends below its bound; the last one has none.
     WITH flows AS MATERIALIZED (
-        SELECT f.*, least((f.received_at AT TIME ZONE zone)::date, today) AS day
+        SELECT f.*, least((f.at AT TIME ZONE zone)::date, today) AS day
           FROM vcc.report_flows(least(since, today - 1), project, agent, type, true) f
     ), days AS (
         SELECT d.day, c.opened, c.closed, c.reopened, c.deleted, c.came, c.went,
@@ -164,11 +164,11 @@ BEGIN
                EXISTS (SELECT FROM vcc.ticket_events e  -- not of the partitions before
                         WHERE e.project_id = t.project_id AND e.ticket_id = t.ticket_id AND e.result = 'inserted' AND e.action = 'add'
                           AND e.event_id >= vcc.first_event_id(t.first_event_at) AND e.received_at = t.first_event_at) AS complete
-          FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) AS at, (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts,
+          FROM (SELECT f.project_id, f.ticket_id, max(f.at) AS at, (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts,
                        (array_agg(f.agent_name ORDER BY f.applied_no DESC))[1] AS agent_name,
                        (array_agg(f.agent_user_name ORDER BY f.applied_no DESC))[1] AS agent_user_name
                   FROM flows f
-                 WHERE f.shut AND f.received_at >= since
+                 WHERE f.shut AND f.at >= since
                  GROUP BY f.project_id, f.ticket_id) c
           JOIN vcc.tickets t ON t.project_id = c.project_id AND t.ticket_id = c.ticket_id AND t.status = 'closed'
          WHERE c.counts

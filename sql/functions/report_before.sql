@@ -55,10 +55,10 @@ BEGIN
      WHERE (agent IS NULL OR coalesce(w.agent_name, '') = agent) AND (type IS NULL OR coalesce(w.type, '') = type);
 
     WITH flows AS MATERIALIZED (
-        SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f WHERE f.received_at < until
+        SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f WHERE f.at < until
     ), closed AS (
         SELECT c.project_id, c.ticket_id, c.at
-          FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) FILTER (WHERE f.shut) AS at,
+          FROM (SELECT f.project_id, f.ticket_id, max(f.at) FILTER (WHERE f.shut) AS at,
                        (array_agg(f.shut ORDER BY f.applied_no DESC))[1] AS shut,
                        (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts
                   FROM flows f

@@ -52,7 +52,7 @@ BEGIN
         RAISE invalid_parameter_value USING MESSAGE = 'there is no list of that name';
     END IF;
 
-    WITH wait AS MATERIALIZED (  -- since when it is with the desk; NULL: since its opening
+    WITH wait AS MATERIALIZED (  -- since when it is with the desk, as in vcc.ticket_metrics; NULL: since its opening
         SELECT e.project_id, e.ticket_id, (extract(epoch FROM (
                    array_agg(CASE e.result WHEN 'updated' THEN e.at END ORDER BY e.applied_no DESC) FILTER (WHERE e.begins))[1])
                    * 1000000)::bigint AS key
@@ -60,7 +60,8 @@ BEGIN
                        e.is_open AND (e.was_open IS NOT TRUE OR e.changes ? 'sub_status') AS begins,
                        max(e.received_at) OVER (PARTITION BY e.project_id, e.ticket_id ORDER BY e.applied_no) AS at
                   FROM vcc.tickets t
-                  JOIN vcc.ticket_events e ON e.project_id = t.project_id AND e.ticket_id = t.ticket_id AND e.changes IS NOT NULL
+                  JOIN vcc.ticket_events e ON e.project_id = t.project_id AND e.ticket_id = t.ticket_id
+                       AND (e.result IN ('inserted', 'deleted') OR e.changes ?| '{status, sub_status, agent_name, agent_user_name, type, soft_deadline, first_open_time}')
                  WHERE list = 'waiting' AND t.status IS DISTINCT FROM 'closed' AND t.sub_status = 'waiting4agent'
                    AND (project IS NULL OR t.project_id = project)) e
          GROUP BY e.project_id, e.ticket_id
@@ -98,11 +99,11 @@ BEGIN
           LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
          WHERE l.more < 0 AND (customer IS NULL OR t.entity_id = customer)
          UNION ALL
-        SELECT f.project_id, f.ticket_id, f.applied_no, -(extract(epoch FROM f.received_at) * 1000000)::bigint
+        SELECT f.project_id, f.ticket_id, f.applied_no, -(extract(epoch FROM f.at) * 1000000)::bigint
           FROM flows f
          WHERE CASE list WHEN 'opened' THEN f.opened WHEN 'closed' THEN f.closed WHEN 'reopened' THEN f.reopened
                          WHEN 'deleted' THEN f.deleted WHEN 'came' THEN f.came WHEN 'went' THEN f.went END
-           AND f.received_at < until
+           AND f.at < until
            AND (customer IS NULL OR (f.project_id, f.ticket_id) IN (
                 SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE t.entity_id = customer
                 UNION ALL
@@ -111,7 +112,7 @@ BEGIN
          UNION ALL
         SELECT r.project_id, r.ticket_id, 0, -(extract(epoch FROM r.at) * 1000000)::bigint
           FROM (SELECT t.project_id, t.ticket_id, c.at, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at))::float8 AS seconds
-                  FROM (SELECT f.project_id, f.ticket_id, max(f.received_at) AS at, (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts
+                  FROM (SELECT f.project_id, f.ticket_id, max(f.at) AS at, (array_agg(f.counts ORDER BY f.applied_no DESC))[1] AS counts
                           FROM flows f
                          WHERE list = 'resolved' AND f.shut
                          GROUP BY f.project_id, f.ticket_id) c

@@ -12,7 +12,7 @@ WITH here AS MATERIALIZED (
      WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL
      GROUP BY 1, 2
 ), quarters AS (  -- of an hour: at their ends days begin, in whatever zone, and few are looked up in one
-    SELECT e.project_id, date_bin('15 minutes', e.received_at, timestamptz 'epoch') AS at,
+    SELECT e.project_id, date_bin('15 minutes', e.at, timestamptz 'epoch') AS at,
            count(*) FILTER (WHERE e.was_open IS NULL AND d.applied_no IS NULL) AS opened,
            count(*) FILTER (WHERE NOT e.is_open AND (e.was_open OR d.applied_no IS NULL)) AS closed,
            count(*) FILTER (WHERE NOT e.was_open AND e.is_open) AS reopened,
@@ -21,9 +21,11 @@ WITH here AS MATERIALIZED (
            count(*) FILTER (WHERE e.was_open IS NULL AND d.applied_no IS NOT NULL) AS restored,
            count(*) FILTER (WHERE e.was_open IS NULL AND d.applied_no IS NOT NULL AND e.is_open) AS restored_open,
            count(*) FILTER (WHERE e.is_open) - count(*) FILTER (WHERE e.was_open) AS more
-      FROM vcc.ticket_events e
+      FROM (SELECT e.project_id, e.ticket_id, e.was_open, e.is_open, e.applied_no,
+                   max(e.received_at) OVER (PARTITION BY e.project_id, e.ticket_id ORDER BY e.applied_no) AS at
+              FROM vcc.ticket_events e
+             WHERE e.was_open IS DISTINCT FROM e.is_open) e
       LEFT JOIN deletion d ON d.project_id = e.project_id AND d.ticket_id = e.ticket_id AND d.applied_no < e.applied_no
-     WHERE e.was_open IS DISTINCT FROM e.is_open
      GROUP BY 1, 2
 ), moves AS (
     SELECT q.*, least((q.at AT TIME ZONE h.zone)::date, h.today) AS day, h.today  -- a host's clock may be fast
@@ -76,7 +78,8 @@ COMMENT ON VIEW   vcc.daily_flow IS
     'today. Each day''s backlog is that of the day before + opened + reopened + restored_open - closed - deleted_open. '
     'Ask for one project, all days or few; over all projects a materialized view is quicker (sql/README.md)';
 COMMENT ON COLUMN vcc.daily_flow.day IS
-    'The day, in the time zone of the session; an event counts when it was received';
+    'The day, in the time zone of the session; an event counts when it was received, but never before one that took effect '
+    'before it on its ticket';
 COMMENT ON COLUMN vcc.daily_flow.project_id IS 'The project';
 COMMENT ON COLUMN vcc.daily_flow.project_name IS 'Its name, as its newest ticket has it';
 COMMENT ON COLUMN vcc.daily_flow.opened IS
@@ -85,8 +88,7 @@ COMMENT ON COLUMN vcc.daily_flow.closed IS 'How many times a ticket became close
 COMMENT ON COLUMN vcc.daily_flow.reopened IS 'How many times a closed ticket was opened again';
 COMMENT ON COLUMN vcc.daily_flow.deleted IS 'Tickets that were deleted, open or closed';
 COMMENT ON COLUMN vcc.daily_flow.backlog IS
-    'Tickets that were open at the end of the day; today''s are those that are open now. An event that was applied late '
-    'counts on the day of its receipt, so that others may have been counted before: below 0, even';
+    'Tickets that were open at the end of the day; today''s are those that are open now';
 COMMENT ON COLUMN vcc.daily_flow.deleted_open IS 'Those of the deleted that were open';
 COMMENT ON COLUMN vcc.daily_flow.restored IS 'Tickets that were added again after their deletion, as far as the journal has it';
 COMMENT ON COLUMN vcc.daily_flow.restored_open IS 'Those of the restored that were open';

@@ -11,17 +11,20 @@ SELECT p.project_id, p.ticket_id, p.status, p.sub_status, p.started_at, p.ended_
                max(n.status) OVER (PARTITION BY n.project_id, n.ticket_id, n.status_told) AS status,
                max(n.sub_status) OVER (PARTITION BY n.project_id, n.ticket_id, n.sub_status_told) AS sub_status
           FROM (SELECT m.project_id, m.ticket_id, m.result, m.status, m.sub_status, m.applied_no,
-                       max(m.received_at) OVER (before ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS started_at,
-                       CASE WHEN m.result <> 'present' THEN max(m.received_at) OVER before END AS ended_at,
+                       lag(m.at) OVER before AS started_at, m.at AS ended_at,
                        count(*) FILTER (WHERE m.tells_status) OVER after AS status_told,
                        count(*) FILTER (WHERE m.tells_sub_status) OVER after AS sub_status_told
-                  FROM (SELECT e.project_id, e.ticket_id, e.applied_no, e.received_at, e.result,
-                               e.result <> 'updated' OR e.changes ? 'status' AS tells_status,
-                               e.changes -> 'status' ->> 0 AS status,
-                               e.result <> 'updated' OR e.changes ? 'sub_status' AS tells_sub_status,
-                               e.changes -> 'sub_status' ->> 0 AS sub_status
-                          FROM vcc.ticket_events e
-                         WHERE e.result IN ('inserted', 'deleted') OR e.changes ?| '{status, sub_status}'
+                  FROM (SELECT e.*
+                          FROM (SELECT e.project_id, e.ticket_id, e.applied_no,
+                                       max(e.received_at) OVER (PARTITION BY e.project_id, e.ticket_id ORDER BY e.applied_no) AS at,
+                                       e.result, e.result <> 'updated' OR e.changes ? 'status' AS tells_status,
+                                       e.changes -> 'status' ->> 0 AS status,
+                                       e.result <> 'updated' OR e.changes ? 'sub_status' AS tells_sub_status,
+                                       e.changes -> 'sub_status' ->> 0 AS sub_status
+                                  FROM vcc.ticket_events e  -- those of vcc.ticket_spans: times are the same
+                                 WHERE e.result IN ('inserted', 'deleted')
+                                    OR e.changes ?| '{status, sub_status, agent_name, agent_user_name, type, soft_deadline, first_open_time}') e
+                         WHERE e.tells_status OR e.tells_sub_status
                          UNION ALL
                         SELECT t.project_id, t.ticket_id, NULL, NULL, 'present', true, t.status, true, t.sub_status
                           FROM vcc.tickets t) m

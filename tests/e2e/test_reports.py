@@ -196,10 +196,12 @@ class History:
 
     def status_periods(self, now):
         for key, steps in self.steps.items():
-            started = None
+            started, clock = None, None
             for step in steps:
+                if step.kept and looks(step.before) != looks(step.after):
+                    clock = max(step.at, clock or step.at)
                 if step.kept and status(step.before) != status(step.after):
-                    ended = max(step.at, started or step.at)
+                    ended = clock
                     if step.before:
                         yield (*key, *status(step.before), started, ended, started and ended - started,
                                "change" if step.after else "deletion", state(step.before))  # fmt: skip
@@ -211,10 +213,12 @@ class History:
     def daily_flow(self, now, zone):
         flows = defaultdict(list)
         gone = set()
+        clock = {}
         for key, step in self.kept():
             if step.flows:
                 again = "restored" if key in gone else "opened"
-                flows[key[0]].append((step.at.astimezone(zone).date(), *step.flows, again))
+                clock[key] = max(step.at, clock.get(key, step.at))
+                flows[key[0]].append((clock[key].astimezone(zone).date(), *step.flows, again))
                 gone |= {key} if step.becomes is None else set()
         tickets = self.tickets()
         for project in {*flows, *(key[0] for key in tickets)}:
@@ -344,9 +348,11 @@ class History:
 
         days, closes = defaultdict(Counter), {}
         for key, steps in self.steps.items():
-            gone = False
+            gone, clock = False, steps[0].at
             for step in steps:
-                day = days[min(step.at.date(), today)]
+                if step.flows or (agent, type) != (None, None) and changes_hands(step):
+                    clock = max(step.at, clock)
+                day = days[min(clock.date(), today)]
                 day["more"] += bool(step.becomes and fits(step.after)) - bool(step.was and fits(step.before))
                 if step.flows and fits(step.after or step.before):
                     day["opened"] += step.was is None and not gone
@@ -368,6 +374,11 @@ def looks(row):
     """What the desk's views look at."""
     names = "status", "sub_status", "agent_name", "agent_user_name", "type", "soft_deadline", "first_open_time"
     return row and [row[name] for name in names]
+
+
+def changes_hands(step):
+    names = "agent_name", "agent_user_name", "type"
+    return step.before and step.after and [step.before[name] for name in names] != [step.after[name] for name in names]
 
 
 def state(row):
@@ -507,7 +518,7 @@ def check_all(history, zone="UTC"):
 
 
 def check_moments(history, agent, type):
-    """What the page says of an agent or a type, and its lists."""
+    """What the page says of an agent or a type, and its lists; however many days are asked for."""
     [(report, today)] = query(history.connection, "SELECT vcc.report(90, NULL, %s, %s), current_date", agent, type)
     days, closes = history.moments(today, agent, type)
     backlog = 0
@@ -521,6 +532,12 @@ def check_moments(history, agent, type):
     assert busy == Counter(row["agent_name"] for row in closes)
     ask = "SELECT vcc.report_list(%s, 90, NULL, %s, %s) -> 'total'"
     totals = {name: query(history.connection, ask, name, agent, type)[0][0] for name in (*FLOWS, "resolved")}
+    for row in report["flow"][-DAYS::6]:
+        ask = "SELECT vcc.report_list(%s, 90, NULL, %s, %s, day => %s) ->> 'total'"
+        for name in (*FLOWS, "backlog"):
+            assert int(query(history.connection, ask, name, agent, type, row["day"])[0][0]) == row[name], f"SEED={history.seed} {name} {row}"
+    [(shorter,)] = query(history.connection, "SELECT vcc.report(7, NULL, %s, %s)", agent, type)
+    assert shorter["flow"] == report["flow"][-7:]
     assert totals == {name: sum(day[name] for day in days.values()) for name in FLOWS} | {"resolved": len(closes)}
 
 
