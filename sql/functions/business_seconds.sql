@@ -49,12 +49,13 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     calendar  CONSTANT bigint := vcc.calendar_of(project_id);
-    wanted    CONSTANT timestamp := vcc.business_clock("from", calendar) + make_interval(secs => seconds::float8);
+    begun     CONSTANT timestamp := vcc.business_clock("from", calendar);
+    wanted    CONSTANT timestamp := begun + make_interval(secs => seconds::float8);
     slot      vcc.calendar_slots;
 BEGIN
     IF seconds < 0 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'seconds are below 0';
-    ELSIF seconds = 0 THEN
+    ELSIF wanted = begun THEN  -- less than a microsecond
         RETURN "from";
     ELSIF calendar IS NULL THEN
         RETURN wanted AT TIME ZONE 'UTC';

@@ -143,6 +143,11 @@ def test_without_a_calendar(database):
     assert database.value("SELECT vcc.add_business_seconds('2024-03-30Z', 172800, 1) = '2024-04-01Z'")
 
 
+def test_less_than_a_microsecond(made):
+    """Is nothing: also where the calendar is closed."""
+    assert made.value("SELECT vcc.add_business_seconds('2024-01-15Z', 0.0000004, 1) = '2024-01-15Z'")
+
+
 @pytest.mark.parametrize("call", [
     "business_seconds('1999-12-31 23:59:59Z', '2024-01-01Z', 1)",
     "business_seconds('2024-01-01Z', '2040-01-01Z', 1)",
