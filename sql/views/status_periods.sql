@@ -3,7 +3,7 @@
 -- other, which is then as the next one found it.
 CREATE OR REPLACE VIEW vcc.status_periods AS
 SELECT p.project_id, p.ticket_id, p.status, p.sub_status, p.started_at, p.ended_at,
-       coalesce(p.ended_at, now()) - p.started_at AS duration, p.applied_no,
+       greatest(least(p.ended_at, now()), p.started_at) - p.started_at AS duration, p.applied_no,
        CASE p.result WHEN 'updated' THEN 'change' WHEN 'deleted' THEN 'deletion' END AS ended_by,
        CASE WHEN p.status = 'closed' THEN 'closed' ELSE CASE p.sub_status
            WHEN 'waiting4agent' THEN 'desk' WHEN 'waiting4entity' THEN 'customer' ELSE 'other' END END AS state

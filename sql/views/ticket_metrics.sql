@@ -1,7 +1,7 @@
 -- One pass over the spans of each ticket's life that lasts (vcc.ticket_spans), the first of which begins at opened_at. That may be later
--- than the first events, than the close, even than now: what came before it counts as at it, and no time is negative. Business
--- time is the difference of what a clock shows that runs only while the calendar is open (vcc.calendar_slots; NULL beyond them).
--- It costs nothing where nobody asks for it.
+-- than the first events, than the close, even than now: what came before it counts as at it. What has the time of a host whose
+-- clock is fast happens now. So no time is negative. Business time is the difference of what a clock shows that runs only while the
+-- calendar is open (vcc.calendar_slots; NULL beyond them). It costs nothing where nobody asks for it.
 CREATE OR REPLACE VIEW vcc.ticket_metrics AS
 SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'closed' THEN m.closed_at END AS closed_at,
        m.first_close - m.since AS first_resolution, m.first_close_clock - m.opened_clock AS first_resolution_business,
@@ -81,12 +81,12 @@ SELECT m.project_id, m.ticket_id, m.state, m.opened_at, CASE m.state WHEN 'close
                                CASE WHEN c.ended_at IS NULL THEN CASE WHEN c.calendar_id IS NULL THEN c.last_event_at AT TIME ZONE 'UTC' ELSE (
                            SELECT max(k.clock + (least(c.last_event_at, k.closes_at) - k.opens_at)) FROM vcc.calendar_slots k
                             WHERE k.calendar_id = c.calendar_id AND k.opens_at BETWEEN date_trunc('day', c.last_event_at, 'UTC') AND c.last_event_at) END END AS last_event_clock
-                          FROM (SELECT o.*, least(o.opened_at, now()) AS since, greatest(coalesce(o.ended_at, now()), least(o.opened_at, now())) AS ends_at,
-                                       CASE WHEN o.started_at IS NOT NULL THEN greatest(o.started_at, least(o.opened_at, now())) END AS began_at
+                          FROM (SELECT o.*, least(o.opened_at, now()) AS since, greatest(least(o.ended_at, now()), least(o.opened_at, now())) AS ends_at,
+                                       CASE WHEN o.started_at IS NOT NULL THEN least(greatest(o.started_at, o.opened_at), now()) END AS began_at
                                   FROM (
                                 SELECT n.project_id, n.ticket_id, n.first, n.began_as, n.before_open, n.open, n.state,
                                        n.agent_name, n.agent_user_name, n.started_at, n.ended_at, n.span_no,
-                                       NOT n.open AND (n.before_open OR n.first) AS closing, t.last_event_at,
+                                       NOT n.open AND (n.before_open OR n.first) AS closing, least(t.last_event_at, now()) AS last_event_at,
                                        coalesce(t.first_open_time, max(n.started_at) FILTER (WHERE n.first) OVER (
                                            PARTITION BY n.project_id, n.ticket_id), t.first_event_at) AS opened_at,
                                        coalesce(own.calendar_id, preset.calendar_id) AS calendar_id

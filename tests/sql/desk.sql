@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(53);
+SELECT plan(55);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -163,6 +163,13 @@ SELECT is((SELECT string_agg(concat_ws(' ', day, found ->> 'total'), ', ' ORDER 
 SELECT pg_temp.add(18, '{"status": "new", "agentName": "Anna"}', project => 4, at => now() - interval '1 hour');
 SELECT pg_temp.update(18, attributes, project => 4, at => now()) FROM unnest('{"{\"status\": \"closed\"}","{\"agentName\": \"Bert\"}"}'::jsonb[]) attributes;
 SELECT is((SELECT string_agg(a ->> 'agent', ', ') FROM json_array_elements(vcc.report(7, 4) -> 'agents') a), 'Anna', 'on the page, too');
+
+-- 19: the clock of a host is an hour fast. What it says has happened just now.
+SELECT pg_temp.add(19, '{"status": "new", "subStatus": "waiting4agent"}', at => now() - interval '2 hours');
+SELECT pg_temp.update(19, '{"subStatus": "waiting4entity"}', at => now() + interval '1 hour');
+SELECT is(pg_temp.of(19, 'age, idle, in_state, desk_time, customer_time, idle_business'), '02:00:00 00:00:00 00:00:00 02:00:00 00:00:00 00:00:00',
+          'a fast clock: no time is negative');
+SELECT is(pg_temp.of(19, 'duration', 'status_periods', 'applied_no'), '02:00:00, 00:00:00', 'nor a period');
 
 -- Business time: an office from 09:30 to 10:15 on Thursdays, which 15 February is.
 INSERT INTO vcc.calendars VALUES (1, 'office', 'UTC', true);
