@@ -9,10 +9,13 @@ SET plan_cache_mode = force_custom_plan SET jit = off
 AS $$
 #variable_conflict use_variable
 DECLARE
-    until   CONSTANT timestamptz := now() - make_interval(days => days);
-    since   CONSTANT timestamptz := (current_date - (2 * days - 1))::timestamptz;
-    were    json;
-    went    json;
+    until    CONSTANT timestamptz := now() - make_interval(days => days);
+    since    CONSTANT timestamptz := (current_date - (2 * days - 1))::timestamptz;
+    were     jsonb;
+    went     json;
+    oldest   timestamptz;
+    projects bigint[];
+    tickets  bigint[];
 BEGIN
     WITH later AS (
         SELECT e.project_id, e.ticket_id, (array_agg(e.was_open ORDER BY e.applied_no))[1] AS open,
@@ -23,36 +26,49 @@ BEGIN
                min(concat(lpad(e.applied_no::text, 19, '0'), '=' || (e.changes -> 'type' ->> 0)) COLLATE "C")
                    FILTER (WHERE e.result = 'deleted' OR e.changes ? 'type') AS type,
                min(concat(lpad(e.applied_no::text, 19, '0'), '=' || (e.changes -> 'soft_deadline' ->> 0)) COLLATE "C")
-                   FILTER (WHERE e.result = 'deleted' OR e.changes ? 'soft_deadline') AS soft_deadline
+                   FILTER (WHERE e.result = 'deleted' OR e.changes ? 'soft_deadline') AS soft_deadline,
+               min(concat(lpad(e.applied_no::text, 19, '0'), '=' || (e.changes -> 'first_open_time' ->> 0)) COLLATE "C")
+                   FILTER (WHERE e.result = 'deleted' OR e.changes ? 'first_open_time') AS first_open_time,
+               bool_or(e.result = 'deleted') AS deleted
           FROM vcc.ticket_events e
          WHERE e.received_at >= until AND e.result IN ('inserted', 'updated', 'deleted')
            AND (project IS NULL OR e.project_id = project)
          GROUP BY e.project_id, e.ticket_id
     ), were AS (
-        SELECT t.sub_status, t.agent_name, t.type, t.soft_deadline, coalesce(t.first_open_time, t.first_event_at) AS opened_at
+        SELECT t.project_id, t.ticket_id, t.sub_status, t.agent_name, t.type, t.soft_deadline, coalesce(t.first_open_time, t.first_event_at) AS opened_at
           FROM vcc.tickets t
           LEFT JOIN later l ON l.project_id = t.project_id AND l.ticket_id = t.ticket_id
          WHERE t.status IS DISTINCT FROM 'closed' AND l.ticket_id IS NULL AND (project IS NULL OR t.project_id = project)
          UNION ALL
-        SELECT CASE WHEN l.sub_status IS NULL THEN t.sub_status ELSE substr(l.sub_status, 21) END,
+        SELECT l.project_id, l.ticket_id, CASE WHEN l.sub_status IS NULL THEN t.sub_status ELSE substr(l.sub_status, 21) END,
                CASE WHEN l.agent_name IS NULL THEN t.agent_name ELSE substr(l.agent_name, 21) END,
                CASE WHEN l.type IS NULL THEN t.type ELSE substr(l.type, 21) END,
                CASE WHEN l.soft_deadline IS NULL THEN t.soft_deadline ELSE nullif(substr(l.soft_deadline, 21), '')::timestamptz END,
-               coalesce(t.first_open_time, t.first_event_at)
+               coalesce(CASE WHEN l.first_open_time IS NULL THEN t.first_open_time ELSE nullif(substr(l.first_open_time, 21), '')::timestamptz END,
+                        CASE WHEN NOT l.deleted THEN t.first_event_at END)
           FROM later l
           LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
          WHERE l.open
     )
-    SELECT json_build_object(
+    SELECT jsonb_build_object(
                'tickets', count(*), 'overdue', count(*) FILTER (WHERE w.soft_deadline < until),
                'due', count(*) FILTER (WHERE w.soft_deadline >= until AND w.soft_deadline < until + interval '1 day'),
                'today', count(*) FILTER (WHERE w.soft_deadline >= until AND w.soft_deadline < (current_date - days + 1)::timestamptz),
                'unassigned', count(*) FILTER (WHERE coalesce(w.agent_name, '') = ''),
-               'waiting', count(*) FILTER (WHERE w.sub_status = 'waiting4agent'),
-               'oldest_s', round(extract(epoch FROM until - min(CASE WHEN w.opened_at > until THEN until ELSE w.opened_at END))))
-      INTO were
+               'waiting', count(*) FILTER (WHERE w.sub_status = 'waiting4agent')),
+           min(w.opened_at), array_agg(w.project_id) FILTER (WHERE w.opened_at IS NULL), array_agg(w.ticket_id) FILTER (WHERE w.opened_at IS NULL)
+      INTO were, oldest, projects, tickets
       FROM were w
      WHERE (agent IS NULL OR coalesce(w.agent_name, '') = agent) AND (type IS NULL OR coalesce(w.type, '') = type);
+
+    -- Since when there were those that are deleted by now and had no first_open_time.
+    SELECT least(oldest, min(g.at)) INTO oldest
+      FROM (SELECT max(e.received_at) AS at
+              FROM unnest(projects, tickets) k (project_id, ticket_id)
+              JOIN vcc.ticket_events e ON e.project_id = k.project_id AND e.ticket_id = k.ticket_id
+             WHERE e.result = 'inserted' AND e.received_at < until
+             GROUP BY k.project_id, k.ticket_id) g;
+    were := were || jsonb_build_object('oldest_s', round(extract(epoch FROM until - CASE WHEN oldest > until THEN until ELSE oldest END)));
 
     WITH flows AS MATERIALIZED (
         SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f WHERE f.at < until

@@ -456,23 +456,28 @@ def test_filters(site, database):
 
 @pytest.mark.parametrize("query", ["", "&project=2", "&agent=Anna"])
 def test_the_period_before(site, database, query):
-    """What the tickets were a week ago is what they were when it was a week ago."""
+    """What the tickets were a week ago is what they were when it was a week ago; those that were open then are deleted by now."""
     now = datetime.now(timezone.utc)
-    then, seen = now - timedelta(days=7), []
+    then, were_open, seen = now - timedelta(days=7), [], []
     where = {"": "true", "&project=2": "project_id = 2", "&agent=Anna": "agent_name = 'Anna'"}[query]
 
     def look():
+        were_open.extend(database.query("SELECT project_id, ticket_id FROM vcc.open_tickets"))
         seen.extend(database.query(f"""
             SELECT count(*), count(*) FILTER (WHERE soft_deadline < %s), count(*) FILTER (WHERE agent_name IS NULL),
-                   count(*) FILTER (WHERE sub_status = 'waiting4agent')
+                   count(*) FILTER (WHERE sub_status = 'waiting4agent'), min(coalesce(first_open_time, first_event_at))
               FROM vcc.tickets WHERE status IS DISTINCT FROM 'closed' AND {where}""", then))
         seen.extend(database.query(f"""SELECT project_id, ticket_id, closed_at, complete FROM vcc.ticket_metrics
             WHERE closed_at >= current_date - 13 AND {where.replace('agent_name', 'closed_agent_name')}"""))
 
     history(database, pause=(then, look))
+    for project, ticket in were_open:
+        assert send(site.port, event("delete", ticket, projectId=project)).status == 200
     before = report(site, "?before=1&period=7d" + query)["report"]["before"]
     found = tuple(before["open"][name] for name in ("tickets", "overdue", "unassigned", "waiting"))
-    assert found == seen.pop(0) and found[0] > 3
+    *expected, oldest_at = seen.pop(0)
+    assert found == tuple(expected) and found[0] > 3
+    assert before["open"]["oldest_s"] == pytest.approx((then - oldest_at).total_seconds(), abs=60)
     assert before["resolution"]["tickets"] == len(seen)
     there = {row[:2]: row[2:] for row in database.query(
         "SELECT project_id, ticket_id, first_event_at, coalesce(first_open_time, first_event_at) FROM vcc.tickets")}
