@@ -6,8 +6,8 @@
 -- handed to the agent) and went (no longer is), where a ticket stands as often as it happened to it, those that were deleted since
 -- among them; and resolved: became closed in it and still is. A row of deleted says what the ticket was then.
 --
--- agent, type, status, sub_status: '' asks for tickets without. within: of resolved, 'from-below' in seconds. after: what the
--- page before gave; of the first page 'total' says how many rows there are on all.
+-- agent, type, status, sub_status: '' asks for tickets without; the last two are of what is open, but not of backlog. within: of
+-- resolved, 'from-below' in seconds. after: what the page before gave; of the first page 'total' says how many rows there are on all.
 CREATE OR REPLACE FUNCTION vcc.report_list(
     list        text,
     days        integer DEFAULT 30,
@@ -50,6 +50,8 @@ DECLARE
 BEGIN
     IF list <> ALL (are_open || happened) THEN
         RAISE invalid_parameter_value USING MESSAGE = 'there is no list of that name';
+    ELSIF (status IS NOT NULL OR sub_status IS NOT NULL) AND list = ANY (happened || '{backlog}') THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'which status a ticket had then is not known: ask for one of what is open';
     END IF;
 
     WITH wait AS MATERIALIZED (  -- since when it is with the desk, as in vcc.ticket_metrics; NULL: since its opening
@@ -68,6 +70,11 @@ BEGIN
     ), flows AS MATERIALIZED (
         SELECT f.* FROM vcc.report_flows(since, project, agent, type, false) f
          WHERE list = ANY (happened)
+    ), theirs AS MATERIALIZED (  -- the customer's, those that were deleted among them
+        SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE t.entity_id = customer
+         UNION ALL
+        SELECT e.project_id, e.ticket_id FROM vcc.ticket_events e
+         WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL AND e.changes -> 'entity_id' ->> 0 = customer::text
     ), later AS MATERIALIZED (  -- open now less open at the end of the day
         SELECT f.project_id, f.ticket_id, count(*) FILTER (WHERE f.came) - count(*) FILTER (WHERE f.went) AS more
           FROM vcc.report_flows(until, project, agent, type, false) f
@@ -97,18 +104,14 @@ BEGIN
         SELECT l.project_id, l.ticket_id, 0, coalesce(extract(epoch FROM coalesce(t.first_open_time, t.first_event_at)) * 1000000, 0)::bigint
           FROM later l
           LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id
-         WHERE l.more < 0 AND (customer IS NULL OR t.entity_id = customer)
+         WHERE l.more < 0 AND (customer IS NULL OR (l.project_id, l.ticket_id) IN (SELECT t.project_id, t.ticket_id FROM theirs t))
          UNION ALL
         SELECT f.project_id, f.ticket_id, f.applied_no, -(extract(epoch FROM f.at) * 1000000)::bigint
           FROM flows f
          WHERE CASE list WHEN 'opened' THEN f.opened WHEN 'closed' THEN f.closed WHEN 'reopened' THEN f.reopened
                          WHEN 'deleted' THEN f.deleted WHEN 'came' THEN f.came WHEN 'went' THEN f.went END
            AND f.at < until
-           AND (customer IS NULL OR (f.project_id, f.ticket_id) IN (
-                SELECT t.project_id, t.ticket_id FROM vcc.tickets t WHERE t.entity_id = customer
-                UNION ALL
-                SELECT e.project_id, e.ticket_id FROM vcc.ticket_events e
-                 WHERE e.was_open IS DISTINCT FROM e.is_open AND e.is_open IS NULL AND e.changes -> 'entity_id' ->> 0 = customer::text))
+           AND (customer IS NULL OR (f.project_id, f.ticket_id) IN (SELECT t.project_id, t.ticket_id FROM theirs t))
          UNION ALL
         SELECT r.project_id, r.ticket_id, 0, -(extract(epoch FROM r.at) * 1000000)::bigint
           FROM (SELECT t.project_id, t.ticket_id, c.at, extract(epoch FROM c.at - least(coalesce(t.first_open_time, t.first_event_at), c.at))::float8 AS seconds

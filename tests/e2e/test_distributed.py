@@ -303,6 +303,7 @@ def test_the_page_and_the_reader(nodes):
                 [(found,)] = test_rule.query(reader, "SELECT vcc.report_list(%s, 20000, %s)", name, project)
                 assert found["total"] == len(found["rows"]) == rows, name
                 assert {row["ticket"]["title"] for row in found["rows"] if row["ticket"]} <= {"a"}
+                assert test_rule.query(reader, "SELECT vcc.report_list(%s, 20000, %s, customer => 7) ->> 'total'", name, project) == [("0",)]
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_deliveries(project => %s)", project)
             assert [row["ticket_id"] for row in found["deliveries"]] == ["3", "3", "2", "1"]
             [(found,)] = test_rule.query(reader, "SELECT vcc.report_deliveries('rejected', project => %s)", project)

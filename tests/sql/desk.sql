@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(55);
+SELECT plan(57);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -158,6 +158,11 @@ SELECT is((SELECT string_agg(concat_ws(' ', customer, list), ', ' ORDER BY custo
 SELECT is((SELECT string_agg(concat_ws(' ', day, found ->> 'total'), ', ' ORDER BY day)
              FROM unnest('{2024-02-14,2024-02-15}'::date[]) day, vcc.report_list('resolved', project => 1, day => day) found),
           '2024-02-14 0, 2024-02-15 10', 'resolved on a day, and not since');
+
+SELECT pg_temp.add(20, '{"status": "new", "entityId": 79}', project => 3, at => pg_temp.at('09:00') - interval '1 day');
+SELECT pg_temp.delete(20, project => 3, at => pg_temp.at('09:00'));
+SELECT is(vcc.report_list('backlog', project => 3, customer => 79, day => '2024-02-14') ->> 'total', '1', 'also what was open of his');
+SELECT throws_ok($$ SELECT vcc.report_list('closed', status => 'closed') $$, '22023', NULL, 'of what happened no status is asked');
 
 -- 18, of project 4: closed with Anna, and handed to Bert by an event of the same moment that took effect after it.
 SELECT pg_temp.add(18, '{"status": "new", "agentName": "Anna"}', project => 4, at => now() - interval '1 hour');
