@@ -176,7 +176,7 @@ BEGIN
         SELECT a.agent_name AS name, string_agg(DISTINCT a.login, ', ') AS login, sum(a.open) AS open, sum(a.overdue) AS overdue,
                sum(a.closed) AS closed,
                percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds) FILTER (WHERE a.complete) AS median
-          FROM (SELECT nullif(o.agent_name, '') AS agent_name, o.agent_user_name AS login, count(*) AS open,
+          FROM (SELECT nullif(o.agent_name, '') AS agent_name, nullif(o.agent_user_name, '') AS login, count(*) AS open,
                        count(*) FILTER (WHERE o.overdue) AS overdue, 0 AS closed, NULL AS seconds, false AS complete
                   FROM (SELECT t.agent_name, t.agent_user_name, t.soft_deadline < now() AS overdue
                           FROM vcc.tickets t

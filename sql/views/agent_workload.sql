@@ -8,7 +8,7 @@ SELECT w.project_id, w.agent_user_name, w.agent_name, count(*) FILTER (WHERE w.o
        justify_hours(percentile_cont(0.9) WITHIN GROUP (ORDER BY w.resolution)) AS p90_resolution,
        percentile_cont(0.9) WITHIN GROUP (ORDER BY w.resolution_business) AS p90_resolution_business,
        count(w.resolution) AS resolved_last_30_days
-  FROM (SELECT t.project_id, t.agent_user_name, nullif(t.agent_name, '') AS agent_name, true AS open,
+  FROM (SELECT t.project_id, nullif(t.agent_user_name, '') AS agent_user_name, nullif(t.agent_name, '') AS agent_name, true AS open,
                coalesce(t.soft_deadline < now(), false) AS overdue, NULL::timestamptz AS closed_at,
                NULL::interval AS resolution, NULL::interval AS resolution_business
           FROM vcc.tickets t

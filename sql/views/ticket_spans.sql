@@ -12,7 +12,7 @@ SELECT n.project_id, n.ticket_id, n.life, n.present, coalesce(n.began_by = 'inse
        CASE WHEN NOT n.open THEN 'closed' ELSE CASE substr(n.sub_status, 21)
            WHEN 'waiting4agent' THEN 'desk' WHEN 'waiting4entity' THEN 'customer' ELSE 'other' END END AS state,
        nullif(substr(n.agent_name, 21), '') AS agent_name,
-       CASE WHEN length(n.agent_user_name) > 19 THEN substr(n.agent_user_name, 21) END AS agent_user_name,
+       nullif(substr(n.agent_user_name, 21), '') AS agent_user_name,
        CASE WHEN length(n.type) > 19 THEN substr(n.type, 21) END AS type,
        nullif(substr(n.soft_deadline, 21), '')::timestamptz AS soft_deadline,
        nullif(substr(n.first_open_time, 21), '')::timestamptz AS first_open_time,

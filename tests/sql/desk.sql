@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(57);
+SELECT plan(59);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -175,6 +175,15 @@ SELECT pg_temp.update(19, '{"subStatus": "waiting4entity"}', at => now() + inter
 SELECT is(pg_temp.of(19, 'age, idle, in_state, desk_time, customer_time, idle_business'), '02:00:00 00:00:00 00:00:00 02:00:00 00:00:00 00:00:00',
           'a fast clock: no time is negative');
 SELECT is(pg_temp.of(19, 'duration', 'status_periods', 'applied_no'), '02:00:00, 00:00:00', 'nor a period');
+
+-- 21 to 23, of project 6: no login is none, however that is said.
+SELECT pg_temp.add(21, '{"status": "new", "agentName": "Dora", "agentUserName": ""}', project => 6, at => now());
+SELECT pg_temp.add(22, '{"status": "new", "agentName": "Dora"}', project => 6, at => now());
+SELECT pg_temp.add(23, '{"status": "closed", "agentName": "Dora", "agentUserName": ""}', project => 6, at => now());
+SELECT is((SELECT string_agg(row(agent_name, agent_user_name, open, closed_last_7_days)::text, ', ') FROM vcc.agent_workload WHERE project_id = 6),
+          '(Dora,,2,1)', 'an agent without a login is one agent');
+SELECT is((SELECT a - 'median_s' FROM jsonb_array_elements(vcc.report(7, 6)::jsonb -> 'agents') a),
+          '{"agent": "Dora", "login": null, "open": 2, "overdue": 0, "closed": 1}', 'on the page, too');
 
 -- Business time: an office from 09:30 to 10:15 on Thursdays, which 15 February is.
 INSERT INTO vcc.calendars VALUES (1, 'office', 'UTC', true);
