@@ -5,12 +5,11 @@ CREATE OR REPLACE VIEW vcc.resolution_times AS
 SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at,
        o.closed_at - CASE WHEN o.opened_at > o.closed_at THEN o.closed_at ELSE o.opened_at END AS resolution, o.reopened,
        CASE o.sub_status WHEN 'successful' THEN true WHEN 'unsuccessful' THEN false END AS successful,
-       o.closed_at <= o.soft_deadline AS deadline_met, o.agent_user_name, o.agent_name, o.applied_no
+       o.closed_at <= o.deadline AS deadline_met, o.agent_user_name, o.agent_name, o.applied_no
   FROM (SELECT r.*, coalesce(r.first_open_time, r.inserted_at) AS opened_at
           FROM (SELECT l.project_id, l.ticket_id, l.closed_at, l.reopened, l.applied_no, c.type COLLATE "default" AS type,
-                       c.agent_user_name COLLATE "default" AS agent_user_name, c.agent_name COLLATE "default" AS agent_name,
+                       c.agent_user_name COLLATE "default" AS agent_user_name, c.agent_name COLLATE "default" AS agent_name, c.deadline,
                        coalesce(t.sub_status, l.gone -> 'sub_status' ->> 0) AS sub_status,
-                       coalesce(t.soft_deadline, (l.gone -> 'soft_deadline' ->> 0)::timestamptz) AS soft_deadline,
                        coalesce(t.first_open_time, (l.gone -> 'first_open_time' ->> 0)::timestamptz) AS first_open_time,
                        coalesce(l.inserted_at, t.first_event_at) AS inserted_at
                   FROM (SELECT f.project_id, f.ticket_id, f.life_no,
@@ -38,8 +37,11 @@ SELECT o.project_id, o.ticket_id, o.type, o.opened_at, o.closed_at,
                   LEFT JOIN vcc.tickets t ON t.project_id = l.project_id AND t.ticket_id = l.ticket_id AND l.deleted_no IS NULL
                   LEFT JOIN (SELECT s.project_id, s.ticket_id, s.life, (array_agg(s.type ORDER BY s.span_no DESC))[1] AS type,
                                     (array_agg(s.agent_user_name ORDER BY s.span_no DESC))[1] AS agent_user_name,
-                                    (array_agg(s.agent_name ORDER BY s.span_no DESC))[1] AS agent_name
-                               FROM vcc.ticket_spans s
+                                    (array_agg(s.agent_name ORDER BY s.span_no DESC))[1] AS agent_name,
+                                    (array_agg(s.deadline ORDER BY s.span_no DESC))[1] AS deadline
+                               FROM (SELECT s.*, CASE WHEN s.first THEN s.soft_deadline ELSE lag(s.soft_deadline) OVER (
+                                                PARTITION BY s.project_id, s.ticket_id ORDER BY s.span_no) END AS deadline
+                                       FROM vcc.ticket_spans s) s
                               WHERE NOT s.open AND s.before_open IS DISTINCT FROM false
                               GROUP BY s.project_id, s.ticket_id, s.life) c
                     ON c.project_id = l.project_id AND c.ticket_id = l.ticket_id AND c.life = l.life_no) r) o;
@@ -50,7 +52,7 @@ COMMENT ON VIEW   vcc.resolution_times IS
 COMMENT ON COLUMN vcc.resolution_times.project_id IS 'Project of the ticket';
 COMMENT ON COLUMN vcc.resolution_times.ticket_id IS 'Ticket within the project';
 COMMENT ON COLUMN vcc.resolution_times.type IS
-    'Ticket type when it was closed. Sub-status and deadline are those of now, or when the ticket was deleted';
+    'Ticket type when it was closed. The sub-status is that of now, or when the ticket was deleted';
 COMMENT ON COLUMN vcc.resolution_times.opened_at IS
     'first_open_time of the ticket, or where that is not known when its first event was '
     'received; NULL: the journal no longer has that of a deleted ticket';
@@ -59,7 +61,7 @@ COMMENT ON COLUMN vcc.resolution_times.resolution IS 'From opened_at to closed_a
 COMMENT ON COLUMN vcc.resolution_times.reopened IS 'How many times it was closed and opened again before';
 COMMENT ON COLUMN vcc.resolution_times.successful IS
     'Whether its sub-status is successful (true) or unsuccessful (false); NULL: another';
-COMMENT ON COLUMN vcc.resolution_times.deadline_met IS 'Whether it was closed by its soft_deadline; NULL: it has none';
+COMMENT ON COLUMN vcc.resolution_times.deadline_met IS 'Whether it was closed by its soft_deadline, as that was before (vcc.deadline_cycles); NULL: it had none';
 COMMENT ON COLUMN vcc.resolution_times.agent_user_name IS 'Login of the agent in charge when it was closed';
 COMMENT ON COLUMN vcc.resolution_times.agent_name IS 'Full name of that agent';
 COMMENT ON COLUMN vcc.resolution_times.applied_no IS 'Of the event that closed it: tells the rows apart';

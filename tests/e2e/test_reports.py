@@ -244,7 +244,7 @@ class History:
 
     def resolution_times(self):
         for key, steps in self.steps.items():
-            clock, inserted, closed, reopened, last, then = None, None, None, 0, None, None
+            clock, inserted, closed, reopened, last, then, deadline = None, None, None, 0, None, None, None
             for step in [*steps, None]:
                 if step and step.kept and step.flows:
                     clock = max(step.at, clock or step.at)
@@ -255,12 +255,13 @@ class History:
                         yield (*key, then["type"], opened, closed, opened and max(closed - opened, timedelta()),
                                reopened,
                                {"successful": True, "unsuccessful": False}.get(row["sub_status"]),
-                               row["soft_deadline"] and closed <= row["soft_deadline"],
+                               deadline and closed <= deadline,
                                then["agent_user_name"], then["agent_name"])  # fmt: skip
                     inserted, closed, reopened = None, None, 0
                 elif step.kept and step.flows:
                     inserted = inserted or (clock if step.was is None else None)
-                    closed, then = (clock, step.after) if step.becomes is False else (closed, then)
+                    if step.becomes is False:
+                        closed, then, deadline = clock, step.after, (step.before or step.after)["soft_deadline"]
                     reopened += step.flows == (False, True)
                 last = step and step.after
 

@@ -71,8 +71,8 @@ SELECT is(pg_temp.resolved(2), '{15 12:05 15 12:09 00:04:00 1 false false}', 'an
 SELECT pg_temp.update(2, '{"firstOpenTime": "2024-02-15T11:09:00Z"}');
 SELECT is(pg_temp.resolved(2), '{15 11:09 15 12:09 01:00:00 1 false false}', 'from the time when it was first opened');
 SELECT pg_temp.update(2, '{"firstOpenTime": "2024-02-15T13:00:00Z", "softDeadline": null, "subStatus": "other"}');
-SELECT is(pg_temp.resolved(2), '{15 13:00 15 12:09 00:00:00 1 - -}',
-    'which took no time where that is later; nothing is known of success or deadline');
+SELECT is(pg_temp.resolved(2), '{15 13:00 15 12:09 00:00:00 1 - false}',
+    'which took no time where that is later; nothing is known of success, and it is as late as it was when it was closed');
 SELECT is(pg_temp.periods(2), ARRAY['park - 15 12:05 15 12:06', 'closed successful 15 12:06 15 12:07',
     'park successful 15 12:07 15 12:09', 'closed unsuccessful 15 12:09 15 12:11', 'closed other 15 12:11 -'],
     'periods: each change of either');
