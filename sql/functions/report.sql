@@ -133,12 +133,13 @@ BEGIN
                        AND (type IS NULL OR coalesce(t.type, '') = type)) o
              GROUP BY o.status, o.sub_status) s;
 
-    -- What there is to choose from, whatever is chosen.
+    -- What there is to choose from, whatever is chosen: what a question may have.
     SELECT json_build_object(
                'agents', coalesce(json_agg(DISTINCT c.agent_name) FILTER (WHERE c.agent_name <> ''), '[]'),
                'types', coalesce(json_agg(DISTINCT c.type) FILTER (WHERE c.type <> ''), '[]'))
       INTO choices
-      FROM (SELECT left(t.agent_name, 255) AS agent_name, left(t.type, 255) AS type
+      FROM (SELECT CASE WHEN octet_length(t.agent_name) < 256 THEN t.agent_name END AS agent_name,
+                   CASE WHEN octet_length(t.type) < 256 THEN t.type END AS type
               FROM vcc.tickets t
              WHERE t.status IS DISTINCT FROM 'closed' AND (project IS NULL OR t.project_id = project)
              GROUP BY 1, 2) c;

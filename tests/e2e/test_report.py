@@ -433,7 +433,7 @@ def test_filters(site, database):
     history(database)
     database.query("UPDATE vcc.tickets SET type = CASE WHEN ticket_id % 2 = 0 THEN 'Bug' END")
     database.query(DUE)
-    assert send(site.port, event("add", 1, projectId=7)).status == 200
+    assert send(site.port, event("add", 1, projectId=7, agentName="é" * 200, type="x" * 300)).status == 200
     assert send(site.port, b"nix").status == 400
     whole = report(site)["report"]
     assert whole["choices"] == {"agents": ["Anna", "Bert"], "types": ["Bug"]}
