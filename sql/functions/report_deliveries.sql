@@ -20,8 +20,8 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     page      CONSTANT integer := least(greatest(coalesce(most, 100), 1), 5000);
-    before_at CONSTANT timestamptz := split_part(after, ',', 1);
-    before_id CONSTANT uuid := split_part(after, ',', 2);
+    before_at CONSTANT timestamptz := split_part(nullif(after, ''), ',', 1);
+    before_id CONSTANT uuid := split_part(nullif(after, ''), ',', 2);
     rows      json;
     behind    text;
 BEGIN
@@ -40,7 +40,7 @@ BEGIN
                                 AND (result IS NULL OR result = 'stored' OR e.result = result)
                                 AND (since IS NULL OR e.received_at >= since) AND (until IS NULL OR e.received_at < until)
                                 AND (project IS NULL OR e.project_id = project)
-                                AND (after IS NULL OR (e.received_at, e.event_id) < (before_at, before_id))
+                                AND (before_at IS NULL OR (e.received_at, e.event_id) < (before_at, before_id))
                               ORDER BY e.received_at DESC, e.event_id DESC LIMIT page + 1)
                              UNION ALL
                             (SELECT r.project_id, r.last_received_at, 'rejected', NULL, NULL, r.reason, r.attempts, r.last_event_id
@@ -50,7 +50,7 @@ BEGIN
                                      OR octet_length(reason) >= 200 AND left(r.reason, length(reason)) = reason)
                                 AND (since IS NULL OR r.last_received_at >= since) AND (until IS NULL OR r.last_received_at < until)
                                 AND (project IS NULL OR r.project_id = project)
-                                AND (after IS NULL OR (r.last_received_at, r.last_event_id) < (before_at, before_id))
+                                AND (before_at IS NULL OR (r.last_received_at, r.last_event_id) < (before_at, before_id))
                               ORDER BY r.last_received_at DESC, r.last_event_id DESC LIMIT page + 1)) d
                      ORDER BY d.received_at DESC, d.event_id DESC LIMIT page + 1) d) p;
 

@@ -37,7 +37,7 @@ DECLARE
     length   CONSTANT integer := 1000;  -- characters of a value shown
     least_s  CONSTANT float8 := nullif(split_part(within, '-', 1), '');
     below_s  CONSTANT float8 := nullif(split_part(within, '-', 2), '');
-    behind   bigint[] := string_to_array(after, ',');
+    behind   bigint[] := string_to_array(nullif(after, ''), ',');
     total    bigint;
     keys     bigint[];
     projects bigint[];

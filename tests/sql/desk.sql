@@ -3,7 +3,7 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
 SET LOCAL timezone = 'UTC';
-SELECT plan(59);
+SELECT plan(61);
 
 -- On 15 February: at this hour.
 CREATE FUNCTION pg_temp.at(hour text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT ('2024-02-15 ' || hour || 'Z')::timestamptz $$;
@@ -184,6 +184,10 @@ SELECT is((SELECT string_agg(row(agent_name, agent_user_name, open, closed_last_
           '(Dora,,2,1)', 'an agent without a login is one agent');
 SELECT is((SELECT a - 'median_s' FROM jsonb_array_elements(vcc.report(7, 6)::jsonb -> 'agents') a),
           '{"agent": "Dora", "login": null, "open": 2, "overdue": 0, "closed": 1}', 'on the page, too');
+
+-- An empty place is the beginning.
+SELECT is(json_array_length(vcc.report_list('open', project => 6, after => '') -> 'rows'), 2, 'of a list');
+SELECT is(json_array_length(vcc.report_deliveries(project => 6, after => '') -> 'deliveries'), 3, 'and of deliveries');
 
 -- Business time: an office from 09:30 to 10:15 on Thursdays, which 15 February is.
 INSERT INTO vcc.calendars VALUES (1, 'office', 'UTC', true);
