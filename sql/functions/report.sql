@@ -2,8 +2,8 @@
 --
 -- Plans are made for the parameters given (plan_cache_mode), so that a project reaches the indexes. Days are those of the
 -- session's time zone. Identifiers are strings, for JavaScript's numbers end at 2^53. What is read is the tickets once,
--- and of the journal the last hour, what came and went in the period, and one ticket's events; a statement_timeout is for
--- the caller to set.
+-- and of the journal the last hour, what came and went in the period, or was handed over; a statement_timeout is for the
+-- caller to set.
 --
 -- days: the period, today included. project: of one project; NULL: of all; agent, type: of tickets that have these now, ''
 -- those without. Whether it is alive does not depend on them.
