@@ -188,6 +188,8 @@ static bool may_pass(struct store *store, struct work *work, int64_t now)
         return true;
     if (store->distributed)
         nodes_refuse(store, work, project, state, clock_monotonic_ms() - now);
+    else if (store->connection && sqlstate_classify(state) == SQLSTATE_OUTAGE)
+        connection_failed(store, "it takes no event at all", state);
     return store->distributed && store->connection;
 }
 

@@ -21,7 +21,17 @@ enum sqlstate_class faults_classify(const struct attempt *attempt)
     const char *table = PQresultErrorField(attempt->error, PG_DIAG_TABLE_NAME);
     if (state && table && strcmp(state, "23505") == 0 && strncmp(table, JOURNAL, strlen(JOURNAL)) == 0)
         return SQLSTATE_HELD; /* the journal has one of them: another session was faster */
-    return sqlstate_classify(state);
+
+    /* An outage that a session survives may be that of one event: of a remote database that a trigger asks, of a block
+     * that cannot be read. The proof shows it. That the statement is not prepared says the session itself, not a
+     * function; and a disk that is full has room for one event and not for another, which is not at fault for it. */
+    const char *severity = PQresultErrorField(attempt->error, PG_DIAG_SEVERITY_NONLOCALIZED);
+    enum sqlstate_class class = sqlstate_classify(state);
+    if (class != SQLSTATE_OUTAGE || !severity || strcmp(severity, "ERROR") != 0)
+        return class;
+    if (strcmp(state, "26000") == 0 && !PQresultErrorField(attempt->error, PG_DIAG_CONTEXT))
+        return SQLSTATE_OUTAGE;
+    return strcmp(state, "53100") == 0 ? SQLSTATE_HELD : SQLSTATE_FAULT;
 }
 
 /* What an error names, never what the event holds. */
@@ -72,7 +82,8 @@ void faults_prove(struct store *store, struct work *work, const struct job *take
             continue;
         job->suspect = false;
         work->suspect--;
-        if (sqlstate_may_heal(job->state) && !job->confirmed) { /* it is tried once more */
+        bool may_heal = sqlstate_may_heal(job->state) || sqlstate_classify(job->state) == SQLSTATE_OUTAGE;
+        if (may_heal && !job->confirmed) { /* it is tried once more */
             job->confirmed = true;
             continue;
         }
@@ -190,6 +201,10 @@ void faults_note(struct store *store, struct work *work, const struct attempt *a
         take_timeout(store, work, job);
     } else if (class == SQLSTATE_HELD && !refused) {
         hold(work, job);
+        if (sqlstate_classify(PQresultErrorField(attempt->error, PG_DIAG_SQLSTATE)) == SQLSTATE_OUTAGE) {
+            note_error(job, attempt->error);
+            work->stuck++; /* it is asked at once whether others are taken */
+        }
     } else {
         note_error(job, attempt->error);
         if (refused)

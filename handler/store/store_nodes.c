@@ -118,7 +118,7 @@ bool nodes_blamed(struct store *store, struct work *work, const struct attempt *
     int64_t project = project_of(work->chosen[0]), began = clock_monotonic_ms();
     char state[6];
 
-    if (!store->distributed || class == SQLSTATE_FAULT)
+    if (!store->distributed || (class == SQLSTATE_FAULT && sqlstate_classify(said) == SQLSTATE_FAULT))
         return false;
     snprintf(state, sizeof(state), "%s", said ? said : "");
     if (attempt->broken)

@@ -135,13 +135,19 @@ def trigger(database, statement, when="NEW.title = 'poison'", deferred=False):
 
 # Events that PostgreSQL refuses
 
+def raised(state):
+    return f"RAISE EXCEPTION 'not %, please', NEW.title USING ERRCODE = '{state}'"
+
+
 REFUSALS = {
-    "ZX001": "RAISE EXCEPTION 'not %, please', NEW.title USING ERRCODE = 'ZX001'",
+    "ZX001": raised("ZX001"),
     "20000": "CASE NEW.title WHEN 'park' THEN NULL; END CASE",
     "21000": "PERFORM (SELECT g FROM pg_catalog.generate_series(1, 2) g)",
     "55000": "PERFORM pg_catalog.currval('public.unused')",
-    "XX000": "RAISE EXCEPTION 'as an extension does' USING ERRCODE = 'XX000'",
+    "XX000": raised("XX000"),
     "42703": "IF NEW.no_such_column THEN NULL; END IF",
+    # An outage, where the server says so of all: of a remote database that a trigger asks, of a block of one table.
+    **{state: raised(state) for state in ("08006", "25006", "26000", "53300", "57P01", "58030")},
 }
 
 
@@ -172,6 +178,21 @@ def test_a_trigger_that_refuses_one_event_without_a_spool(serve, database):
     assert server.rejected() == ["PostgreSQL refuses it with SQLSTATE ZX001"]
 
 
+def test_a_disk_that_has_no_room_for_one_event(serve, database):
+    """Which is not at fault: it waits, and its ticket with it."""
+    trigger(database, raised("53100"))
+    server = serve()
+    assert server.send(1, "poison")[:2] == (200, "spooled")
+    with server.others():
+        assert server.send(1, "next")[:2] == (200, "spooled")
+        time.sleep(2)
+    assert server.rejected() == [] and server.waiting() == 2
+    assert "PostgreSQL refuses it with SQLSTATE 53100" in server.command("spool", "list").stdout
+    database.query("DROP TRIGGER crm ON vcc.tickets")
+    server.wait_until_empty()
+    assert server.journal(1) == ["poison", "next"]
+
+
 def test_refused_events_that_wait_in_the_spool(serve, database):
     """Poison of each tenth ticket, drained beside others."""
     trigger(database, REFUSALS["ZX001"])
@@ -188,9 +209,9 @@ def test_refused_events_that_wait_in_the_spool(serve, database):
     assert len(server.rejected()) == 4
 
 
-@pytest.mark.parametrize("with_spool", [True, False], ids=["spool", "no spool"])
-def test_a_trigger_that_refuses_all_is_an_outage(serve, database, with_spool):
-    trigger(database, REFUSALS["ZX001"], when="true")
+@pytest.mark.parametrize("state, with_spool", [("ZX001", True), ("ZX001", False), ("08006", True), ("53100", True)])
+def test_a_trigger_that_refuses_all_is_an_outage(serve, database, state, with_spool):
+    trigger(database, raised(state), when="true")
     server = serve(with_spool)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda n: server.send(n, "x"), range(1, 17)))
