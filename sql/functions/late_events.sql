@@ -31,7 +31,7 @@ BEGIN
                          WHERE j.project_id = e.project_id AND j.ticket_id = e.ticket_id AND j.event_id = e.event_id),
                        (SELECT 'refused' FROM vcc.rejected_events r
                          WHERE r.project_id = e.project_id AND r.digest = coalesce(e.digest, sha256(convert_to(e.payload, 'UTF8')))
-                           AND r.last_event_id >= e.event_id AND e.retried IS NOT TRUE
+                           AND r.first_received_at <= e.received_at AND r.last_event_id >= e.event_id AND e.retried IS NOT TRUE
                            AND substr(e.event_id::text, 15, 1) = '7'))  -- others are in no order
                    END AS earlier,
                    CASE WHEN e.waited AND e.action <> 'delete' THEN ARRAY(

@@ -296,6 +296,18 @@ def test_a_refused_body_in_doubt_is_kept_once(spool, database):
         "SELECT body, project_id, attempts FROM vcc.rejected_events")] == [(bad, 7, 1)]
 
 
+def test_the_same_bytes_are_refused_elsewhere_meanwhile(spool, start, database):
+    """What was spooled before that was not set aside by it."""
+    away = spool.handler(reachable=False)
+    assert result(away, body(1, "wanted")) == "spooled"
+    away.stop()
+    database.query("ALTER TABLE vcc.tickets ADD CONSTRAINT no CHECK (title <> 'wanted')")
+    assert ask(start().socket, body(1, "wanted"))[0] == 422
+    database.query("ALTER TABLE vcc.tickets DROP CONSTRAINT no")
+    spool.drain()
+    assert spool.journal() == ["wanted"]
+
+
 def test_a_refused_body_is_503_where_it_cannot_be_kept(start):
     handler = start(TICKETD_DATABASE="host=/nonexistent dbname=x", TICKETD_DB_TIMEOUT_MS=100)
     status, _, head = ask(handler.socket, b"{")
