@@ -242,6 +242,8 @@ static bool next_body(void *source, struct event *event)
         fprintf(stderr, "ticketd: out of memory\n");
         return false;
     }
+    if (event->refusal != OUTCOME_NONE && row.project_id) /* it stays where it is */
+        event->values[FIELD_project_id] = (struct value){.presence = PRESENT, .number = row.project_id};
     memcpy(event->id, row.last_event_id, sizeof(event->id));
     event->received_at = row.last_received_at;
     event->was_rejected = true;

@@ -381,6 +381,17 @@ def test_a_compressed_body_is_tried_again(start, folder, database, spooled):
     assert database.value("SELECT count(*) FROM vcc.rejected_events") == 0
 
 
+def test_a_compressed_and_encrypted_body_that_is_refused_again(start, database):
+    """It stays one body, of its project."""
+    settings = {"TICKETD_CIPHER": "aes-256-ctr", "TICKETD_CIPHER_KEY": KEY}
+    handler = start(**settings)
+    content = encrypt(b'{"action":"add","ticket":{"projectId":1,"ticketId":2,"userId":"x"}}', "aes-256-ctr", KEY, "00")
+    assert status(handler, "?iv=00", gzip.compress(content, mtime=0), HTTP_CONTENT_ENCODING="gzip") == 422
+    again = command("rejected", "retry", TICKETD_DATABASE=database.handler, TICKETD_AUTH="none", **settings)
+    assert again.returncode == 1, again.stderr
+    assert database.query("SELECT project_id, ticket_id, left(reason, 14) FROM vcc.rejected_events") == [(1, 2, "/ticket/userId")]
+
+
 # Secrets
 
 def test_no_secret_is_logged_or_answered(folder, start, database):
