@@ -36,7 +36,7 @@ import poison
 import psycopg2
 from clients import Load, new_event
 from conftest import wait_until
-from files import FAULTS, Files
+from files import CALLS, FAULTS, Files
 from scene import WAIT_GOAL
 
 HOWS = ["stopped fast", "stopped immediate", "killed", "frozen", "table lock", "revoke"]
