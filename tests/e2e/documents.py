@@ -86,7 +86,7 @@ def script(scene):
     for block in sorted(blocks(), key=lambda block: "source" not in block.scenes or "configuration" not in block.place):
         if block.language != "sh" or block.not_run or not block.scenes <= scene or "upgrade" in scene - block.scenes:
             continue
-        print(f": >\"$printed\"")
+        print(': >"$printed"')
         for command in commands(block.text):
             print(f"run {block.place} {shlex.quote(command.strip())}")
         if block.prints is not None:

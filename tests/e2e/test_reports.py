@@ -268,7 +268,7 @@ class History:
     def lives(self, key):
         """Each life of a ticket as the list of its spans (from, until, the ticket meanwhile), the action that it began
         with, and whether it was deleted. A time is never before the one before it."""
-        clock, life = None, None
+        clock = start = life = None
         for step in self.steps[key]:
             if looks(step.before) == looks(step.after):
                 continue
@@ -392,7 +392,7 @@ def metrics(life, now):
     """Before it was opened no time passes."""
     row, zero = life.spans[-1][2], timedelta()
     opened = row["first_open_time"] or life.spans[0][0]
-    closings, reopens, stations, runs, times = [], 0, 0, [], Counter()
+    closings, reopens, stations, runs = [], 0, 0, []
     time_of, unassigned, first_agent, first_turn = defaultdict(timedelta), zero, None, None
     last_state, last_agent = None, None
     for n, (start, end, ticket) in enumerate(life.spans):
