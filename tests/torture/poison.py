@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 
-RAISED = ["own", "P0001", "20000", "21000", "55000", "XX000", "42703"]
+RAISED = ["own", "P0001", "20000", "21000", "55000", "XX000", "42703", "08006", "57P01", "58030"]
 REFUSED = RAISED + [kind + ", deferred" for kind in RAISED]  # an ordinary refusal: at once, or at the commit
 SLOW, CRASH = "sleep", "crash"
 
@@ -30,8 +30,8 @@ BEGIN
         n := (SELECT v FROM (VALUES (1), (2)) AS two (v));
     ELSIF kind = '55000' THEN
         PERFORM currval('public.never_used');
-    ELSIF kind = 'XX000' THEN
-        RAISE 'no' USING ERRCODE = 'XX000';
+    ELSIF kind IN ('XX000', '08006', '57P01', '58030') THEN
+        RAISE 'no' USING ERRCODE = kind;
     ELSIF kind = '42703' THEN
         EXECUTE 'SELECT there_is_none';
     ELSIF kind = 'sleep' THEN
