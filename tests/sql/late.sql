@@ -2,7 +2,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir lib/event.sql
-SELECT plan(46);
+SELECT plan(47);
 
 CREATE FUNCTION pg_temp.take(action text, ticket bigint, n integer, a jsonb, waited boolean) RETURNS text LANGUAGE sql AS $$
     SELECT c.result FROM (SELECT pg_temp.body(action, ticket, a, 1) AS b) x, pg_temp.call(
@@ -57,10 +57,12 @@ SELECT is(pg_temp.late('delete', 4, 1), 'deleted', 'is not another one: it was o
 SELECT is(pg_temp.late('delete', 4, 3), 'unchanged', 'a late delete of what is gone');
 
 -- Set aside.
-SELECT vcc.reject_event('018d0000-0000-7000-8000-000000000009', now(), 1, convert_to(pg_temp.body('update', 5, '{"title": "a"}', 1), 'UTF8'), 'why');
+SELECT vcc.reject_event('018d0000-0000-7000-8000-000000000008', pg_temp.minute(8), 1, convert_to(pg_temp.body('update', 5, '{"title": "a"}', 1), 'UTF8'), 'why');
+SELECT vcc.reject_event('018d0000-0000-7000-8000-000000000009', pg_temp.minute(9), 1, convert_to(pg_temp.body('update', 5, '{"title": "a"}', 1), 'UTF8'), 'why');
 SELECT is(pg_temp.late('update', 5, 8, '{"title": "a"}'), 'refused', 'one that was set aside since');
 SELECT is((SELECT count(*) FROM vcc.ticket_events WHERE ticket_id = 5), 0::bigint, 'is not in the journal');
 SELECT is(pg_temp.late('update', 5, 10, '{"title": "a"}'), 'inserted', 'the same body, received later, counts');
+SELECT is(pg_temp.late('update', 5, 7, '{"title": "a"}'), 'unchanged', 'and one that was received before all that were set aside');
 
 -- Behind the horizon nobody knows what was carried.
 SET LOCAL timezone = 'UTC';
