@@ -82,8 +82,8 @@ void faults_prove(struct store *store, struct work *work, const struct job *take
             continue;
         job->suspect = false;
         work->suspect--;
-        bool may_heal = sqlstate_may_heal(job->state) || sqlstate_classify(job->state) == SQLSTATE_OUTAGE;
-        if (may_heal && !job->confirmed) { /* it is tried once more */
+        bool outage = *job->state && sqlstate_classify(job->state) == SQLSTATE_OUTAGE; /* not a crash */
+        if ((outage || sqlstate_may_heal(job->state)) && !job->confirmed) {            /* it is tried once more */
             job->confirmed = true;
             continue;
         }
