@@ -89,19 +89,13 @@ static void append_value(struct text *line, const char *value)
         text_append_json(line, value);
 }
 
-/* A value that is too long is cut, where its next character begins. */
+/* A value that is too long is cut. */
 static void append_short_value(struct text *line, const char *value)
 {
     char cut[VALUE_MOST + sizeof("…")];
-    size_t length = VALUE_MOST;
+    size_t length = text_cut(value, VALUE_MOST);
 
-    if (strnlen(value, VALUE_MOST + 1) <= VALUE_MOST) {
-        append_value(line, value);
-        return;
-    }
-    while (length > 0 && ((unsigned char)value[length] & 0xc0) == 0x80)
-        length--;
-    snprintf(cut, sizeof(cut), "%.*s…", (int)length, value);
+    snprintf(cut, sizeof(cut), "%.*s%s", (int)length, value, value[length] ? "…" : "");
     append_value(line, cut);
 }
 

@@ -90,6 +90,16 @@ static void append_escape(struct text *text, unsigned code)
         text_append_format(text, "\\u%04x", code);
 }
 
+size_t text_cut(const char *text, size_t most)
+{
+    size_t length = strnlen(text, most + 1);
+
+    if (length > most)
+        for (length = most; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80; length--)
+            ;
+    return length;
+}
+
 void text_append_json(struct text *text, const char *string)
 {
     size_t left = strlen(string), size;

@@ -38,6 +38,9 @@ bool text_write(int fd, const char *bytes, size_t length) __attribute__((warn_un
 /* Frees the bytes and makes the text empty again. */
 void text_free(struct text *text);
 
+/* Bytes of `text` without its NUL, at most `most`, and never a part of a UTF-8 character. */
+size_t text_cut(const char *text, size_t most);
+
 /* Bytes of the UTF-8 character (RFC 3629 section 4) at `c`, which has `left` bytes, at least one; 0: it is none. */
 static inline size_t text_utf8(const unsigned char *c, size_t left)
 {

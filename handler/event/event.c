@@ -70,16 +70,14 @@ unsigned event_lane(int64_t project, int64_t ticket, struct lanes lanes)
     return (unsigned)(mix(mix((uint64_t)project) + (lanes.by_project ? 0 : (uint64_t)ticket)) % lanes.count);
 }
 
-/* Copies at most EVENT_ECHO bytes, and never a part of a character. */
+/* Copies at most EVENT_ECHO bytes. */
 static char *copy_cut(const char *text)
 {
-    size_t length = strnlen(text, EVENT_ECHO + 1);
+    size_t length = text_cut(text, EVENT_ECHO);
     char *copy;
 
-    if (length <= EVENT_ECHO)
+    if (!text[length])
         return strdup(text);
-    for (length = EVENT_ECHO; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80; length--)
-        ;
     return asprintf(&copy, "%.*s…", (int)length, text) < 0 ? NULL : copy;
 }
 
