@@ -273,7 +273,6 @@ static int64_t room_on_disk(const char *path)
 static void check_spool(struct checklist *list)
 {
     const char *path = list->conf->spool_dir;
-    struct stat directory;
     struct text words = {0};
 
     if (!*path) {
@@ -292,15 +291,15 @@ static void check_spool(struct checklist *list)
         text_append(&words, problem ? ": it can take no more: " : ": it cannot be read: ");
         text_append(&words, problem ? problem : unread);
     } else {
-        bool there = stat(path, &directory) == 0, scarce = room >= 0 && room < most - status.bytes;
+        bool scarce = room >= 0 && room < most - status.bytes;
         const char *warning = spool_warning(spool);
-        grade = status.events > 0 || !there || scarce || warning ? "note" : "ok";
+        grade = status.events > 0 || status.missing || scarce || warning ? "note" : "ok";
         if (status.events > 0)
             text_append_format(&words, ": %" PRId64 " event%s of %" PRId64 " ticket%s wait%s: see ticketd spool status",
                                status.events, status.events == 1 ? "" : "s", status.tickets,
                                status.tickets == 1 ? "" : "s", status.events == 1 ? "s" : "");
         else
-            text_append(&words, there ? ": nothing waits" : " is missing: ticketd makes it");
+            text_append(&words, status.missing ? " is missing: ticketd makes it" : ": nothing waits");
         if (status.events > 0 && *status.identity)
             text_append_format(&words, "; meant for the database %s", status.identity);
         if (warning)

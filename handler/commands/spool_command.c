@@ -47,8 +47,6 @@ static int show_status(const struct conf *conf, struct spool *spool, const char 
 {
     struct spool_status status;
     const char *unread = look_at_spool(conf, spool, &status), *problem = spool_problem(spool);
-    struct stat directory;
-    bool there = stat(conf->spool_dir, &directory) == 0;
 
     (void)ignored;
     if (unread)
@@ -62,10 +60,10 @@ static int show_status(const struct conf *conf, struct spool *spool, const char 
     printf("%-11s %" PRId64 " of %d MiB\n", "bytes", status.bytes, conf->spool_max_mb);
     printf("%-11s %" PRId64 " (*.bad)\n", "kept aside", status.aside);
     printf("%-11s %s\n", "takes more",
-           problem ? problem
-           : there ? "yes"
-                   : "yes: ticketd makes the directory, which is missing");
-    bool nobody = !there || spool_begin_drain(spool);
+           problem          ? problem
+           : status.missing ? "yes: ticketd makes the directory, which is missing"
+                            : "yes");
+    bool nobody = status.missing || spool_begin_drain(spool);
     printf("%-11s %s\n", "drained by", nobody ? "nobody now" : "another process, while the database takes events");
     return EXIT_SUCCESS;
 }

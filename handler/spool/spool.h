@@ -90,11 +90,12 @@ struct spool_status {
     int64_t oldest;           /* received_at of the first event; 0: there is none */
     int64_t bytes, max_bytes; /* in use, and allowed */
     int64_t aside;            /* *.bad */
+    bool missing;             /* the directory is: it is made when it is needed */
     char identity[160];       /* of the database that it belongs to; "": of any */
 };
 
 /* Looks, sets the metrics, and gives disk space back: to be called about once a second by who drains. NULL, or why it
- * cannot be read, a static string; then all is 0 but max_bytes. */
+ * cannot be read, a static string; then all is 0 but max_bytes and missing. */
 const char *spool_look(struct spool *spool, struct spool_status *status);
 
 struct spool_ticket {

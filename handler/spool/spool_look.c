@@ -60,6 +60,12 @@ void spool_remove_empty(struct spool *spool)
     (void)!spool_end(spool, side, SQLITE_EMPTY, &why); /* nothing was changed in it */
 }
 
+/* By the rights that opening it would have, which access(2) does not ask for. */
+static bool may_use(const char *path, int mode)
+{
+    return faccessat(AT_FDCWD, path, mode, AT_EACCESS) == 0;
+}
+
 const char *spool_look(struct spool *spool, struct spool_status *status)
 {
     int64_t *const numbers[] = {&status->events, &status->tickets, &status->oldest, &status->held, &status->held_since};
@@ -68,6 +74,7 @@ const char *spool_look(struct spool *spool, struct spool_status *status)
     const char *why;
 
     *status = (struct spool_status){.max_bytes = spool->max_pages * SPOOL_PAGE};
+    status->missing = !may_use(spool->path, F_OK);
     look_at_files(spool, &bytes, &wal_bytes, &status->aside);
     if (spool_begin(spool, side, SPOOL_READ, &why) == SQLITE_OK) {
         sqlite3_stmt *row = side->statements[SQL_LOOK];
@@ -97,12 +104,6 @@ const char *spool_look(struct spool *spool, struct spool_status *status)
     metrics_set(METRIC_SPOOL_HELD, status->held);
     metrics_set(METRIC_SPOOL_HELD_OLDEST, status->held_since);
     return NULL;
-}
-
-/* By the rights that opening it would have, which access(2) does not ask for. */
-static bool may_use(const char *path, int mode)
-{
-    return faccessat(AT_FDCWD, path, mode, AT_EACCESS) == 0;
 }
 
 const char *spool_problem(struct spool *spool)
